@@ -1,0 +1,1 @@
+"""tieline_sim."""

@@ -1,0 +1,205 @@
+"""The one place where time comes from.
+
+Decisions, stamps and periods take the injected :class:`Clock`; protocol time-outs, keepalives and certificates stay on
+``time.monotonic`` and never see it. In production the clock is the system's. In a simulation it follows a published
+schedule of (wall instant, simulated instant, speed), so that simulator, edges and hub change speed at the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from tieline_core.errors import BadInputError
+from tieline_core.timegrid import EPOCH
+
+#: Longest wait in one piece: a change of speed is noticed within it.
+_NAP_S: Final = 0.2
+_REREAD_S: Final = 0.1
+
+
+class Clock(Protocol):
+    """Time as the system under control sees it."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+        ...
+
+    def speed(self) -> float:
+        """Seconds of this clock a second of wall time; 1 in production."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the clock has advanced by this many of its own seconds."""
+        ...
+
+
+class SystemClock:
+    """The computer's clock, in UTC."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+        return datetime.now(UTC)
+
+    def speed(self) -> float:
+        """Always 1."""
+        return 1.0
+
+    async def sleep(self, seconds: float) -> None:
+        """Plain sleep."""
+        await asyncio.sleep(max(0.0, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSegment:
+    """From ``wall_unix_s`` on, simulated time is ``sim_unix_s + (wall - wall_unix_s) * speed``."""
+
+    wall_unix_s: float
+    sim_unix_s: float
+    speed: float
+
+
+def parse_segments(text: str, source: str) -> tuple[ClockSegment, ...]:
+    """Read a published clock: ``{"version": 1, "segments": [{wall_unix_s, sim_unix_s, speed}, ...]}``, ascending.
+
+    Raises:
+        BadInputError: When it is not of that form.
+    """
+    try:
+        segments = tuple(
+            ClockSegment(float(row["wall_unix_s"]), float(row["sim_unix_s"]), float(row["speed"]))
+            for row in json.loads(text)["segments"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(source, "segments", text, f"not a published clock: {error!r}") from error
+    starts = [segment.wall_unix_s for segment in segments]
+    if not segments or starts != sorted(starts) or any(segment.speed <= 0 for segment in segments):
+        raise BadInputError(source, "segments", text, "segments must ascend in wall time and run at a speed above 0")
+    return segments
+
+
+class FollowedClock:
+    """Follows a published clock; keeps running on the last schedule while the publisher is away.
+
+    Args:
+        read: Gives the published text, or None while there is none (yet).
+        source: Name of the publication, for error messages.
+        wall: Wall time in seconds since 1970.
+        monotonic: Monotonic seconds, for how often to look again.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], str | None],
+        source: str,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._source = source
+        self._wall = wall
+        self._monotonic = monotonic
+        self._segments: tuple[ClockSegment, ...] = ()
+        self._text: str | None = None
+        self._next_look_s = float("-inf")
+        self._look()
+        if not self._segments:
+            raise BadInputError(source, "", None, "no clock is published there")
+
+    @classmethod
+    def of_file(cls, path: Path) -> FollowedClock:
+        """Follow a clock published as a file that is replaced atomically.
+
+        Raises:
+            BadInputError: When the file is missing or malformed at the start.
+        """
+
+        def read() -> str | None:
+            try:
+                return path.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+
+        return cls(read, str(path))
+
+    def _look(self) -> None:
+        moment = self._monotonic()
+        if moment < self._next_look_s:
+            return
+        self._next_look_s = moment + _REREAD_S
+        text = self._read()
+        if text is not None and text != self._text:
+            self._segments = parse_segments(text, self._source)
+            self._text = text
+
+    def _segment(self) -> tuple[ClockSegment, float]:
+        self._look()
+        wall = self._wall()
+        starts: Sequence[float] = [segment.wall_unix_s for segment in self._segments]
+        return self._segments[max(0, bisect_right(starts, wall) - 1)], wall
+
+    def now(self) -> datetime:
+        """The present simulated instant."""
+        segment, wall = self._segment()
+        return EPOCH + timedelta(seconds=segment.sim_unix_s + (wall - segment.wall_unix_s) * segment.speed)
+
+    def speed(self) -> float:
+        """Simulated seconds a wall second at present."""
+        return self._segment()[0].speed
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in short naps, so that a change of speed is followed."""
+        until = self.now() + timedelta(seconds=seconds)
+        # A nap, not an event: nobody tells us when the published speed changes.
+        while (left := (until - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(min(_NAP_S, left / self.speed()))
+
+
+class ManualClock:
+    """A clock that stands still until it is moved: for tests and replays."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+        self._sleepers: list[tuple[datetime, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        """The instant it was moved to."""
+        return self._now
+
+    def speed(self) -> float:
+        """Always 1."""
+        return 1.0
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until :meth:`advance` has passed the instant."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._now + timedelta(seconds=seconds), future))
+        await future
+
+    async def advance(self, seconds: float) -> None:
+        """Move on, waking sleepers in the order of their instants and letting each run before time goes on."""
+        end = self._now + timedelta(seconds=seconds)
+        while due := sorted((row for row in self._sleepers if row[0] <= end), key=lambda row: row[0])[:1]:
+            self._sleepers.remove(due[0])
+            self._now = max(self._now, due[0][0])
+            if not due[0][1].done():
+                due[0][1].set_result(None)
+            await self.settle()
+        self._now = end
+        await self.settle()
+
+    @staticmethod
+    async def settle(turns: int = 20) -> None:
+        """Let every ready task run."""
+        for _ in range(turns):
+            await asyncio.sleep(0)

@@ -1,0 +1,77 @@
+"""Desired and reported state: what the hub wants an edge to run, and what the edge says it runs."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from tieline_core.ids import EdgeId, PointId
+from tieline_core.messages.base import Message
+from tieline_core.messages.command import CommandReport
+from tieline_core.messages.telemetry import Stream
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Desired(Message):
+    """By content hash: each hash names a signed envelope the edge pulls and checks for itself."""
+
+    version: Literal[1] = 1
+    edge_id: EdgeId
+    plan: Sha256 | None = None
+    policy: Sha256 | None = None
+    config: Sha256 | None = None
+    models: dict[PointId, Sha256] = Field(default_factory=dict, description="model manifest envelope by the point it forecasts")
+
+
+class LadderStep(IntEnum):
+    """Fallback ladder of a plan-following edge."""
+
+    CURRENT_PLAN = 0
+    LAST_PLAN = 1
+    LOCAL_SCHEDULE = 2
+    DEVICE_DEFAULT = 3
+
+
+class StreamBacklog(Message):
+    """What waits in one stream of the outbox."""
+
+    frames: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    oldest_at: AwareDatetime | None = None
+
+
+class Refusal(Message):
+    """Something the edge was offered and did not take."""
+
+    what: str = Field(max_length=64)
+    sha256: Sha256 | None = None
+    check: str = Field(max_length=32)
+    reason: str = Field(max_length=300)
+    at: AwareDatetime
+
+
+class Reported(Message):
+    """An edge's own word on how it stands (retained, replaced on every change that matters and once a minute)."""
+
+    version: Literal[1] = 1
+    edge_id: EdgeId
+    at: AwareDatetime
+    software: str
+    boot_id: str
+    monitor_only: bool = Field(description="true when it has no keys or was told not to act")
+    ladder: LadderStep
+    ladder_reason: str = Field(max_length=200)
+    plan_id: str | None = None
+    plan_sha256: Sha256 | None = None
+    policy_sha256: Sha256 | None = None
+    config_sha256: Sha256 | None = None
+    models: dict[PointId, Sha256] = Field(default_factory=dict)
+    desired_counter: int = Field(default=0, ge=0)
+    backlog: dict[Stream, StreamBacklog] = Field(default_factory=dict)
+    devices_offline: tuple[str, ...] = ()
+    shed: tuple[str, ...] = ()
+    commands: tuple[CommandReport, ...] = ()
+    refusals: tuple[Refusal, ...] = ()

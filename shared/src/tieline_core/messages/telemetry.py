@@ -1,0 +1,131 @@
+"""The durable lane's words: hello, answer, acknowledgement, events and issued forecasts."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from tieline_core.ids import DeviceId, EdgeId, PointId
+from tieline_core.messages.base import Message
+
+
+class Stream(StrEnum):
+    """Streams of the durable lane, drained in this order; each has its own sequence and watermark."""
+
+    ALARM = "alarm"
+    MEASURE = "measure"
+    BULK = "bulk"
+
+    @property
+    def number(self) -> int:
+        """Wire number."""
+        return list(Stream).index(self)
+
+
+class FrameKind(IntEnum):
+    """What the body of a frame is."""
+
+    READINGS = 1
+    RECORDS = 2
+    SKIP = 3
+
+
+class StreamState(Message):
+    """Where one stream of an edge stands."""
+
+    next_seq: int = Field(ge=1, description="sequence number the next new frame will get")
+    oldest_seq: int = Field(ge=1, description="oldest frame still held; equals next_seq when none is")
+    acked_seq: int = Field(ge=0)
+    acked_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="hash of the last acknowledged frame")
+
+
+class Hello(Message):
+    """First word of an edge on each connection; no frame may precede its answer."""
+
+    version: Literal[1] = 1
+    edge_id: EdgeId
+    epoch: int = Field(ge=0, description="0 = none granted yet")
+    boot_id: str = Field(max_length=64)
+    nonce: str = Field(min_length=16, max_length=64)
+    streams: dict[Stream, StreamState]
+    software: str = Field(max_length=64)
+    at: AwareDatetime
+
+
+class HelloAnswer(Message):
+    """The hub's answer: the epoch to send in and what is already committed."""
+
+    version: Literal[1] = 1
+    edge_id: EdgeId
+    nonce: str = Field(min_length=16, max_length=64)
+    epoch: int = Field(ge=1)
+    watermarks: dict[Stream, int]
+
+
+class Ack(Message):
+    """Everything up to these sequence numbers is committed in the hub's ledger."""
+
+    version: Literal[1] = 1
+    edge_id: EdgeId
+    epoch: int = Field(ge=1)
+    committed: dict[Stream, int]
+
+
+class SkipReason(StrEnum):
+    """Why frames are no longer held."""
+
+    ACKNOWLEDGED = "acknowledged"
+    EVICTED = "evicted"
+
+
+class Skip(Message):
+    """Body of a SKIP frame: the sequence numbers from ``first`` to ``last`` are gone, and why."""
+
+    first: int = Field(ge=1)
+    last: int = Field(ge=1)
+    reason: SkipReason
+    readings: int = Field(ge=0, description="readings that were in them")
+
+
+class Severity(StrEnum):
+    """Operator words after OperatorFabric."""
+
+    ALARM = "ALARM"
+    ACTION = "ACTION"
+    COMPLIANT = "COMPLIANT"
+    INFORMATION = "INFORMATION"
+
+
+class Event(Message):
+    """Something an operator may want to know."""
+
+    record: Literal["event"] = "event"
+    event_id: str = Field(min_length=8, max_length=64)
+    edge_id: EdgeId
+    device_id: DeviceId | None = None
+    severity: Severity
+    code: str = Field(pattern=r"^[a-z][a-z0-9_.]{2,63}$", description="stable machine word such as shed.thermal")
+    text: str = Field(max_length=500)
+    at: AwareDatetime
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class IssuedForecast(Message):
+    """A forecast as it was issued: what accuracy is measured on. Interval label = start."""
+
+    record: Literal["forecast"] = "forecast"
+    point: PointId
+    model_id: str = Field(max_length=128)
+    issued_at: AwareDatetime
+    start: AwareDatetime
+    step_s: int = Field(gt=0)
+    p10: tuple[float, ...]
+    p50: tuple[float, ...]
+    p90: tuple[float, ...]
+    lo90: tuple[float, ...] = Field(description="lower bound of the 90 % band (P5)")
+    hi90: tuple[float, ...] = Field(description="upper bound of the 90 % band (P95)")
+
+
+Record = Annotated[Event | IssuedForecast, Field(discriminator="record")]

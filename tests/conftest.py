@@ -1,0 +1,88 @@
+"""Fixtures every test folder may use: a real MQTT broker and free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
+    """Return once something listens; fail when the process ends or time is up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"{process.args!r} ended with {process.returncode} before it listened on {port}")
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    pytest.fail(f"{process.args!r} does not listen on {port} after {seconds} s")
+
+
+@dataclass
+class Broker:
+    """A broker process on loopback that tests may kill and start again."""
+
+    host: str
+    port: int
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it listens."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(self.port, self.process)
+
+    def kill(self) -> None:
+        """SIGKILL, no goodbye."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def broker_command(port: int, folder: Path) -> list[str]:
+    """Command line of a loopback broker: mosquitto, else the embedded one; in CI only the real one will do."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program:
+        conf = folder / f"mosquitto-{port}.conf"
+        conf.write_text(
+            f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "max_inflight_messages 200\nmax_queued_messages 100000\n",
+            encoding="utf-8",
+        )
+        return [program, "-c", str(conf)]
+    if os.environ.get("CI"):
+        pytest.fail("mosquitto is not installed; in CI a missing broker is an error")
+    return [sys.executable, "-m", "tieline_sim", "broker", "--port", str(port)]
+
+
+def make_broker(folder: Path) -> Broker:
+    """A broker that is not started yet."""
+    port = free_port()
+    return Broker("127.0.0.1", port, broker_command(port, folder))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A running MQTT broker on loopback, fresh for each test."""
+    running = make_broker(tmp_path)
+    running.start()
+    yield running
+    running.kill()
