@@ -1,0 +1,1 @@
+"""Control: claims, arbiter, plan book, executor, trace. The arbiter is pure; only the executor writes."""

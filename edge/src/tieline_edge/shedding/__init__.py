@@ -1,0 +1,1 @@
+"""Local shedding rules: pure functions from snapshot and memory to claims."""
