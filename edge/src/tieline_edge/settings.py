@@ -187,6 +187,7 @@ class EdgeSettings(_Section):
         polls_s = max(max(device.poll_s, self.cycle.floor_wall_s * self.clock.max_speed) for device in self.devices)
         if self.reversion.timer_s < 2 * polls_s:
             raise ValueError(
-                f"reversion.timer_s {self.reversion.timer_s:g} s must outlast two polls at the fastest clock ({2 * polls_s:g} s)"
+                f"reversion.timer_s {self.reversion.timer_s:g} s must outlast two polls "
+                f"at the fastest clock ({2 * polls_s:g} s)"
             )
         return self
