@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from tieline_cloud.jobs.model import JobFailedError, JobKind, JobParams, JobProgress
 from tieline_cloud.store.ports import ReadingQuery
@@ -16,12 +16,14 @@ from tieline_core.ids import EdgeId
 class ExportParams(JobParams):
     """Which readings, and where to."""
 
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+
     start: AwareDatetime = Field(alias="from")
     end: AwareDatetime = Field(alias="to")
     out: Path = Field(description="parquet file on the hub's machine; must not exist")
     edge: EdgeId | None = None
-
-    model_config = {"populate_by_name": True, "serialize_by_alias": True}
 
     @model_validator(mode="after")
     def _ordered(self) -> ExportParams:
