@@ -73,6 +73,11 @@ class MqttPublisher:
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
 
+    @property
+    def connected(self) -> bool:
+        """True while the broker answers."""
+        return self._client.is_connected()
+
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish with QoS 1 and wait for the acknowledgement (see :class:`Publisher`)."""
         if not self._client.is_connected():

@@ -45,9 +45,7 @@ async def import_files(files: tuple[Path, ...], writer: HistoryWriter, progress:
                 new += await writer.import_readings(part.batch, path.name)
             read += len(part.batch) + len(part.bad)
             bad += len(part.bad)
-            named += [
-                {"file": path.name, "row": row.row, "reason": row.reason} for row in part.bad[: _NAMED - len(named)]
-            ]
+            named += [{"file": path.name, "row": row.row, "reason": row.reason} for row in part.bad[: _NAMED - len(named)]]
             progress.tell((number + part.done) / len(files), f"{path.name}: {read} rows read, {new} new, {bad} bad")
     return {"rows": read, "new": new, "bad": bad, "bad_rows": named}
 
