@@ -25,8 +25,8 @@ from tieline_cloud.jobs.prices_job import prices_kind
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.memory_store import MemoryStore
-from tieline_cloud.store.ports import ReadingBatch
 from tieline_core.clock import ManualClock
+from tieline_core.frame import ReadingBatch
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep, Reported
 from tieline_core.messages.plan import Certificate, DevicePlan, Plan, PlanMode, Verdict

@@ -8,8 +8,8 @@ import queue
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-
 from tests.conftest import Broker
+
 from tieline_cloud.dispatch.publisher import MqttPublisher, PublishFailedError
 from tieline_cloud.settings import MqttSettings
 
@@ -30,7 +30,7 @@ async def test_what_was_published_retained_reaches_a_later_subscriber(broker: Br
         await publisher.publish("tieline/v1/harbour/down/desired", b"signed", retain=True)
     got: queue.Queue[tuple[bytes, bool]] = queue.Queue()
     reader = mqtt.Client(CallbackAPIVersion.VERSION2)
-    reader.on_message = lambda _client, _data, message: got.put((message.payload, message.retain))
+    reader.on_message = lambda _client, _data, message: got.put((bytes(message.payload), message.retain))
     reader.connect(broker.host, broker.port)
     reader.subscribe("tieline/v1/+/down/desired", qos=1)
     reader.loop_start()

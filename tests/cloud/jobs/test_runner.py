@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.cloud.rooms import Rooms
+
 from tieline_cloud.jobs.model import Job, JobFailedError, JobKind, JobParams, JobProgress, JobState
 from tieline_cloud.jobs.runner import MAX_WAITING, TooManyJobsError
 from tieline_core.clock import ManualClock
@@ -102,7 +102,7 @@ async def test_a_wrong_parameter_is_named(tmp_path: Path) -> None:
     rooms = Rooms(tmp_path, kinds=KINDS)
     with pytest.raises(BadInputError, match=r"params\.word = 1: Extra inputs"):
         rooms.jobs.submit("echo", {"word": 1})
-    with pytest.raises(BadInputError, match="there is no such job; kinds are .*echo.*import"):
+    with pytest.raises(BadInputError, match=r"there is no such job; kinds are .*echo.*import"):
         rooms.jobs.submit("dance", {})
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline_cloud.store.ports import ReadingBatch
 from tieline_core.errors import BadInputError
+from tieline_core.frame import ReadingBatch
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality
 from tieline_core.timegrid import to_us

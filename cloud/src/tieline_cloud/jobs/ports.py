@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tieline_cloud.store.ports import ReadingBatch
+from tieline_core.frame import ReadingBatch
 
 
 class HistoryWriter(Protocol):
