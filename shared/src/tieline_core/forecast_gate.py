@@ -174,9 +174,13 @@ def spread_inputs(weights: Floats, offsets: Floats, quarter: Ints) -> dict[str, 
     return {"weights": weights[hour].astype(np.float32), "offsets": offsets[LEAD_GROUP, hour].astype(np.float32)}
 
 
-def to_issued(point: PointId, model_id: str, issue: datetime, start_step: tuple[datetime, int], quantiles: Floats) -> IssuedForecast:
+def to_issued(
+    point: PointId, model_id: str, issue: datetime, start_step: tuple[datetime, int], quantiles: Floats
+) -> IssuedForecast:
     """The message of a forecast from sorted quantiles [n, 5] in the point's unit, kept to 0.1."""
-    low, p10, p50, p90, high = (tuple(float(value) for value in np.round(column, 1)) for column in quantiles.T.astype(np.float64))
+    low, p10, p50, p90, high = (
+        tuple(float(value) for value in np.round(column, 1)) for column in quantiles.T.astype(np.float64)
+    )
     return IssuedForecast(
         point=point,
         model_id=model_id,

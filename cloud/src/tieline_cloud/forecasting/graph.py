@@ -141,9 +141,7 @@ def _relative(graph: GraphBuilder) -> tuple[str, str]:
 
     Dividing each past value by the level of *its* week takes growth and season out of the lags.
     """
-    scale = graph.op(
-        "Max", graph.op("ReduceMean", graph.op("Abs", "history"), keepdims=1), graph.const([_LEVEL_FLOOR_W])
-    )
+    scale = graph.op("Max", graph.op("ReduceMean", graph.op("Abs", "history"), keepdims=1), graph.const([_LEVEL_FLOOR_W]))
     # Sums of absolute values: the level of a load is positive whatever a single reading says.
     total = graph.op("CumSum", graph.op("Abs", graph.op("Div", "history", scale)), graph.const(0, np.int64))
     week = graph.op("Sub", graph.part(total, LEVEL_STEPS, HISTORY_STEPS), graph.part(total, 0, HISTORY_STEPS - LEVEL_STEPS))

@@ -36,7 +36,9 @@ def tree_attributes(dump: dict[str, Any]) -> dict[str, list[Any]]:
     Raises:
         ConversionError: On a categorical split, which this emitter does not write.
     """
-    rows: dict[str, list[Any]] = {key: [] for key in (*_NODE_KEYS, "target_treeids", "target_nodeids", "target_ids", "target_weights")}
+    rows: dict[str, list[Any]] = {
+        key: [] for key in (*_NODE_KEYS, "target_treeids", "target_nodeids", "target_ids", "target_weights")
+    }
     for tree, info in enumerate(dump["tree_info"]):
         _emit(info["tree_structure"], tree, rows)
     return rows

@@ -26,8 +26,6 @@ class AlikeDays:
         return graph.op("ReduceMean", graph.part(features.lags, _FIRST, _LAST, 1), graph.const([1], np.int64), keepdims=1)
 
 
-def fit(
-    _rows: Rows, _target: NDArray[np.float64], _params: FitParams, _earlier: Mapping[str, FittedExpert], /
-) -> FittedExpert:
+def fit(_rows: Rows, _target: NDArray[np.float64], _params: FitParams, _earlier: Mapping[str, FittedExpert], /) -> FittedExpert:
     """Nothing to fit."""
     return AlikeDays()

@@ -40,9 +40,7 @@ class BoostedRidge:
         return graph.op("Add", self.ridge.emit(graph, features), trees)
 
 
-def fit(
-    rows: Rows, target: NDArray[np.float64], params: FitParams, earlier: Mapping[str, FittedExpert], /
-) -> BoostedRidge:
+def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, earlier: Mapping[str, FittedExpert], /) -> BoostedRidge:
     """Boost on the residual of the ridge, on one thread."""
     import lightgbm
 

@@ -26,8 +26,6 @@ class Weekly:
         return graph.part(features.lags_raw, _PLACE, _PLACE + 1, 1)
 
 
-def fit(
-    _rows: Rows, _target: NDArray[np.float64], _params: FitParams, _earlier: Mapping[str, FittedExpert], /
-) -> FittedExpert:
+def fit(_rows: Rows, _target: NDArray[np.float64], _params: FitParams, _earlier: Mapping[str, FittedExpert], /) -> FittedExpert:
     """Nothing to fit."""
     return Weekly()
