@@ -125,7 +125,9 @@ class CustomerSplit:
     def weights(self, instant: float) -> Floats:
         """Share of each customer, sheddable ones first; shape (customers,), sums to 1, none below 0."""
         noise = self._noise
-        shape = 1 + noise.customer_slow_pct / 100 * self._slow.at(instant) + noise.customer_fast_pct / 100 * self._fast.at(instant)
+        shape = (
+            1 + noise.customer_slow_pct / 100 * self._slow.at(instant) + noise.customer_fast_pct / 100 * self._fast.at(instant)
+        )
         raw = self.base * np.maximum(0.05, shape)
         result: Floats = raw / raw.sum()
         return result

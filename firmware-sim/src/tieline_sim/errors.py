@@ -23,5 +23,5 @@ class ScenarioError(SimulatorError):
         self.source, self.key, self.value, self.reason = source, key, value, reason
 
 
-class PowerFlowFailed(SimulatorError):
+class PowerFlowError(SimulatorError):
     """The AC power flow did not converge; the world keeps its last solution."""

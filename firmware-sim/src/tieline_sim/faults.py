@@ -17,7 +17,11 @@ from tieline_sim.scenario import FaultSpec, Scenario
 KINDS: Final[Mapping[str, Mapping[str, tuple[tuple[type, ...], bool]]]] = MappingProxyType(
     {
         "line_out": {"line": ((str,), True)},
-        "tie_closed": {"substation": ((str,), True), "extra_kw": ((int, float), False), "to_loading_pct": ((int, float), False)},
+        "tie_closed": {
+            "substation": ((str,), True),
+            "extra_kw": ((int, float), False),
+            "to_loading_pct": ((int, float), False),
+        },
         "surge": {"substation": ((str,), True), "factor": ((int, float), True)},
         "device_dead": {"substation": ((str,), True), "device": ((str,), True)},
         "sensor_bad": {"substation": ((str,), True), "node": ((str,), True)},
@@ -40,7 +44,9 @@ def check_fault(fault: FaultSpec, scenario: Scenario, source: str, key: str) -> 
         if name not in known:
             raise ScenarioError(source, f"{key}.{name}", value, f"{fault.kind} takes only {', '.join(known)}")
         if not isinstance(value, known[name][0]):
-            raise ScenarioError(source, f"{key}.{name}", value, f"must be {' or '.join(kind.__name__ for kind in known[name][0])}")
+            raise ScenarioError(
+                source, f"{key}.{name}", value, f"must be {' or '.join(kind.__name__ for kind in known[name][0])}"
+            )
     for name, (_, needed) in known.items():
         if needed and name not in fault.params:
             raise ScenarioError(source, f"{key}.{name}", None, "is missing")

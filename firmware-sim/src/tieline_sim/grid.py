@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tieline_sim.errors import PowerFlowFailed
+from tieline_sim.errors import PowerFlowError
 from tieline_sim.network import LV_KV, Floats, feeder_heads
 from tieline_sim.scenario import Scenario
 
@@ -95,7 +95,7 @@ class Grid:
             der_var: Its reactive power.
 
         Raises:
-            PowerFlowFailed: When it does not converge.
+            PowerFlowError: When it does not converge.
         """
         import pandapower as pp
         from pandapower.powerflow import LoadflowNotConverged
@@ -113,13 +113,16 @@ class Grid:
                 pp.runpp(net, numba=False, lightsim2grid=False, init=start, recycle=recycle, trafo_loading="current")
         except LoadflowNotConverged as error:
             self._stale = True
-            raise PowerFlowFailed("the power flow did not converge; the last solution stays") from error
+            raise PowerFlowError("the power flow did not converge; the last solution stays") from error
         self._stale = False
         return self._result()
 
     def _result(self) -> GridState:
         net = self._net
-        columns = {name: net.res_trafo[name].to_numpy()[self._trafos] for name in ("loading_percent", "p_lv_mw", "q_lv_mvar", "i_lv_ka")}
+        columns = {
+            name: net.res_trafo[name].to_numpy()[self._trafos]
+            for name in ("loading_percent", "p_lv_mw", "q_lv_mvar", "i_lv_ka")
+        }
         volts = net.res_bus.vm_pu.to_numpy()
         busbars = {
             name: BusbarState(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tieline_sim.clock import SimClock, utc_text
 from tieline_sim.control import ControlServer
@@ -34,6 +34,18 @@ _log = logging.getLogger(__name__)
 _STATE_FILE: Final = "world.json"
 
 Address = tuple[str, int]
+
+
+class Server(Protocol):
+    """Something that listens."""
+
+    async def open(self) -> None:
+        """Listen."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ...
 
 
 class Simulator:
@@ -164,17 +176,25 @@ class Simulator:
             "version": 1,
             "pid": os.getpid(),
             "substations": stations,
-            "links": {name: {"host": "127.0.0.1", "port": link.port, "target": link.target} for name, link in self._links.items()},
+            "links": {
+                name: {"host": "127.0.0.1", "port": link.port, "target": link.target} for name, link in self._links.items()
+            },
             "control": {"host": "127.0.0.1", "port": self._control.port},
             "clock": str((self._folder / "clock.json").resolve()),
             "edge_timings_s": self.scenario.edge_timings_s,
+            "battery_wh": {
+                f"{name}.{device}": face.battery.capacity_wh
+                for name, station in self.world.substations.items()
+                for device, face in station.batteries.items()
+            },
             "by_name": by_name,
         }
 
     async def run(self, ready: Any) -> None:
         """Open everything, tell ``ready`` the description, and tick until stopped."""
         async with AsyncExitStack() as stack:
-            for closable in (*self._endpoints.values(), *self._bays.values(), *self._links.values(), self._control):
+            servers: list[Server] = [*self._endpoints.values(), *self._bays.values(), *self._links.values(), self._control]
+            for closable in servers:
                 await closable.open()
                 stack.push_async_callback(closable.close)
             for meters in self._meters.values():

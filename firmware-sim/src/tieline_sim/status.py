@@ -63,7 +63,9 @@ def summary(record: RunRecord) -> dict[str, Any]:
         "peak_loading_pct": {
             "with": worst(record.peak, 0),
             "without": worst(record.peak, 1),
-            "by_substation": {name: {"with": round(row[0], 3), "without": round(row[1], 3)} for name, row in record.peak.items()},
+            "by_substation": {
+                name: {"with": round(row[0], 3), "without": round(row[1], 3)} for name, row in record.peak.items()
+            },
         },
         "crisis_loading_pct": {"with": worst(record.crisis_peak, 0), "without": worst(record.crisis_peak, 1)},
         "cost_eur": {"with": round(record.cost_eur[0], 4), "without": round(record.cost_eur[1], 4)},

@@ -76,9 +76,7 @@ class Substation:
             moved(spec.id, self.contactors[unit], closed, why)
 
         rating_w = spec.transformer.rating_kva * 1e3
-        self.contactors = {
-            item.unit: Contactor(item, item.share * rating_w, now, contactor_moved) for item in spec.sheddable
-        }
+        self.contactors = {item.unit: Contactor(item, item.share * rating_w, now, contactor_moved) for item in spec.sheddable}
         self.meter_p_w = np.zeros(spec.meters)
         self.meter_v_v = np.full(spec.meters, 230.0)
         self.meter_e_wh = np.floor(np.random.default_rng([scenario.seed, 50 + number]).uniform(2e6, 9e6, spec.meters))

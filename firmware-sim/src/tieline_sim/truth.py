@@ -28,7 +28,13 @@ class EventLog:
     def __call__(self, name: str, details: Mapping[str, Any]) -> None:
         """Append one event."""
         now = self._now()
-        row = {"sim": utc_text(now), "sim_unix_s": round(now, 3), "wall_unix_s": round(self._wall(), 3), "event": name, **details}
+        row = {
+            "sim": utc_text(now),
+            "sim_unix_s": round(now, 3),
+            "wall_unix_s": round(self._wall(), 3),
+            "event": name,
+            **details,
+        }
         append_record(self._descriptor, json.dumps(row, separators=(",", ":")))
 
 

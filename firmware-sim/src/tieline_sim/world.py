@@ -9,7 +9,7 @@ import numpy as np
 
 from tieline_sim.demand import Demand, Noise
 from tieline_sim.devices.contactor import Contactor
-from tieline_sim.errors import PowerFlowFailed
+from tieline_sim.errors import PowerFlowError
 from tieline_sim.faults import FaultBoard
 from tieline_sim.grid import Grid, GridState
 from tieline_sim.network import BaseNetwork, Floats, add_substations, bend_impedances, load_position, open_net
@@ -97,7 +97,7 @@ class World:
             ties = self._ties()
             self.grid_state = self._solve(self._grid, load_w, load_var, generators, draws, ties)
             self.free_state = self._solve_free(load_w, load_var, generators, draws, ties)
-        except PowerFlowFailed as error:
+        except PowerFlowError as error:
             self._event("power-flow-failed", {"reason": str(error)})
         if self.grid_state is not None and self.free_state is not None:
             self._observe(instant, seconds, self.grid_state, self.free_state)

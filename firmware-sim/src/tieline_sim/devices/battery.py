@@ -81,21 +81,50 @@ def _battery_base(battery: Battery) -> Model:
 
     def live() -> Mapping[str, float]:
         dc_w = battery.p_w * (battery.spec.efficiency if battery.p_w > 0 else 1 / battery.spec.efficiency)
-        return {"SoC": battery.soc_pct, "DoD": 100 - battery.soc_pct, "ChaSt": battery.charge_state(), "W": dc_w, "A": dc_w / 720}
+        return {
+            "SoC": battery.soc_pct,
+            "DoD": 100 - battery.soc_pct,
+            "ChaSt": battery.charge_state(),
+            "W": dc_w,
+            "A": dc_w / 720,
+        }
 
     spec = battery.spec
     return Model(
         802,
         scales={
-            "AHRtg_SF": 0, "WHRtg_SF": 1, "WChaDisChaMax_SF": 1, "SoC_SF": -2, "DoD_SF": -2, "SoH_SF": -2,
-            "V_SF": -1, "A_SF": -1, "AMax_SF": -1, "W_SF": 1,
-        },  # fmt: skip
+            "AHRtg_SF": 0,
+            "WHRtg_SF": 1,
+            "WChaDisChaMax_SF": 1,
+            "SoC_SF": -2,
+            "DoD_SF": -2,
+            "SoH_SF": -2,
+            "V_SF": -1,
+            "A_SF": -1,
+            "AMax_SF": -1,
+            "W_SF": 1,
+        },
         fixed={
-            "AHRtg": battery.capacity_wh / 720, "WHRtg": battery.capacity_wh, "WChaRteMax": battery.rating_w,
-            "WDisChaRteMax": battery.rating_w, "SoCMax": spec.soc_max_pct, "SoCMin": spec.soc_min_pct, "SoH": 98.0,
-            "NCyc": 412, "LocRemCtl": 0, "AlmRst": 0, "Typ": 4, "State": 3, "Evt1": 0, "Evt2": 0, "EvtVnd1": 0, "EvtVnd2": 0,
-            "V": 720.0, "SetOp": 1, "SetInvState": 3,
-        },  # fmt: skip
+            "AHRtg": battery.capacity_wh / 720,
+            "WHRtg": battery.capacity_wh,
+            "WChaRteMax": battery.rating_w,
+            "WDisChaRteMax": battery.rating_w,
+            "SoCMax": spec.soc_max_pct,
+            "SoCMin": spec.soc_min_pct,
+            "SoH": 98.0,
+            "NCyc": 412,
+            "LocRemCtl": 0,
+            "AlmRst": 0,
+            "Typ": 4,
+            "State": 3,
+            "Evt1": 0,
+            "Evt2": 0,
+            "EvtVnd1": 0,
+            "EvtVnd2": 0,
+            "V": 720.0,
+            "SetOp": 1,
+            "SetInvState": 3,
+        },
         live=live,
         transmits=("SoC", "W"),
     )
@@ -201,9 +230,7 @@ class Battery124(SunSpecDevice):
             live=lambda: {"ChaState": battery.soc_pct, "ChaSt": battery.charge_state()},
             written=lambda _names: self._timer.restart(self._controls.settings["InOutWRte_RvrtTms"]),
         )
-        super().__init__(
-            [identity("BAT-124", serial), inverter_103(self._measured), self._controls, _battery_base(battery)]
-        )
+        super().__init__([identity("BAT-124", serial), inverter_103(self._measured), self._controls, _battery_base(battery)])
 
     def _measured(self) -> Mapping[str, float]:
         battery = self.battery

@@ -21,8 +21,16 @@ def der_measurement(live: Callable[[], Mapping[str, float]]) -> Model:
     return Model(
         701,
         scales={
-            "A_SF": -1, "V_SF": -1, "Hz_SF": -3, "W_SF": 1, "PF_SF": -3, "VA_SF": 1, "Var_SF": 1, "TotWh_SF": 0, "Tmp_SF": -1,
-        },  # fmt: skip
+            "A_SF": -1,
+            "V_SF": -1,
+            "Hz_SF": -3,
+            "W_SF": 1,
+            "PF_SF": -3,
+            "VA_SF": 1,
+            "Var_SF": 1,
+            "TotWh_SF": 0,
+            "Tmp_SF": -1,
+        },
         fixed={"ACType": 2, "St": 1, "InvSt": 3, "ConnSt": 1, "Alrm": 0, "DERMode": 1},
         live=live,
         transmits=("W", "VA", "Var", "A", "LLV", "LNV", "Hz", "TotWhInj", "TotWhAbs"),

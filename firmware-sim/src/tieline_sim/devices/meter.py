@@ -27,8 +27,15 @@ class BusbarMeter(SunSpecDevice):
                 Model(
                     203,
                     scales={
-                        "A_SF": 0, "V_SF": -2, "Hz_SF": -2, "W_SF": 2, "VA_SF": 2, "VAR_SF": 2, "PF_SF": -2, "TotWh_SF": 0,
-                    },  # fmt: skip
+                        "A_SF": 0,
+                        "V_SF": -2,
+                        "Hz_SF": -2,
+                        "W_SF": 2,
+                        "VA_SF": 2,
+                        "VAR_SF": 2,
+                        "PF_SF": -2,
+                        "TotWh_SF": 0,
+                    },
                     fixed={"Evt": 0},
                     live=self._values,
                     transmits=("A", "AphA", "PhV", "PhVphA", "PPV", "Hz", "W", "VA", "VAR", "TotWhExp", "TotWhImp"),

@@ -91,7 +91,9 @@ class MeterRow:
     def _count(self, place: int, instant: float) -> int:
         return floor((instant - self._epoch - self._offset(place)) / self._period + 1e-6)
 
-    def readings(self, previous: float, now: float, read: Callable[[int], Mapping[str, float]]) -> list[tuple[float, Message, dict[str, Any]]]:
+    def readings(
+        self, previous: float, now: float, read: Callable[[int], Mapping[str, float]]
+    ) -> list[tuple[float, Message, dict[str, Any]]]:
         """Readings that fell due after ``previous`` and up to ``now``: (instant, message, values)."""
         result = []
         for place, serial in enumerate(self.serials):
@@ -102,7 +104,8 @@ class MeterRow:
             for number in range(max(0, first), last + 1):
                 instant = round(self._epoch + self._offset(place) + number * self._period, 3)
                 values = dict(read(place))
-                body = {"id": f"{serial}-{number}", "serial": serial, "ts": utc_text(instant), **values}
-                result.append((instant, Message(serial, body["id"], json.dumps(body, separators=(",", ":"))), values))
+                message_id = f"{serial}-{number}"
+                body = {"id": message_id, "serial": serial, "ts": utc_text(instant), **values}
+                result.append((instant, Message(serial, message_id, json.dumps(body, separators=(",", ":"))), values))
             self._next[place] = max(first, last + 1)
         return result

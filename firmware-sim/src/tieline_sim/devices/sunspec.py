@@ -195,9 +195,7 @@ def encode(point: Point, value: float | str | None, exponent: int) -> list[int]:
     if value is not None:
         whole = round(float(value) / 10**exponent)
         low, high = (-(1 << (bits - 1)) + 1, (1 << (bits - 1)) - 1) if point.kind in _SIGNED else (0, (1 << bits) - 1)
-        if point.kind == "a32":
-            number = whole % (1 << bits)
-        elif low <= whole <= high:
+        if point.kind == "a32" or low <= whole <= high:
             number = whole % (1 << bits)
     return [(number >> (16 * (point.size - 1 - k))) & 0xFFFF for k in range(point.size)]
 

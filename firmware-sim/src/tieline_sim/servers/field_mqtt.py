@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tieline_sim.devices.mqtt_meter import Message, MeterRow, Outstanding
 from tieline_sim.substation import Substation
@@ -45,9 +46,7 @@ class FieldMeters:
             if record["sub"] == self._substation:
                 body = {"id": record["id"], "serial": record["serial"], "ts": record["ts"], **record["q"]}
                 self._outstanding.add(Message(record["serial"], record["id"], json.dumps(body, separators=(",", ":"))))
-        self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=f"field-{self._substation}", clean_session=True
-        )
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"field-{self._substation}", clean_session=True)
         self._client.on_connect = self._connected
         self._client.on_message = self._receipt
         self._client.reconnect_delay_set(min_delay=1, max_delay=2)
@@ -82,9 +81,7 @@ class FieldMeters:
     def _receipt(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         serial = message.topic.split("/")[1]
         try:
-            if len(message.payload) > _MAX_RECEIPT_BYTES:
-                raise ValueError("too long")
-            message_id = str(json.loads(message.payload)["id"])
+            message_id = str(json.loads(message.payload[:_MAX_RECEIPT_BYTES])["id"])
         except (ValueError, KeyError, TypeError) as error:
             _log.warning("%s: receipt on %s is not understood: %r", self._substation, message.topic, error)
             return

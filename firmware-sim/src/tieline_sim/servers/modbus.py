@@ -137,7 +137,7 @@ class ModbusEndpoint:
         """Stop listening and drop every connection."""
         if self._server is not None:
             server, self._server = self._server, None
-            await server.shutdown()
+            await server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus does not annotate it
 
 
 def contactor_units(contactors: dict[int, Contactor]) -> dict[int, tuple[str, Unit]]:
