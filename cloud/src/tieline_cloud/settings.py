@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.ids import DeviceId, EdgeId, PointId
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -157,16 +157,15 @@ class PlanningSettings(_Section):
     enabled: bool = True
     horizon_hours: float = Field(default=24.0, gt=0, le=48)
     replan_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between plans")
-    loading_target_pct: float = Field(default=80.0, gt=0, le=100)
-    loading_limit_pct: float = Field(default=100.0, gt=0)
-    history_days: int = Field(default=28, ge=7, le=400, description="history the planning inputs are made from")
+    loading_limit_pct: float = Field(default=100.0, gt=0, description="of every branch; crossed only where nothing else helps")
+    history_days: int = Field(default=45, ge=40, le=400, description="history the planning inputs are made from")
 
 
 class TrainingSettings(_Section):
     """Load models."""
 
     history_days: int = Field(default=340, ge=35, le=1200)
-    points: tuple[str, ...] = Field(default=(), description="forecast points; none = <edge>/site/load_w of every edge")
+    points: tuple[PointId, ...] = Field(default=(), description="forecast points; none = <edge>/site/load_w of every edge")
 
 
 class WorkerSettings(_Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -41,6 +42,10 @@ class ModelRecord(Message):
     seed_sha256: str | None = None
     published_at: AwareDatetime
     confirmed_at: AwareDatetime | None = None
+
+    def manifest_json(self) -> bytes:
+        """The manifest as its JSON text."""
+        return json.dumps(self.manifest).encode()
 
 
 class ModelRegistry:

@@ -37,8 +37,12 @@ class PlanCurves(Message):
     pv_p50_w: tuple[float, ...] = ()
     price_eur_per_mwh: tuple[float, ...] = ()
     loading_without_pct: tuple[float, ...] = ()
-    loading_with_pct: tuple[float, ...] = ()
-    soc_pct: dict[DeviceId, tuple[float, ...]] = Field(default_factory=dict)
+    loading_with_pct: tuple[float, ...] = Field(default=(), description="transformer of the site, at P50")
+    loading_without_p90_pct: tuple[float, ...] = ()
+    loading_with_p90_pct: tuple[float, ...] = ()
+    soc_pct: dict[DeviceId, tuple[float, ...]] = Field(default_factory=dict, description="at the end of each step")
+    fleet_cost_eur: float | None = Field(default=None, description="of all sites planned together")
+    fleet_cost_without_eur: float | None = None
 
 
 class PlanRecord(Message):

@@ -1,0 +1,148 @@
+"""The hub's network: loaded from its file, drawn once a topology, its state estimated every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from tieline_cloud.api.ports import GridPicture, GridValues
+from tieline_cloud.console.live import LiveHub, grid_frame
+from tieline_cloud.dispatch.artifacts import replace_file
+from tieline_cloud.gridmodel import GridModel, load_network
+from tieline_cloud.gridmodel.geojson import geojson, topology_arrays
+from tieline_cloud.gridmodel.state import GridState, estimate_state
+from tieline_cloud.jobs.pool import WorkerPool
+from tieline_cloud.powerflow.solver import PowerFlow
+from tieline_core.clock import Clock
+from tieline_core.errors import TielineError
+from tieline_core.quantities import Reading
+
+_LOG = logging.getLogger(__name__)
+FILE: Final = "network.json"
+MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+def _finite(values: object) -> tuple[float | None, ...]:
+    return tuple(float(value) if math.isfinite(value) else None for value in values)  # type: ignore[attr-defined]  # numpy array
+
+
+def values_of(state: GridState) -> GridValues:
+    """A state estimate in the form of the API."""
+    return GridValues(
+        at=state.at,
+        topology_hash=state.topology_hash,
+        loading_pct=_finite(state.loading_pct),
+        vm_pu=_finite(state.vm_pu),
+        quality=tuple(int(bits) for bits in state.branch_quality),
+    )
+
+
+class GridDesk:
+    """Holds the network and its newest estimated state. Methods are called on the event loop.
+
+    Args:
+        grid_id: Name of the grid on the API.
+        folder: Where the imported network is kept.
+        pool: Reads networks: the importer is heavy.
+        last_values: Gives the newest readings by point id.
+        clock: Gives the instant of an estimate.
+        live: Gets a frame for each estimate.
+    """
+
+    def __init__(
+        self,
+        grid_id: str,
+        folder: Path,
+        pool: WorkerPool,
+        last_values: Callable[[], Mapping[str, Reading]],
+        clock: Clock,
+        live: LiveHub,
+    ) -> None:
+        self._grid_id = grid_id
+        self._path = folder / FILE
+        self._pool = pool
+        self._last_values = last_values
+        self._clock = clock
+        self._live = live
+        self._picture: GridPicture | None = None
+        self._values: GridValues | None = None
+        self._engine: PowerFlow | None = None
+        self._changed = asyncio.Event()
+        self.grid: GridModel | None = None
+        self.problem: str | None = None
+
+    def picture(self) -> GridPicture | None:
+        """Topology, or None while there is no network."""
+        return self._picture
+
+    def values(self) -> GridValues | None:
+        """Newest estimate, or None while there is none."""
+        return self._values
+
+    @property
+    def estimated_at(self) -> datetime | None:
+        """Instant of the newest estimate."""
+        return None if self._values is None else self._values.at
+
+    async def load(self, first: Path | None) -> None:
+        """Load the network that was imported last, else the first one of the settings, if there is any."""
+        path = self._path if self._path.is_file() else first
+        if path is not None:
+            await self.install(path)
+
+    async def install(self, path: Path) -> GridModel:
+        """Read a network, keep its file and make it the hub's grid.
+
+        Raises:
+            BadInputError: Naming what is wrong with it; the grid before stays.
+        """
+        grid = await self._pool.call(load_network, path)
+        if path != self._path:
+            content = await asyncio.to_thread(path.read_bytes)
+            await asyncio.to_thread(replace_file, self._path, content)
+        await self._take(grid)
+        return grid
+
+    async def _take(self, grid: GridModel) -> None:
+        def draw() -> tuple[GridPicture, PowerFlow]:
+            arrays = json.dumps({"grid_id": self._grid_id, **topology_arrays(grid)}, allow_nan=False).encode()
+            features = json.dumps(geojson(grid), allow_nan=False).encode()
+            return GridPicture(self._grid_id, grid.topology_hash, arrays, features), PowerFlow(grid)
+
+        self._picture, self._engine = await asyncio.to_thread(draw)
+        self.grid, self._values = grid, None
+        self._changed.set()
+
+    async def run(self, every_s: float) -> None:
+        """Estimate the state every so many wall seconds, for ever."""
+        while True:
+            if self.grid is None:
+                await self._changed.wait()
+            await self._estimate()
+            await asyncio.sleep(every_s)
+
+    async def _estimate(self) -> None:
+        grid, engine, now = self.grid, self._engine, self._clock.now()
+        if grid is None or engine is None:
+            return
+        try:
+            state = await asyncio.to_thread(estimate_state, grid, self._last_values(), now, engine)
+        except TielineError as error:
+            if self.problem is None:
+                _LOG.warning("The state of the grid cannot be estimated: %s", error)
+            self.problem = str(error)
+            return
+        self.problem = None
+        if grid is not self.grid:
+            return
+        self._values = values = values_of(state)
+        channel = f"grid/{self._grid_id}"
+        seq = self._live.next_seq(channel)
+        frame = grid_frame(seq, now, values.topology_hash, values.loading_pct, values.vm_pu, values.quality)
+        self._live.publish_state(channel, frame)
