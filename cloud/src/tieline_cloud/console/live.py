@@ -85,6 +85,10 @@ class LiveHub:
         """Open sockets."""
         return len(self._clients)
 
+    def wanted(self, channel: str) -> bool:
+        """True when somebody has subscribed."""
+        return any(channel in client.channels for client in self._clients)
+
     def next_seq(self, channel: str) -> int:
         """The next sequence number of a channel."""
         self._seq[channel] = self._seq.get(channel, 0) + 1

@@ -194,12 +194,13 @@ def planning_problem(inputs: PlanningInputs, grid: GridModel) -> tuple[PlanningP
     edges = [edge for edge in inputs.assets if edge in known]
     notes += [f"{edge}: the network has no such substation; it is not planned" for edge in inputs.assets if edge not in known]
     sites = tuple(site_forecast(inputs, edge, notes) for edge in edges)
-    feeders = {
+    feeders: dict[str, FloatArray | float] = {
         point.device: np.array(_forecast(inputs, point, []).p50[: inputs.steps])
         for point in feeder_points(grid)
         if point in inputs.histories
     }
-    rest = allocate(grid, feeders, {site.edge_id: site.load_p50_w + site.pv_p50_w for site in sites}).rest(grid)
+    drawn: dict[str, FloatArray | float] = {site.edge_id: site.load_p50_w + site.pv_p50_w for site in sites}
+    rest = allocate(grid, feeders, drawn).rest(grid)
     prices, assumed = price_steps(inputs.prices, inputs.start, inputs.steps)
     problem = PlanningProblem(
         start=inputs.start,
