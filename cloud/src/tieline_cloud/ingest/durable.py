@@ -31,7 +31,12 @@ class DurableLane:
     """
 
     def __init__(
-        self, settings: IngestSettings, ledger: Ledger, clock: Clock, notices: Notices, lost: Callable[[], None] = lambda: None
+        self,
+        settings: IngestSettings,
+        ledger: Ledger,
+        clock: Clock,
+        notices: Notices,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._lost = lost
         wiring = Wiring(
