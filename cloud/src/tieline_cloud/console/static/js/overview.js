@@ -66,7 +66,7 @@ function onGrid(frame) {
     return frame.vm[index] && frame.vm[index] !== NO_VALUE && (vm < bus.min_vm_pu || vm > bus.max_vm_pu);
   });
   kpi('#k-volt', `${number(Math.min(...volts), 3)} – ${number(Math.max(...volts), 3)}`, outside ? 'alarm' : '');
-  render(network.ranked().filter((index) => frame.loading[index] !== NO_VALUE).slice(0, WORST).map((index) => branchRow(frame, index)), $('#worst'));
+  render(network.ranked().slice(0, WORST).map((index) => branchRow(frame, index)), $('#worst'));
 }
 
 const branchRow = (frame, index) => {
