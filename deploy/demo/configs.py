@@ -151,7 +151,7 @@ def hub_config(ports: dict[str, Any], scenario: dict[str, Any], hub: HubAddresse
         }
     return {
         "data_dir": str(folder / "hub"),
-        "signing_key": str(folder / "keys" / "signing.key"),
+        "signing_key": str(folder / "keys" / "hub.key"),
         "listen": {"host": hub.http.host, "port": hub.http.port},
         "mqtt": {"host": hub.mqtt.host, "port": hub.mqtt.port, "insecure": True},
         "clock": {"source": "file", "path": ports["clock"]},
