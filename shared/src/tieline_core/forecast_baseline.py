@@ -24,7 +24,8 @@ Method = Callable[[Floats, Ints], Floats]
 
 def last_week(values: Floats, at: Ints) -> Floats:
     """The same quarter hour seven days before."""
-    return values[at - _WEEK]
+    earlier: Floats = values[at - _WEEK]
+    return earlier
 
 
 def same_weekday_median(values: Floats, at: Ints) -> Floats:
@@ -37,7 +38,8 @@ def same_weekday_median(values: Floats, at: Ints) -> Floats:
 def last_day(values: Floats, at: Ints) -> Floats:
     """The latest known day, repeated."""
     back = DAY_STEPS * (1 + np.maximum(0, at - len(values)) // DAY_STEPS)
-    return values[at - back]
+    earlier: Floats = values[at - back]
+    return earlier
 
 
 def baseline_quantiles(history: LoadHistory, issue: datetime, method: Method) -> Floats:
@@ -54,12 +56,8 @@ def baseline_quantiles(history: LoadHistory, issue: datetime, method: Method) ->
     values = history.values[: max(0, history.index(issue))]
     need = DAY_STEPS if method is last_day else _WEEK
     if len(values) < need or history.index(issue) > len(history.values):
-        raise NotEnoughHistoryError(
-            "load history",
-            "values",
-            f"{len(values)} quarter hours",
-            f"{method.__name__} needs {need} up to {issue.isoformat()}",
-        )
+        have = f"{len(values)} quarter hours"
+        raise NotEnoughHistoryError("load history", "values", have, f"{method.__name__} needs {need} up to {issue.isoformat()}")
     point = method(values, len(values) + np.arange(HORIZON_STEPS))
     past = np.arange(need, len(values))
     if len(past) < _WEEK:

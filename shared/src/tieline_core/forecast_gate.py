@@ -1,7 +1,7 @@
 """Gate and bands of a forecast: one copy for hub and edge, numpy only.
 
 A :class:`ScoreBook` remembers how issued forecasts met the measurements of the last 60 days. From it come the weights of
-the experts (inverse error to the fourth power, by hour of the local day) and the offsets of the bands (rolling split
+the experts (inverse error to the eighth power, by hour of the local day) and the offsets of the bands (rolling split
 conformal: quantiles of the level-normalised residual by lead group and hour). Both are inputs of the model, so accuracy
 adapts every day without a new model.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tieline_core.errors import BadInputError
-from tieline_core.forecast_inputs import HORIZON_STEPS, QUANTILES, Floats, Floats32, Ints, LoadHistory
+from tieline_core.forecast_inputs import HORIZON_STEPS, QUANTILES, STEP_S, Floats, Floats32, Ints, LoadHistory
 from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import IssuedForecast
 
@@ -27,7 +27,7 @@ MIN_DAYS: Final = 30
 #: First lead step of each lead group: the next hour, to 4 h, to 12 h, to 24 h, to 48 h.
 LEAD_GROUPS: Final = (0, 4, 16, 48, 96)
 _GATE_DAYS: Final = 28
-_GATE_POWER: Final = 4.0
+_GATE_POWER: Final = 8.0
 _SAMPLES: Final = 4
 _HOURS: Final = 24
 
@@ -113,7 +113,7 @@ def add_scores(book: ScoreBook, scored: Scored) -> ScoreBook:
 
 
 def gate_weights(book: ScoreBook) -> Floats | None:
-    """Weights [24, experts] by inverse error^4 of the last 28 scored days; None before :data:`MIN_DAYS` are scored."""
+    """Weights [24, experts] by inverse error^8 of the last 28 scored days; None before :data:`MIN_DAYS` are scored."""
     if book.scored_days < MIN_DAYS:
         return None
     recent = book.errors[np.argsort(book.days)[-_GATE_DAYS:]].astype(np.float64)
@@ -174,19 +174,15 @@ def spread_inputs(weights: Floats, offsets: Floats, quarter: Ints) -> dict[str, 
     return {"weights": weights[hour].astype(np.float32), "offsets": offsets[LEAD_GROUP, hour].astype(np.float32)}
 
 
-def to_issued(
-    point: PointId, model_id: str, issue: datetime, start_step: tuple[datetime, int], quantiles: Floats
-) -> IssuedForecast:
-    """The message of a forecast from sorted quantiles [n, 5] in the point's unit, kept to 0.1."""
-    low, p10, p50, p90, high = (
-        tuple(float(value) for value in np.round(column, 1)) for column in quantiles.T.astype(np.float64)
-    )
+def to_issued(point: PointId, model_id: str, issue: datetime, quantiles: Floats) -> IssuedForecast:
+    """The message of a forecast that starts at its issue, from sorted quantiles [n, 5] in the point's unit, kept to 0.1."""
+    low, p10, p50, p90, high = (tuple(float(value) for value in np.round(column, 1)) for column in quantiles.T)
     return IssuedForecast(
         point=point,
         model_id=model_id,
         issued_at=issue,
-        start=start_step[0],
-        step_s=start_step[1],
+        start=issue,
+        step_s=STEP_S,
         p10=p10,
         p50=p50,
         p90=p90,

@@ -239,7 +239,8 @@ def calendar_inputs(grid: LocalGrid, at: int) -> dict[str, Ints]:
 
     Returns:
         ``quarter``, ``weekday``, ``year_day`` [192]; ``day_type`` [192, 3]; ``lag_step`` [192, 18], positions inside the
-        history window (columns: :data:`LAGS`; where fewer days of the same type are known, weeks take their place); ``lag_day_type`` [192], the type of the latest known day.
+        history window (columns: :data:`LAGS`; where fewer days of the same type are known, weeks take their place);
+        ``lag_day_type`` [192], the type of the latest known day.
 
     Raises:
         BadInputError: When the grid does not span the window and the horizon.

@@ -107,9 +107,7 @@ class ModelManifest(Message):
     quantiles: tuple[float, ...]
     experts: tuple[str, ...] = Field(min_length=1, max_length=_MAX_EXPERTS)
     time_zone: str = Field(max_length=64)
-    holidays: tuple[date, ...] = Field(
-        default=(), max_length=200, description="local holidays, past month to about 400 days ahead"
-    )
+    holidays: tuple[date, ...] = Field(default=(), max_length=200, description="local holidays, to about 400 days ahead")
     trained_from: AwareDatetime
     trained_to: AwareDatetime
     training_sha256: Sha256 = Field(description="hash of the training history (start, values, flags)")
@@ -168,8 +166,6 @@ def unpack_seed(seed: Seed, blob: bytes) -> LoadHistory:
         BadInputError: When size or hash are not what the manifest says, or a value is not finite.
     """
     if len(blob) != seed.bytes or sha256_hex(blob) != seed.sha256:
-        raise BadInputError(
-            "seed", "sha256", sha256_hex(blob), f"the manifest names {seed.bytes} bytes with hash {seed.sha256}"
-        )
+        raise BadInputError("seed", "sha256", sha256_hex(blob), f"the manifest names {seed.bytes} bytes, {seed.sha256}")
     values = np.frombuffer(blob, dtype="<f4").astype(np.float64)
     return LoadHistory(seed.start, values, np.zeros(len(values), dtype=bool))

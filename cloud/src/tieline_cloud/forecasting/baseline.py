@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tieline_core.forecast_baseline import Method, baseline_quantiles, last_week, same_weekday_median
 from tieline_core.forecast_gate import to_issued
-from tieline_core.forecast_inputs import STEP_S, LoadHistory
+from tieline_core.forecast_inputs import LoadHistory
 from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import IssuedForecast
 
@@ -30,4 +30,4 @@ def seasonal(point: PointId, history: LoadHistory, issue: datetime) -> IssuedFor
 
 
 def _issued(point: PointId, history: LoadHistory, issue: datetime, name: str, method: Method) -> IssuedForecast:
-    return to_issued(point, name, issue, (issue, STEP_S), baseline_quantiles(history, issue, method))
+    return to_issued(point, name, issue, baseline_quantiles(history, issue, method))

@@ -9,7 +9,7 @@ import numpy as np
 from tieline_cloud.forecasting.runtime import run, session
 from tieline_core.errors import BadInputError
 from tieline_core.forecast_gate import ScoreBook, band_offsets, gate_weights, spread_inputs, to_issued
-from tieline_core.forecast_inputs import STEP_S, LoadHistory, model_inputs
+from tieline_core.forecast_inputs import LoadHistory, model_inputs
 from tieline_core.messages.telemetry import IssuedForecast
 from tieline_core.model_manifest import ModelManifest, sha256_hex
 
@@ -38,4 +38,4 @@ def forecast(
     offsets = np.array(manifest.offsets) if own[1] is None else own[1]
     tables = spread_inputs(weights, offsets, np.asarray(inputs["quarter"], dtype=np.int64))
     quantiles = run(session(onnx), {**inputs, **tables})["quantiles"].astype(np.float64)
-    return to_issued(manifest.point, manifest.model_id, issue, (issue, STEP_S), quantiles)
+    return to_issued(manifest.point, manifest.model_id, issue, quantiles)

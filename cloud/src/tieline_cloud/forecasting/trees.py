@@ -18,6 +18,7 @@ _NODE_KEYS: Final = (
     "nodes_falsenodeids",
     "nodes_missing_value_tracks_true",
 )
+_TARGET_KEYS: Final = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
 
 
 class ConversionError(PermanentError):
@@ -36,9 +37,7 @@ def tree_attributes(dump: dict[str, Any]) -> dict[str, list[Any]]:
     Raises:
         ConversionError: On a categorical split, which this emitter does not write.
     """
-    rows: dict[str, list[Any]] = {
-        key: [] for key in (*_NODE_KEYS, "target_treeids", "target_nodeids", "target_ids", "target_weights")
-    }
+    rows: dict[str, list[Any]] = {key: [] for key in (*_NODE_KEYS, *_TARGET_KEYS)}
     for tree, info in enumerate(dump["tree_info"]):
         _emit(info["tree_structure"], tree, rows)
     return rows

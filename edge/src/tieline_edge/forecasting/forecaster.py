@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
@@ -13,9 +14,10 @@ import numpy as np
 from tieline_core.errors import TielineError
 from tieline_core.forecast_baseline import fallback_quantiles
 from tieline_core.forecast_gate import ScoreBook, band_offsets, gate_weights, spread_inputs, to_issued
-from tieline_core.forecast_inputs import STEP_S, Floats, Ints, LoadHistory, issue_instant, model_inputs
+from tieline_core.forecast_inputs import Floats, Ints, LoadHistory, issue_instant, model_inputs
 from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import IssuedForecast
+from tieline_core.model_manifest import ModelManifest
 from tieline_core.quantities import Reading
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.runtime import LoadModel, Outputs
@@ -23,6 +25,16 @@ from tieline_edge.forecasting.scoring import Issue, ScoreKeeper, local_date
 from tieline_edge.forecasting.store import ModelStore, StoredModel
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass
+class _Used:
+    """The model in use and what was learned about it."""
+
+    stored: StoredModel
+    opened: LoadModel
+    book: ScoreBook
+    learned_on: date | None = None
 
 
 class Forecaster:
@@ -39,17 +51,14 @@ class Forecaster:
         self._models = models
         self._history = history
         self._keeper = ScoreKeeper(point, history)
-        self._stored: StoredModel | None = None
-        self._opened: LoadModel | None = None
-        self._book: ScoreBook | None = None
-        self._learned_on: date | None = None
+        self._used: _Used | None = None
         #: Why the last forecast did not come from the model; None when it did.
         self.fallback_reason: str | None = "no model is installed"
 
     @property
     def model_sha256(self) -> str | None:
         """Hash of the envelope of the model in use, as reported to the hub."""
-        return self._stored.envelope_sha256 if self._stored else None
+        return self._used.stored.envelope_sha256 if self._used else None
 
     async def start(self) -> None:
         """Load the stored model, if any; verification and the runtime's import happen in a thread."""
@@ -82,8 +91,8 @@ class Forecaster:
         opened = await asyncio.to_thread(LoadModel, stored.manifest, stored.onnx)
         if stored.seed is not None:
             await self._history.seed(self.point, stored.seed)
-        self._book = await self._keeper.book(stored.manifest.experts)
-        self._stored, self._opened, self._learned_on, self.fallback_reason = stored, opened, None, None
+        book = await self._keeper.book(stored.manifest.experts)
+        self._used, self.fallback_reason = _Used(stored, opened, book), None
 
     async def add(self, reading: Reading) -> None:
         """Take a reading of the forecast point."""
@@ -111,42 +120,42 @@ class Forecaster:
             return self._from_baseline(history, issue)
 
     async def _from_model(self, history: LoadHistory, issue: datetime) -> IssuedForecast | None:
-        if self._stored is None or self._opened is None or self._book is None:
+        if self._used is None:
             return self._from_baseline(history, issue)
-        manifest = self._stored.manifest
-        await self._learn(history, issue)
-        weights, offsets = self._gate()
+        manifest = self._used.stored.manifest
+        book = await self._learned(self._used, history, issue)
         inputs = model_inputs(history, issue, manifest.zone, manifest.holidays)
         quarter: Ints = np.asarray(inputs["quarter"], dtype=np.int64)
-        tables = spread_inputs(weights, offsets, quarter)
-        out = await asyncio.to_thread(self._opened.run, {**inputs, **tables})
+        tables = spread_inputs(*self._gate(manifest, book), quarter)
+        out = await asyncio.to_thread(self._used.opened.run, {**inputs, **tables})
         await self._keeper.keep(_issue_of(issue, manifest.model_id, out, tables["weights"].astype(np.float64)))
         self.fallback_reason = None
-        return to_issued(self.point, manifest.model_id, issue, (issue, STEP_S), out.quantiles)
+        return to_issued(self.point, manifest.model_id, issue, out.quantiles)
 
-    async def _learn(self, history: LoadHistory, issue: datetime) -> None:
-        """Once a local day: score what was issued, renew gate and bands."""
-        stored = self._stored
-        if stored is None or (today := local_date(issue, stored.manifest.zone)) == self._learned_on:
-            return
-        self._book = await self._keeper.score(history, stored.manifest.zone, stored.manifest.experts)
-        self._learned_on = today
+    async def _learned(self, used: _Used, history: LoadHistory, issue: datetime) -> ScoreBook:
+        """Once a local day: score what was issued, renew what gate and bands are made from."""
+        manifest = used.stored.manifest
+        today = local_date(issue, manifest.zone)
+        if today != used.learned_on:
+            used.book = await self._keeper.score(history, manifest.zone, manifest.experts)
+            used.learned_on = today
+        return used.book
 
-    def _gate(self) -> tuple[Floats, Floats]:
-        assert_stored = self._stored
-        if assert_stored is None or self._book is None:
-            raise TielineError("no model is installed")
-        manifest = assert_stored.manifest
-        default = np.array(manifest.offsets)
-        weights, offsets = gate_weights(self._book), band_offsets(self._book, default)
-        return (np.array(manifest.weights) if weights is None else weights), (default if offsets is None else offsets)
+    @staticmethod
+    def _gate(manifest: ModelManifest, book: ScoreBook) -> tuple[Floats, Floats]:
+        """Own weights and offsets once enough days are scored, the manifest's until then."""
+        weights, offsets = gate_weights(book), band_offsets(book)
+        return (
+            np.array(manifest.weights) if weights is None else weights,
+            np.array(manifest.offsets) if offsets is None else offsets,
+        )
 
     def _from_baseline(self, history: LoadHistory, issue: datetime) -> IssuedForecast | None:
         found = fallback_quantiles(history, issue)
         if found is None:
             return None
         name, quantiles = found
-        return to_issued(self.point, f"fallback:{name}", issue, (issue, STEP_S), quantiles)
+        return to_issued(self.point, f"fallback:{name}", issue, quantiles)
 
     def _fall_back(self, reason: str) -> None:
         if reason != self.fallback_reason:

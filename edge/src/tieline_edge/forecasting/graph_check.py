@@ -113,9 +113,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
         else:
             raise ModelRefusedError("graph", f"byte {position}: wire type {kind} does not occur in ONNX files")
         if position + length > len(message):
-            raise ModelRefusedError(
-                "graph", f"byte {position}: a field of {length} bytes runs past the end, the file is cut off"
-            )
+            raise ModelRefusedError("graph", f"byte {position}: {length} bytes run past the end, the file is cut off")
         yield number, message[position : position + length]
         position += length
 

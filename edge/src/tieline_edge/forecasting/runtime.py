@@ -91,9 +91,8 @@ class LoadModel:
             raise ModelRefusedError("run", "the quantiles are not in ascending order")
         limit = _PLAUSIBLE_FACTOR * max(float(np.abs(inputs["history"]).max()), 1.0)
         if np.abs(quantiles).max() > limit:
-            raise ModelRefusedError(
-                "run", f"a forecast of {np.abs(quantiles).max():.0f} is beyond {limit:.0f}, ten times the load seen"
-            )
+            highest = np.abs(quantiles).max()
+            raise ModelRefusedError("run", f"a forecast of {highest:.0f} is beyond {limit:.0f}, ten times the load seen")
         return Outputs(quantiles, raw["expert_forecasts"].astype(np.float32), float(raw["level"][0]))
 
 

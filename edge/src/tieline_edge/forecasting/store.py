@@ -158,9 +158,8 @@ class ModelStore:
             place = folder / row["name"]
             try:
                 seed = (place / _SEED).read_bytes() if (place / _SEED).exists() else None
-                return verify(
-                    (place / _MANIFEST).read_bytes(), (place / _ONNX).read_bytes(), seed, row["envelope"], self._opener
-                )
+                manifest, onnx = (place / _MANIFEST).read_bytes(), (place / _ONNX).read_bytes()
+                return verify(manifest, onnx, seed, row["envelope"], self._opener)
             except (ModelRefusedError, OSError) as error:
                 self.complaints.append(f"{point}: stored model {row['name'][:16]} is not used: {error}")
         return None

@@ -27,8 +27,8 @@ class Rows:
     Attributes:
         columns: For trees [n, features].
         design: For linear experts [n, terms].
-        lags: Smoothed lags [n, 10].
-        lags_raw: Lags [n, 10].
+        lags: Smoothed lags [n, 18].
+        lags_raw: Lags [n, 18].
     """
 
     columns: Floats32
@@ -52,9 +52,9 @@ class FitParams:
     """
 
     trees: int = 200
-    leaves: int = 15
-    learning_rate: float = 0.05
-    ridge: float = 3e-3
+    leaves: int = 8
+    learning_rate: float = 0.03
+    ridge: float = 1e-3
     rows_an_issue: int = 40
     issue_stride: int = 23
     seed: int = 1

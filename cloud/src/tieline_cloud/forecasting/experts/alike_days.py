@@ -19,7 +19,8 @@ class AlikeDays:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Mean over the lags s1 to s8."""
-        return rows.lags[:, _FIRST:_LAST].astype(np.float64).mean(axis=1)
+        mean: NDArray[np.float64] = rows.lags[:, _FIRST:_LAST].astype(np.float64).mean(axis=1)
+        return mean
 
     def emit(self, graph: GraphBuilder, features: FeatureNames) -> str:
         """The same mean."""

@@ -1,4 +1,8 @@
-"""LightGBM on what the ridge leaves over."""
+"""LightGBM with absolute loss on the lag and calendar columns.
+
+Fitted on the load itself: on quarter-hour loads of single substations that beat fitting on the ridge's residual (0.763
+against 0.799 of the weekly naive's error over seven SimBench nodes); the gate averages it with the ridge.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +19,19 @@ from tieline_cloud.forecasting.trees import tree_attributes
 
 
 @dataclass(frozen=True, slots=True)
-class BoostedRidge:
-    """The ridge plus boosted trees on its residual."""
+class Boosted:
+    """Boosted trees."""
 
-    ridge: FittedExpert
     booster: Any  # lightgbm ships no annotations
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """Ridge plus trees."""
-        residual: NDArray[np.float64] = self.booster.predict(rows.columns, num_threads=1)
-        return self.ridge.predict(rows) + residual
+        """Sum of the trees."""
+        total: NDArray[np.float64] = self.booster.predict(rows.columns, num_threads=1)
+        return total
 
     def emit(self, graph: GraphBuilder, features: FeatureNames) -> str:
-        """The ridge's nodes and one TreeEnsembleRegressor."""
-        trees = graph.op(
+        """One TreeEnsembleRegressor."""
+        return graph.op(
             "TreeEnsembleRegressor",
             features.columns,
             domain="ai.onnx.ml",
@@ -37,20 +40,19 @@ class BoostedRidge:
             post_transform="NONE",
             **tree_attributes(self.booster.dump_model()),
         )
-        return graph.op("Add", self.ridge.emit(graph, features), trees)
 
 
-def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, earlier: Mapping[str, FittedExpert], /) -> BoostedRidge:
-    """Boost on the residual of the ridge, on one thread."""
+def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, _earlier: Mapping[str, FittedExpert], /) -> Boosted:
+    """Boost on one thread, reproducibly."""
     import lightgbm
 
     settings = {
-        "objective": "regression",
+        "objective": "l1",
         "learning_rate": params.learning_rate,
         "num_leaves": params.leaves,
-        "min_data_in_leaf": 60,
-        "feature_fraction": 0.7,
-        "bagging_fraction": 0.7,
+        "min_data_in_leaf": 100,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.5,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
         "num_threads": 1,
@@ -59,6 +61,5 @@ def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, earlier: Map
         "force_row_wise": True,
         "verbose": -1,
     }
-    left = target - earlier["ridge"].predict(rows)
-    data = lightgbm.Dataset(rows.columns, left, params={"verbose": -1})
-    return BoostedRidge(earlier["ridge"], lightgbm.train(settings, data, params.trees))
+    data = lightgbm.Dataset(rows.columns, target, params={"verbose": -1})
+    return Boosted(lightgbm.train(settings, data, params.trees))
