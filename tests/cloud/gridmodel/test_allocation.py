@@ -56,7 +56,9 @@ def test_a_low_voltage_bus_belongs_to_the_feeder_above_it(village: GridModel) ->
 @given(
     north=st.floats(0, 5e6), south=st.floats(0, 5e6), harbour=st.floats(-1e5, 6e5), mill=st.floats(-1e5, 6e5)
 )  # fmt: skip
-def test_what_is_measured_is_what_is_allocated(village: GridModel, north: float, south: float, harbour: float, mill: float) -> None:
+def test_what_is_measured_is_what_is_allocated(
+    village: GridModel, north: float, south: float, harbour: float, mill: float
+) -> None:
     powers = allocate(village, {"north": north, "south": south}, {"harbour": harbour, "mill": mill})
     assert powers.p_w.sum() == pytest.approx(north + south, abs=1e-3)
 
@@ -70,6 +72,8 @@ def test_what_is_measured_is_what_is_allocated(village: GridModel, north: float,
         ({"north": np.zeros(3), "south": np.zeros(4)}, {}, "same number of steps"),
     ],
 )
-def test_bad_measurements_are_named(village: GridModel, feeders: dict[str, float], sites: dict[str, float], reason: str) -> None:
+def test_bad_measurements_are_named(
+    village: GridModel, feeders: dict[str, float], sites: dict[str, float], reason: str
+) -> None:
     with pytest.raises(BadInputError, match=reason):
         allocate(village, feeders, sites)

@@ -42,7 +42,9 @@ def test_a_coupler_has_no_loading_and_says_so(village: GridModel) -> None:
     assert state.branch_quality[-1] == StateQuality.NOT_RATED
 
 
-@pytest.mark.parametrize(("age_s", "quality", "value"), [(3600.0, Quality.GOOD, 5e5), (5.0, Quality.STALE, 5e5), (5.0, Quality.BAD, None)])
+@pytest.mark.parametrize(
+    ("age_s", "quality", "value"), [(3600.0, Quality.GOOD, 5e5), (5.0, Quality.STALE, 5e5), (5.0, Quality.BAD, None)]
+)
 def test_what_cannot_be_trusted_is_substituted_and_marked(
     village: GridModel, age_s: float, quality: Quality, value: float | None
 ) -> None:

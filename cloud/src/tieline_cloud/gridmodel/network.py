@@ -204,7 +204,11 @@ def _injections(tables: Tables, buses: Mapping[int, int]) -> Injections:
     ids: list[str] = []
     kinds: list[InjectionKind] = []
     columns: list[tuple[IntArray, FloatArray, FloatArray]] = []
-    spec: tuple[tuple[str, InjectionKind, float], ...] = (("load", "load", 1.0), ("sgen", "pv", -1.0), ("storage", "storage", 1.0))
+    spec: tuple[tuple[str, InjectionKind, float], ...] = (
+        ("load", "load", 1.0),
+        ("sgen", "pv", -1.0),
+        ("storage", "storage", 1.0),
+    )
     for name, kind, sign in spec:
         table = tables.table(name)
         scale = sign * 1e6 * table.floats("scaling", 1.0) * table.booleans("in_service")

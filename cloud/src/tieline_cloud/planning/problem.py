@@ -298,7 +298,9 @@ def _check_devices(problem: PlanningProblem) -> None:
     shares: Mapping[str, float] = {edge: sum(plant.share for plant in problem.pv if plant.edge_id == edge) for edge in edges}
     for plant in problem.pv:
         if not 0 < plant.share <= 1 or shares[plant.edge_id] > 1 + 1e-9:
-            raise _bad(f"pv.{plant.edge_id}/{plant.device_id}.share", plant.share, "shares of a site lie in (0, 1], sum at most 1")
+            raise _bad(
+                f"pv.{plant.edge_id}/{plant.device_id}.share", plant.share, "shares of a site lie in (0, 1], sum at most 1"
+            )
 
 
 def _check_limits(limits: Limits) -> None:
