@@ -15,27 +15,13 @@ def village() -> pp.pandapowerNet:
     """Build the network."""
     net = pp.create_empty_network(name="village")
     bus = {}
-    for number, (name, zone) in enumerate(
-        [
-            ("busbar-a", None),
-            ("busbar-b", None),
-            ("n1", "north"),
-            ("n2", "north"),
-            ("n3", "north"),
-            ("s1", "south"),
-            ("s2", "south"),
-        ]
-    ):
+    for number, name in enumerate(("busbar-a", "busbar-b", "n1", "n2", "n3", "s1", "s2")):
+        zone = {"n": "north", "s": "south"}.get(name[0])
         bus[name] = pp.create_bus(net, 10.0, name=name, zone=zone, geodata=(11.3 + 0.01 * number, 53.6))
     pp.create_ext_grid(net, bus["busbar-a"], vm_pu=1.02, name="upstream")
     pp.create_switch(net, bus["busbar-a"], bus["busbar-b"], et="b", closed=True, name="coupler")
-    for start, end, km in (
-        ("busbar-b", "n1", 1.5),
-        ("n1", "n2", 1.0),
-        ("n2", "n3", 2.0),
-        ("busbar-a", "s1", 1.2),
-        ("s1", "s2", 0.8),
-    ):
+    cables = (("busbar-b", "n1", 1.5), ("n1", "n2", 1.0), ("n2", "n3", 2.0), ("busbar-a", "s1", 1.2), ("s1", "s2", 0.8))
+    for start, end, km in cables:
         pp.create_line(net, bus[start], bus[end], km, "NA2XS2Y 1x150 RM/25 6/10 kV", name=f"cable-{end}")
     tie = pp.create_line(net, bus["n3"], bus["s2"], 0.5, "NA2XS2Y 1x150 RM/25 6/10 kV", name="tie")
     pp.create_switch(net, bus["s2"], tie, et="l", closed=False, name="tie-s2")

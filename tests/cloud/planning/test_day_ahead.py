@@ -210,7 +210,7 @@ def test_a_plan_worse_than_nothing_is_refused_with_the_element_named(
     costs = Costs(1.0, 2.0, 1.0, 1)
     engine = PowerFlow(village)
     idle, mad = solve_scenarios(engine, day, idle_kw), solve_scenarios(engine, day, idle_kw + 120.0)
-    with pytest.raises(PlanRefusedError, match="mill/tr1 would stand at .* further out than doing nothing"):
+    with pytest.raises(PlanRefusedError, match=r"mill/tr1 would stand at .* further out than doing nothing"):
         certify(village, day, (mad, idle), costs, "test", NOW)
     assert certify(village, day, (idle, mad), costs, "test", NOW).verdict is Verdict.CLEAN
     sagging = village_fed_at(0.96)

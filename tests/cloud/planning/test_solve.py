@@ -108,9 +108,7 @@ def brute_force(program: LinearProgram) -> float:
     return best
 
 
-@pytest.mark.parametrize(
-    "prices", [[-100.0, -100.0, -100.0, -100.0], [-50.0, -200.0, 30.0, -120.0], [-80.0, 90.0, -300.0, -10.0]]
-)
+@pytest.mark.parametrize("prices", [[-100.0] * 4, [-50.0, -200.0, 30.0, -120.0], [-80.0, 90.0, -300.0, -10.0]])
 @pytest.mark.parametrize("soc_now", [10.0, 55.0, 95.0])
 def test_at_negative_prices_nothing_charges_and_discharges_at_once(
     problem: Build, village: GridModel, make_site: Callable[..., SiteForecast], prices: list[float], soc_now: float

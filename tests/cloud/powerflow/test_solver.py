@@ -98,5 +98,5 @@ def test_other_engine_errors_are_named_too(village: GridModel, monkeypatch: pyte
 
     engine = PowerFlow(village)
     monkeypatch.setattr(engine, "_model", Broken())
-    with pytest.raises(PowerFlowDivergedError, match="sparse matrix$"):
+    with pytest.raises(PowerFlowDivergedError, match=r"sparse matrix$"):
         engine.solve(np.zeros(len(village.buses)), np.zeros(len(village.buses)))
