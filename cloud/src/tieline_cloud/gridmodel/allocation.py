@@ -111,8 +111,9 @@ def _nominal(grid: GridModel) -> tuple[FloatArray, FloatArray]:
     """Nominal load by bus, substations' LV buses left out: they are metered."""
     table = grid.injections
     is_load = np.array([kind == "load" for kind in table.kinds], dtype=np.bool_)
-    p = np.bincount(table.bus[is_load], table.p_nom_w[is_load], len(grid.buses))
-    q = np.bincount(table.bus[is_load], table.q_nom_var[is_load], len(grid.buses))
+    p, q = np.zeros(len(grid.buses)), np.zeros(len(grid.buses))
+    np.add.at(p, table.bus[is_load], table.p_nom_w[is_load])
+    np.add.at(q, table.bus[is_load], table.q_nom_var[is_load])
     for substation in grid.substations:
         p[substation.lv_bus] = q[substation.lv_bus] = 0.0
     return np.maximum(p, 0.0), q
@@ -156,7 +157,7 @@ class _Shares:
     def reactive(self, p_w: FloatArray, residual: Mapping[str, FloatArray], measured: Mapping[str, FloatArray]) -> FloatArray:
         """Reactive power of each bus [T, bus]: the measurement spread likewise, else the nominal power factor."""
         tan_phi = np.divide(self.q_nom, self.p_nom, out=np.full(self.p_nom.shape, DEFAULT_TAN_PHI), where=self.p_nom > 0)
-        q_var = p_w * tan_phi
+        q_var: FloatArray = p_w * tan_phi
         for area in measured:
             rows = self.area == area
             load = float(self.p_nom[rows].sum())

@@ -26,9 +26,10 @@ def read_lines(lines: Table, buses: Mapping[int, int], kv: FloatArray, f_hz: flo
         raise lines.refuse("to_bus", int(row), lines.column("to_bus")[row], "a line joins buses of one rated voltage")
     service = lines.booleans("in_service")
     count = len(lines)
+    kinds: list[BranchKind] = ["line"] * count
     return Branches(
         ids=lines.names(),
-        kinds=("line",) * count,
+        kinds=tuple(kinds),
         from_bus=from_bus,
         to_bus=to_bus,
         r_ohm=lines.floats("r_ohm_per_km") * length / parallel,
@@ -103,9 +104,10 @@ def read_trafos(trafos: Table, buses: Mapping[int, int], kv: FloatArray) -> Bran
     series = series + shunt * series**2 / 4.0
     rating = sn_mva * 1e6 * parallel * trafos.floats("df", 1.0, above=0.0)
     service = trafos.booleans("in_service")
+    kinds: list[BranchKind] = ["trafo"] * len(trafos)
     return Branches(
         ids=trafos.names(),
-        kinds=("trafo",) * len(trafos),
+        kinds=tuple(kinds),
         from_bus=hv,
         to_bus=lv,
         r_ohm=series.real.copy(),
@@ -134,7 +136,7 @@ def join(lines: Branches, trafos: Branches, from_closed: BoolArray, to_closed: B
     }
     return Branches(
         ids=lines.ids + trafos.ids,
-        kinds=kinds,
+        kinds=tuple(kinds),
         from_bus=buses["from_bus"],
         to_bus=buses["to_bus"],
         r_ohm=both("r_ohm"),

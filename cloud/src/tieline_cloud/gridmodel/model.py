@@ -149,7 +149,7 @@ class Injections:
 
 @dataclass(frozen=True, slots=True)
 class Substation:
-    """What belongs to one edge: found by the names ``<edge>/tr1``, ``<edge>/lv``, ``<edge>/<device>``.
+    """What belongs to one edge: found by its transformer ``<edge>/tr1`` and devices ``<edge>/<device>``.
 
     Attributes:
         edge_id: The edge.

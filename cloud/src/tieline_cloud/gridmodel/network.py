@@ -45,6 +45,17 @@ UNSUPPORTED = {
 }
 
 
+#: Zone of the primary substation itself: busbars and above belong to no feeder.
+UPSTREAM_ZONE = "primary"
+
+#: Table in the file, kind here, sign into the load convention.
+INJECTION_TABLES: tuple[tuple[str, InjectionKind, float], ...] = (
+    ("load", "load", 1.0),
+    ("sgen", "pv", -1.0),
+    ("storage", "storage", 1.0),
+)
+
+
 def load_network(network: Path | str | bytes, source: str | None = None) -> GridModel:
     """Read a network written by ``pandapower.to_json``.
 
@@ -140,7 +151,7 @@ def _buses(table: Table, switches: Switches) -> Buses:
         y=y,
         min_pu=1.0 - band,
         max_pu=1.0 + band,
-        area=tuple(table.texts("zone")),
+        area=tuple(None if zone == UPSTREAM_ZONE else zone for zone in table.texts("zone")),
         node=_fuse(table, kv, switches),
     )
 
@@ -204,8 +215,7 @@ def _injections(tables: Tables, buses: Mapping[int, int]) -> Injections:
     ids: list[str] = []
     kinds: list[InjectionKind] = []
     columns: list[tuple[IntArray, FloatArray, FloatArray]] = []
-    spec: tuple[tuple[str, InjectionKind, float], ...] = (("load", "load", 1.0), ("sgen", "pv", -1.0), ("storage", "storage", 1.0))
-    for name, kind, sign in spec:
+    for name, kind, sign in INJECTION_TABLES:
         table = tables.table(name)
         scale = sign * 1e6 * table.floats("scaling", 1.0) * table.booleans("in_service")
         ids.extend(table.names())
@@ -231,14 +241,13 @@ def _substations(source: str, buses: Buses, branches: Branches, injections: Inje
         if edge in found:
             raise BadInputError(source, f"trafo.{name}", name, f"edge {edge!r} already has {found[edge].transformer!r}")
         lv_bus = int(branches.to_bus[branch])
-        if buses.ids[lv_bus] != f"{edge}/lv":
-            raise BadInputError(source, f"trafo.{name}", buses.ids[lv_bus], f"its LV bus must be named '{edge}/lv'")
         devices: dict[InjectionKind, list[str]] = {"load": [], "pv": [], "storage": []}
         for device, device_kind, bus in zip(injections.ids, injections.kinds, injections.bus, strict=True):
             if not device.startswith(f"{edge}/"):
                 continue
             if int(bus) != lv_bus:
-                raise BadInputError(source, f"{device_kind}.{device}", buses.ids[bus], f"expected it on bus '{edge}/lv'")
+                reason = f"expected it on {buses.ids[lv_bus]!r}, the low-voltage bus of {name!r}"
+                raise BadInputError(source, f"{device_kind}.{device}", buses.ids[bus], reason)
             devices[device_kind].append(device.removeprefix(f"{edge}/"))
         found[edge] = Substation(
             edge_id=edge,

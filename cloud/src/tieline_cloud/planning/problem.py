@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 
@@ -233,8 +234,8 @@ def _check_arrays(problem: PlanningProblem) -> None:
                 name = f"{kind}_{level}_w"
                 shapes.append((f"sites.{site.edge_id}.{name}", getattr(site, name), 1))
     for key, values, dimensions in shapes:
-        if not isinstance(values, np.ndarray) or values.ndim != dimensions or len(values) != problem.steps:
-            raise _bad(key, getattr(values, "shape", None), f"expected {problem.steps} steps in {dimensions} dimension(s)")
+        if values.ndim != dimensions or len(values) != problem.steps:
+            raise _bad(key, values.shape, f"expected {problem.steps} steps in {dimensions} dimension(s)")
         if not np.isfinite(values).all():
             raise _bad(key, values[~np.isfinite(values)][0], "is not a finite number")
     if problem.rest_p_w.shape != problem.rest_q_var.shape:
@@ -298,7 +299,7 @@ def _check_devices(problem: PlanningProblem) -> None:
     shares: Mapping[str, float] = {edge: sum(plant.share for plant in problem.pv if plant.edge_id == edge) for edge in edges}
     for plant in problem.pv:
         if not 0 < plant.share <= 1 or shares[plant.edge_id] > 1 + 1e-9:
-            raise _bad(f"pv.{plant.edge_id}/{plant.device_id}.share", plant.share, "shares of a site lie in (0, 1], sum at most 1")
+            raise _bad(f"pv.{plant.edge_id}/{plant.device_id}.share", plant.share, "shares lie in (0, 1] and sum to at most 1")
 
 
 def _check_limits(limits: Limits) -> None:
@@ -307,7 +308,7 @@ def _check_limits(limits: Limits) -> None:
             raise _bad(f"limits.{name}", getattr(limits, name), "must not be negative")
     steps = [0.0, *(loading for loading, _ in limits.ageing), limits.loading_max_pct]
     prices = [0.0, *(price for _, price in limits.ageing), limits.overload_eur_per_mwh]
-    if any(low >= high for low, high in zip(steps, steps[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(steps)):
         raise _bad("limits.ageing", limits.ageing, "loadings must rise and stay below loading_max_pct")
-    if any(low > high for low, high in zip(prices, prices[1:], strict=False)):
+    if any(low > high for low, high in pairwise(prices)):
         raise _bad("limits.ageing", limits.ageing, "prices must rise and stay below overload_eur_per_mwh")

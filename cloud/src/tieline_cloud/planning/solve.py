@@ -49,8 +49,10 @@ def _load(solver: Any, program: LinearProgram, integer: IntArray | None) -> None
         kinds = np.full(len(program.cost), highspy.HighsVarType.kContinuous)
         kinds[integer] = highspy.HighsVarType.kInteger
         model.integrality_ = list(kinds)
-    if solver.passModel(model) == highspy.HighsStatus.kError:
-        raise PlanRefusedError("the solver refused the programme: a coefficient is not a number")
+    # HiGHS takes NaN without a word, so we look ourselves.
+    finite = all(np.isfinite(values).all() for values in (program.cost, program.matrix.data))
+    if not finite or solver.passModel(model) == highspy.HighsStatus.kError:
+        raise PlanRefusedError("a coefficient of the programme is not a number")
 
 
 def solve_linear(

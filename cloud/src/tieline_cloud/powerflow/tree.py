@@ -57,11 +57,11 @@ def radial_tree(grid: GridModel) -> RadialTree:
     root = roots.pop()
     neighbours: list[list[tuple[int, int, bool]]] = [[] for _ in range(grid.n_nodes)]
     table = grid.branches
-    for branch in np.flatnonzero(table.closed):
+    for branch in np.flatnonzero(table.closed).tolist():
         start, end = int(node_of[table.from_bus[branch]]), int(node_of[table.to_bus[branch]])
         if start >= 0 and end >= 0:
-            neighbours[start].append((end, int(branch), True))
-            neighbours[end].append((start, int(branch), False))
+            neighbours[start].append((end, branch, True))
+            neighbours[end].append((start, branch, False))
     parent, via = np.full(grid.n_nodes, -1), np.full(grid.n_nodes, -1)
     downward = np.zeros(grid.n_nodes, dtype=np.bool_)
     order = [root]
