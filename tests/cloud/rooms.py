@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tieline_cloud.api.ports import DeviceStatus, EdgeStatus, GridPicture, GridValues, HubServices
+from tieline_cloud.api.ports import GridPicture, GridValues, HubServices
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.commands import CommandBook
@@ -18,6 +18,7 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
+from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.import_job import import_kind
 from tieline_cloud.jobs.model import JobKind

@@ -14,36 +14,12 @@ from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.ports import ReadingQuery
 from tieline_core.clock import Clock
-from tieline_core.ids import DeviceId, EdgeId
-from tieline_core.messages.desired import Reported
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeStatus:
-    """How one edge stands, from births, hellos and its own report."""
-
-    edge_id: EdgeId
-    online_live: bool
-    online_durable: bool
-    last_heard: datetime | None
-    epoch: int | None
-    reported: Reported | None
-    nonce: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceStatus:
-    """One device as its birth described it."""
-
-    edge_id: EdgeId
-    device_id: DeviceId
-    online: bool
-    metrics: tuple[str, ...]
-    born_at: datetime | None
+from tieline_core.ids import EdgeId
 
 
 class FleetView(Protocol):

@@ -10,8 +10,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime
 
-from tieline_cloud.api.ports import EdgeStatus, HubServices
+from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found
+from tieline_cloud.fleet.views import EdgeStatus
 from tieline_core.ids import EdgeId, PointId
 
 

@@ -53,6 +53,7 @@ class GridDesk:
         last_values: Gives the newest readings by point id.
         clock: Gives the instant of an estimate.
         live: Gets a frame for each estimate.
+        every_s: Wall seconds between estimates.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GridDesk:
         last_values: Callable[[], Mapping[str, Reading]],
         clock: Clock,
         live: LiveHub,
+        every_s: float,
     ) -> None:
         self._grid_id = grid_id
         self._path = folder / FILE
@@ -70,6 +72,7 @@ class GridDesk:
         self._last_values = last_values
         self._clock = clock
         self._live = live
+        self._every_s = every_s
         self._picture: GridPicture | None = None
         self._values: GridValues | None = None
         self._engine: PowerFlow | None = None
@@ -119,13 +122,13 @@ class GridDesk:
         self.grid, self._values = grid, None
         self._changed.set()
 
-    async def run(self, every_s: float) -> None:
-        """Estimate the state every so many wall seconds, for ever."""
+    async def run(self) -> None:
+        """Estimate the state, for ever."""
         while True:
             if self.grid is None:
                 await self._changed.wait()
             await self._estimate()
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(self._every_s)
 
     async def _estimate(self) -> None:
         grid, engine, now = self.grid, self._engine, self._clock.now()

@@ -32,6 +32,11 @@ class WorkerDiedError(TransientError):
     """A worker process ended in the middle of its work (killed, out of memory)."""
 
 
+def limit_threads() -> None:
+    """One numeric thread in this process and its workers; call it before a numeric library is loaded."""
+    os.environ.update(THREADS)
+
+
 def _begin() -> None:
     # Ctrl-C reaches the whole process group; the hub decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,7 +51,7 @@ class WorkerPool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
-        os.environ.update(THREADS)
+        limit_threads()
         return self
 
     async def __aexit__(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from tieline_cloud.api.ports import EdgeStatus, HubServices
+from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import EdgeParameter, Services, edge_filter, known_edge
 from tieline_cloud.api.schemas import Device, Edge, EdgeDetail
+from tieline_cloud.fleet.views import EdgeStatus
 from tieline_core.ids import PointId
 
 router = APIRouter(tags=["fleet"])

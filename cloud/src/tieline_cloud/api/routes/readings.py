@@ -15,7 +15,7 @@ from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import EdgeParameter, From, Limit, Services, Span, To, edge_filter, point_id, span
 from tieline_cloud.api.schemas import PointValue, QualityWord, ReadingSeries, Row
-from tieline_cloud.store.ports import Series
+from tieline_cloud.store.ports import LastValue, Series
 from tieline_core.ids import PointId
 from tieline_core.quantities import QUANTITIES, Quality
 from tieline_core.timegrid import floor_to, format_step, from_us, parse_step
@@ -35,6 +35,11 @@ def unit_of(point: PointId) -> str:
     """Unit of a point's quantity; empty for one we do not know."""
     quantity = QUANTITIES.get(point.quantity)
     return quantity.unit if quantity else ""
+
+
+def point_value(last: LastValue) -> PointValue:
+    """A last value as the API shows it."""
+    return PointValue(point=last.point, value=last.value, unit=unit_of(last.point), at=last.at, quality=WORDS[last.quality])
 
 
 def _rows(series: Series, limit: int) -> tuple[Row, ...]:
@@ -100,13 +105,5 @@ async def read_last(
     wanted = None if points is None else [point_id(text) for text in points.split(",") if text]
     only = edge_filter(hub, edge)
     return [
-        PointValue(
-            point=last.point,
-            value=last.value,
-            unit=unit_of(last.point),
-            at=last.at,
-            quality=WORDS[last.quality],
-        )
-        for last in await asyncio.to_thread(hub.query.last, wanted)
-        if only is None or last.point.edge == only
+        point_value(last) for last in await asyncio.to_thread(hub.query.last, wanted) if only is None or last.point.edge == only
     ]
