@@ -237,10 +237,7 @@ def _export(options: argparse.Namespace) -> int:
 def _jobs(options: argparse.Namespace) -> int:
     client, _ = _client(options)
     with client:
-        if options.cancel:
-            jobs = [client.cancel(options.cancel)]
-        else:
-            jobs = client.get("jobs", {"limit": "30"})
+        jobs = [client.cancel(options.cancel)] if options.cancel else client.get("jobs", {"limit": "30"})
     if options.json:
         print(json.dumps(jobs))
     for job in [] if options.json else jobs:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tieline_cloud import __version__
 from tieline_cloud.api.app import create_app
 from tieline_cloud.api.ports import HubServices
+from tieline_cloud.api.query import all_edges
 from tieline_cloud.api.routes.edges import edge_summary
 from tieline_cloud.api.routes.readings import point_value
 from tieline_cloud.api.server import http_server
@@ -190,7 +191,7 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         )
         broadcaster = Broadcaster(
             live,
-            lambda: [edge_summary(services, status).model_dump(mode="json") for status in ingest.fleet.edges()],
+            lambda: [edge_summary(services, status).model_dump(mode="json") for status in all_edges(services)],
             lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
         )
         ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())

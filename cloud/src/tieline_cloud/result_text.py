@@ -17,8 +17,8 @@ def result_lines(result: Any, indent: str = "") -> Iterator[str]:
                 yield f"{indent}{key}: {_plain(value)}"
     elif isinstance(result, list):
         for item in result:
-            if isinstance(item, Mapping | list):
-                first, *rest = result_lines(item, "") or [""]
+            if isinstance(item, Mapping | list) and item:
+                first, *rest = result_lines(item)
                 yield f"{indent}- {first}"
                 yield from (f"{indent}  {line}" for line in rest)
             else:

@@ -63,13 +63,20 @@ def point_id(text: str) -> PointId:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "validation", str(error)) from error
 
 
+def all_edges(hub: HubServices) -> list[EdgeStatus]:
+    """Edges that were heard of, and those the settings name that were not, by id."""
+    heard = {status.edge_id: status for status in hub.fleet.edges()}
+    silent = {edge: EdgeStatus(edge) for edge in hub.settings.edges if edge not in heard}
+    return [status for _, status in sorted({**heard, **silent}.items())]
+
+
 def known_edge(hub: HubServices, text: str) -> EdgeStatus:
     """The edge of that name.
 
     Raises:
         ProblemError: 404 naming the ones there are.
     """
-    edges = hub.fleet.edges()
+    edges = all_edges(hub)
     for edge in edges:
         if edge.edge_id == text:
             return edge

@@ -218,11 +218,11 @@ class GridModel:
 
 
 def topology_hash(*tables: DataclassInstance) -> str:
-    """First 16 hex digits of SHA-256 over the tables' columns, in order."""
+    """SHA-256 in hex over the tables' columns, in order; the live frames carry its first 12 bytes."""
     digest = hashlib.sha256()
     for table in tables:
         for field in fields(table):
             value = getattr(table, field.name)
             digest.update(field.name.encode())
             digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import statuses
-from tieline_cloud.api.query import EdgeParameter, Services, edge_filter, known_edge
+from tieline_cloud.api.query import EdgeParameter, Services, all_edges, edge_filter, known_edge
 from tieline_cloud.api.schemas import Device, Edge, EdgeDetail
 from tieline_cloud.fleet.views import EdgeStatus
 from tieline_core.ids import PointId
@@ -39,8 +39,8 @@ def edge_summary(hub: HubServices, status: EdgeStatus) -> Edge:
 
 @router.get("/edges", summary="All edges", responses=statuses())
 async def list_edges(hub: Services) -> list[Edge]:
-    """Every edge that was ever heard of."""
-    return [edge_summary(hub, status) for status in hub.fleet.edges()]
+    """Every edge that was ever heard of, and those the settings name."""
+    return [edge_summary(hub, status) for status in all_edges(hub)]
 
 
 @router.get("/edges/{edge_id}", summary="One edge", responses=statuses(404, 422))
