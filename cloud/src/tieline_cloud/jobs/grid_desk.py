@@ -7,7 +7,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,13 @@ from tieline_cloud.console.live import LiveHub, grid_frame
 from tieline_cloud.dispatch.artifacts import replace_file
 from tieline_cloud.gridmodel import GridModel, load_network
 from tieline_cloud.gridmodel.geojson import geojson, topology_arrays
-from tieline_cloud.gridmodel.state import GridState, estimate_state
+from tieline_cloud.gridmodel.state import STALE_AFTER, GridState, StateQuality, estimate_state
 from tieline_cloud.jobs.pool import WorkerPool
 from tieline_cloud.powerflow.solver import PowerFlow
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError
-from tieline_core.quantities import Reading
+from tieline_core.ids import PointId
+from tieline_core.quantities import Quality, Reading
 
 _LOG = logging.getLogger(__name__)
 FILE: Final = "network.json"
@@ -32,14 +34,48 @@ def _finite(values: object) -> tuple[float | None, ...]:
     return tuple(float(value) if math.isfinite(value) else None for value in values)  # type: ignore[attr-defined]  # numpy array
 
 
-def values_of(state: GridState) -> GridValues:
-    """A state estimate in the form of the API."""
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What points that nobody measures now are expected to show: one number a step from ``start`` on."""
+
+    start: datetime
+    step: timedelta
+    values: Mapping[PointId, tuple[float, ...]]
+
+    def readings(self, at: datetime) -> dict[str, Reading]:
+        """The expected readings at an instant, marked as substituted; none outside the horizon."""
+        step = (at - self.start) // self.step
+        return {
+            point: Reading(point, values[step], at, Quality.SUBSTITUTED)
+            for point, values in self.values.items()
+            if 0 <= step < len(values)
+        }
+
+
+def with_expected(
+    measured: Mapping[str, Reading], expected: Mapping[str, Reading], at: datetime
+) -> tuple[dict[str, Reading], frozenset[str]]:
+    """Measurements, with expectations where they are missing or stale; also the areas (devices) that stand in."""
+    absent = {
+        point: reading
+        for point, reading in expected.items()
+        if point not in measured or at - measured[point].measured_at > STALE_AFTER
+    }
+    return {**measured, **absent}, frozenset(reading.point.device for reading in absent.values())
+
+
+def values_of(state: GridState, grid: GridModel, expected_areas: frozenset[str]) -> GridValues:
+    """A state estimate in the form of the API; branches of areas that rest on expectations are marked."""
+    quality = state.branch_quality.astype(int)
+    for row, bus in enumerate(grid.branches.from_bus):
+        if grid.buses.area[bus] in expected_areas:
+            quality[row] |= int(StateQuality.SUBSTITUTED)
     return GridValues(
         at=state.at,
         topology_hash=state.topology_hash,
         loading_pct=_finite(state.loading_pct),
         vm_pu=_finite(state.vm_pu),
-        quality=tuple(int(bits) for bits in state.branch_quality),
+        quality=tuple(int(bits) for bits in quality),
     )
 
 
@@ -77,6 +113,7 @@ class GridDesk:
         self._values: GridValues | None = None
         self._engine: PowerFlow | None = None
         self._changed = asyncio.Event()
+        self._expected: Expectation | None = None
         self.grid: GridModel | None = None
         self.problem: str | None = None
 
@@ -92,6 +129,10 @@ class GridDesk:
     def estimated_at(self) -> datetime | None:
         """Instant of the newest estimate."""
         return None if self._values is None else self._values.at
+
+    def expect(self, expected: Expectation) -> None:
+        """What unmeasured feeders should show from now on; replaces what was expected before."""
+        self._expected = expected
 
     async def load(self, first: Path | None) -> None:
         """Load the network that was imported last, else the first one of the settings, if there is any."""
@@ -134,8 +175,10 @@ class GridDesk:
         grid, engine, now = self.grid, self._engine, self._clock.now()
         if grid is None or engine is None:
             return
+        expected = self._expected.readings(now) if self._expected else {}
+        readings, areas = with_expected(self._last_values(), expected, now)
         try:
-            state = await asyncio.to_thread(estimate_state, grid, self._last_values(), now, engine)
+            state = await asyncio.to_thread(estimate_state, grid, readings, now, engine)
         except TielineError as error:
             if self.problem is None:
                 _LOG.warning("The state of the grid cannot be estimated: %s", error)
@@ -144,7 +187,7 @@ class GridDesk:
         self.problem = None
         if grid is not self.grid:
             return
-        self._values = values = values_of(state)
+        self._values = values = values_of(state, grid, areas)
         channel = f"grid/{self._grid_id}"
         seq = self._live.next_seq(channel)
         frame = grid_frame(seq, now, values.topology_hash, values.loading_pct, values.vm_pu, values.quality)

@@ -14,7 +14,7 @@ from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.gridmodel.model import GridModel
-from tieline_cloud.jobs.grid_desk import GridDesk
+from tieline_cloud.jobs.grid_desk import Expectation, GridDesk
 from tieline_cloud.jobs.history import histories
 from tieline_cloud.jobs.model import JobFailedError, JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.planning_inputs import PlanningInputs, feeder_points, newest_soc, plan_from
@@ -96,6 +96,7 @@ class Planner:
                 self.events.raise_event(edge, Severity.ALARM, "plan.refused", f"no plan can be vouched for: {error}")
             raise
         records = [self.plans.publish(plan, work.curves[plan.edge_id]) for plan in work.outcome.plans]
+        self.desk.expect(Expectation(inputs.start, STEP, work.feeders_w))
         certificate = work.outcome.certificate
         severity = Severity.INFORMATION if certificate.verdict is Verdict.CLEAN else Severity.ACTION
         for record in records:

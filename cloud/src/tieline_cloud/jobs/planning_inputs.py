@@ -61,10 +61,18 @@ class PlanningInputs:
 
 @dataclass(frozen=True, slots=True)
 class PlanningWork:
-    """What a worker hands back."""
+    """What a worker hands back.
+
+    Attributes:
+        outcome: Plans, certificate and arrays.
+        curves: What an operator sees beside each edge's plan.
+        feeders_w: Expected power of the feeder heads by point, one number a step.
+        notes: What had to be assumed.
+    """
 
     outcome: PlanningOutcome
     curves: Mapping[EdgeId, PlanCurves]
+    feeders_w: Mapping[PointId, tuple[float, ...]]
     notes: tuple[str, ...]
 
 
@@ -183,7 +191,15 @@ def _limits(planning: PlanningSettings) -> Limits:
     return replace(limits, loading_max_pct=planning.loading_limit_pct, ageing=ageing)
 
 
-def planning_problem(inputs: PlanningInputs, grid: GridModel) -> tuple[PlanningProblem, tuple[str, ...]]:
+def feeder_forecasts(inputs: PlanningInputs, grid: GridModel) -> dict[PointId, FloatArray]:
+    """Expected power of the feeder heads that have a history, one number a step."""
+    points = [point for point in feeder_points(grid) if point in inputs.histories]
+    return {point: np.array(_forecast(inputs, point, []).p50[: inputs.steps]) for point in points}
+
+
+def planning_problem(
+    inputs: PlanningInputs, grid: GridModel, feeders_w: Mapping[PointId, FloatArray]
+) -> tuple[PlanningProblem, tuple[str, ...]]:
     """The problem, and what had to be assumed.
 
     Raises:
@@ -194,11 +210,7 @@ def planning_problem(inputs: PlanningInputs, grid: GridModel) -> tuple[PlanningP
     edges = [edge for edge in inputs.assets if edge in known]
     notes += [f"{edge}: the network has no such substation; it is not planned" for edge in inputs.assets if edge not in known]
     sites = tuple(site_forecast(inputs, edge, notes) for edge in edges)
-    feeders: dict[str, FloatArray | float] = {
-        point.device: np.array(_forecast(inputs, point, []).p50[: inputs.steps])
-        for point in feeder_points(grid)
-        if point in inputs.histories
-    }
+    feeders: dict[str, FloatArray | float] = {point.device: values for point, values in feeders_w.items()}
     drawn: dict[str, FloatArray | float] = {site.edge_id: site.load_p50_w + site.pv_p50_w for site in sites}
     rest = allocate(grid, feeders, drawn).rest(grid)
     prices, assumed = price_steps(inputs.prices, inputs.start, inputs.steps)
@@ -221,9 +233,15 @@ def plan_from(inputs: PlanningInputs, grid: GridModel, now: datetime) -> Plannin
     """Body of a worker: forecast, formulate, solve, certify."""
     from tieline_cloud.planning.day_ahead import plan_day
 
-    problem, notes = planning_problem(inputs, grid)
+    feeders_w = feeder_forecasts(inputs, grid)
+    problem, notes = planning_problem(inputs, grid, feeders_w)
     outcome = plan_day(problem, grid, now)
-    return PlanningWork(outcome, {EdgeId(site.edge_id): _curves(problem, outcome, site) for site in problem.sites}, notes)
+    return PlanningWork(
+        outcome=outcome,
+        curves={EdgeId(site.edge_id): _curves(problem, outcome, site) for site in problem.sites},
+        feeders_w={point: _rounded(values) for point, values in feeders_w.items()},
+        notes=notes,
+    )
 
 
 def _curves(problem: PlanningProblem, outcome: PlanningOutcome, site: SiteForecast) -> PlanCurves:
