@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.cloud.rooms import HARBOUR, Rooms, plan
 
+from tests.cloud.rooms import HARBOUR, Rooms, plan
 from tieline_cloud.api.app import ROUTERS, create_app
 from tieline_cloud.dispatch.plans import PlanCurves
 from tieline_core.messages.telemetry import Severity

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tieline_cloud.jobs.pool import WorkerDiedError, WorkerPool
+
+_HUB = """
+import asyncio, os, signal
+from tieline_cloud.jobs.pool import WorkerPool
+
+async def main():
+    async with WorkerPool(1) as pool:
+        await pool.call(os.getpid)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_workers_end_when_the_hub_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "hub.py"
+    script.write_text(_HUB, encoding="utf-8")
+    # The worker inherits the pipe: it is at its end only when the worker is gone, too.
+    done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def die() -> None:

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +38,16 @@ def limit_threads() -> None:
     os.environ.update(THREADS)
 
 
+def _end_with_hub() -> None:
+    """A hub that was killed cannot end its workers: they watch it and follow."""
+    hub = multiprocessing.parent_process()
+    if hub is not None:
+        hub.join()
+        os._exit(1)
+
+
 def _begin() -> None:
+    threading.Thread(target=_end_with_hub, name="hub watch", daemon=True).start()
     # Ctrl-C reaches the whole process group; the hub decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
