@@ -49,6 +49,7 @@ from tieline_cloud.store.ports import Store
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
+from tieline_core.quantities import Reading
 
 _LOG = logging.getLogger(__name__)
 STORE_FILE: Final = "hub.duckdb"
@@ -148,67 +149,83 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-        live = LiveHub(clock.now, __version__)
-        books.events.listen(lambda event: live.publish_event(event.model_dump(mode="json")))
-        broadcaster: Broadcaster | None = None
+        rooms = _bind(settings, clock, store, books, publisher, pool)
+        await rooms.desk.load(settings.grid.file)
+        await stack.enter_async_context(rooms.ingest)
+        await stack.enter_async_context(_on_duty(rooms.duties(books)))
+        app = create_app(rooms.services)
+        port = await stack.enter_async_context(http_server(app, settings.listen.host, settings.listen.port))
+        yield RunningHub(f"http://{_in_url(settings.listen.host)}:{port}", rooms.services)
 
-        def values_came(_values: object) -> None:
-            if broadcaster is not None:
-                broadcaster.readings_changed()
 
-        callbacks = IngestCallbacks(books.greeted, books.happened, books.heard, values_came)
-        ingest = Ingest(ingest_settings(settings), store, clock, callbacks)
-        desk = GridDesk(
-            settings.grid.id,
-            settings.data_dir,
-            pool,
-            lambda: newest_readings(store, ingest.live.values()),
-            clock,
-            live,
-            settings.grid.estimate_every_s,
-        )
-        planner = Planner(
-            settings, clock, store, documents, books.artifacts, books.models, books.plans, books.events, desk, pool
-        )
-        jobs = JobRunner(_kinds(planner, store), documents, clock)
-        observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
-        services = HubServices(
-            settings=settings,
-            clock=clock,
-            query=store,
-            fleet=ingest.fleet,
-            grid=desk,
-            jobs=jobs,
-            plans=books.plans,
-            models=books.models,
-            commands=books.commands,
-            desired=books.desired,
-            artifacts=books.artifacts,
-            events=books.events,
-            live=live,
-            health=observation.health,
-            metrics=exposition(observation.samples),
-        )
-        broadcaster = Broadcaster(
-            live,
-            lambda: [edge_summary(services, status).model_dump(mode="json") for status in all_edges(services)],
-            lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
-        )
-        ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
-        await desk.load(settings.grid.file)
-        await stack.enter_async_context(ingest)
-        duties = {
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """The rooms that do something while the hub runs."""
+
+    services: HubServices
+    ingest: Ingest
+    desk: GridDesk
+    broadcaster: Broadcaster
+    scheduler: PlanScheduler | None
+
+    def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Endless tasks by name."""
+        table: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "desired states": books.desired.run,
-            "jobs": jobs.run,
-            "heartbeats": live.run,
-            "broadcasts": broadcaster.run,
-            "state estimate": desk.run,
+            "jobs": self.services.jobs.run,
+            "heartbeats": self.services.live.run,
+            "broadcasts": self.broadcaster.run,
+            "state estimate": self.desk.run,
         }
-        if settings.planning.enabled and settings.edges:
-            duties["plan scheduler"] = _scheduler(planner, jobs).run
-        await stack.enter_async_context(_on_duty(duties))
-        port = await stack.enter_async_context(http_server(create_app(services), settings.listen.host, settings.listen.port))
-        yield RunningHub(f"http://{_in_url(settings.listen.host)}:{port}", services)
+        if self.scheduler is not None:
+            table["plan scheduler"] = self.scheduler.run
+        return table
+
+
+def _bind(
+    settings: HubSettings, clock: Clock, store: Store, books: _Books, publisher: MqttPublisher, pool: WorkerPool
+) -> _Rooms:
+    """Make the rooms and tell each whom it talks to."""
+    live = LiveHub(clock.now, __version__)
+    broadcaster = Broadcaster(live)
+    books.events.listen(lambda event: live.publish_event(event.model_dump(mode="json")))
+    callbacks = IngestCallbacks(books.greeted, books.happened, books.heard, lambda _values: broadcaster.readings_changed())
+    ingest = Ingest(ingest_settings(settings), store, clock, callbacks)
+
+    def last_values() -> dict[str, Reading]:
+        return newest_readings(store, ingest.live.values())
+
+    grid = settings.grid
+    desk = GridDesk(grid.id, settings.data_dir, pool, last_values, clock, live, grid.estimate_every_s)
+    planner = Planner(
+        settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
+    )
+    jobs = JobRunner(_kinds(planner, store), books.documents, clock)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
+    services = HubServices(
+        settings=settings,
+        clock=clock,
+        query=store,
+        fleet=ingest.fleet,
+        grid=desk,
+        jobs=jobs,
+        plans=books.plans,
+        models=books.models,
+        commands=books.commands,
+        desired=books.desired,
+        artifacts=books.artifacts,
+        events=books.events,
+        live=live,
+        health=observation.health,
+        metrics=exposition(observation.samples),
+    )
+    broadcaster.feed(
+        lambda: [edge_summary(services, status).model_dump(mode="json") for status in all_edges(services)],
+        lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
+    )
+    ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
+    planned = settings.planning.enabled and settings.edges
+    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None)
 
 
 def _in_url(host: str) -> str:

@@ -100,7 +100,7 @@ def test_expectations_stand_in_only_for_what_is_missing_or_stale() -> None:
     stale = {str(FEEDER): Reading(FEEDER, 9.0, NOW - timedelta(hours=1))}
     assert with_expected(fresh, dict(expected), now) == (fresh, frozenset())
     merged, areas = with_expected(stale, dict(expected), now)
-    assert (merged[FEEDER].value, areas) == (2.0, {"north"})
+    assert (merged[FEEDER].value, areas) == (2.0, frozenset({"north"}))
 
 
 def test_nothing_is_expected_outside_the_horizon() -> None:

@@ -9,26 +9,23 @@ from typing import Any, Final
 from tieline_cloud.console.live import LiveHub
 
 _PACE_S: Final = 1.0
+Rows = Callable[[], list[dict[str, Any]]]
 
 
 class Broadcaster:
-    """Coalesces changes into state messages.
+    """Coalesces changes into state messages; what they say is set by :meth:`feed` before it runs."""
 
-    Args:
-        live: Where to.
-        edges: Makes the edges as the API shows them.
-        readings: Makes the last values as the API shows them.
-    """
-
-    def __init__(
-        self, live: LiveHub, edges: Callable[[], list[dict[str, Any]]], readings: Callable[[], list[dict[str, Any]]]
-    ) -> None:
+    def __init__(self, live: LiveHub) -> None:
         self._live = live
-        self._edges = edges
-        self._readings = readings
+        self._edges: Rows = list
+        self._readings: Rows = list
         self._edges_changed = True
         self._wake = asyncio.Event()
         self._wake.set()
+
+    def feed(self, edges: Rows, readings: Rows) -> None:
+        """Say what makes the edges, and the last values, as the API shows them."""
+        self._edges, self._readings = edges, readings
 
     def edges_changed(self) -> None:
         """Something about an edge changed."""
