@@ -94,9 +94,7 @@ def decide(
                 spec, own, memory.contacts.get(device, ContactMemory()), known, facts.bus_live, now
             )
         elif spec.capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION}:
-            decisions[device], powers[device] = _power(
-                spec, own, memory.power.get(device, PowerMemory()), known, now, revert_s
-            )
+            decisions[device], powers[device] = _power(spec, own, memory.power.get(device, PowerMemory()), known, now, revert_s)
     kept = tuple(claim for claim in limits if claim.band is not Band.INTERLOCK and claim.limit != NO_LIMIT)
     new = ArbiterMemory(MappingProxyType(powers), MappingProxyType(positions), kept)
     return Decisions(MappingProxyType(decisions), new)
