@@ -96,7 +96,7 @@ def decide(
         elif spec.capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION}:
             decisions[device], powers[device] = _power(spec, own, memory.power.get(device, PowerMemory()), known, now, revert_s)
     kept = tuple(claim for claim in limits if claim.band is not Band.INTERLOCK and claim.limit != NO_LIMIT)
-    new = ArbiterMemory(MappingProxyType(powers), MappingProxyType(positions), kept)
+    new = ArbiterMemory(powers, positions, kept)
     return Decisions(MappingProxyType(decisions), new)
 
 

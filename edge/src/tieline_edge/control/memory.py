@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 
 from tieline_core.ids import DeviceId
 from tieline_edge.control.claims import Claim
@@ -57,6 +56,6 @@ class ArbiterMemory:
         limits: Limit claims heard that have a failsafe still ahead of them.
     """
 
-    power: Mapping[DeviceId, PowerMemory] = field(default_factory=lambda: MappingProxyType({}))
-    contacts: Mapping[DeviceId, ContactMemory] = field(default_factory=lambda: MappingProxyType({}))
+    power: Mapping[DeviceId, PowerMemory] = field(default_factory=dict)
+    contacts: Mapping[DeviceId, ContactMemory] = field(default_factory=dict)
     limits: tuple[Claim, ...] = ()

@@ -126,18 +126,12 @@ def _local_claims(local: LocalSchedule, now: datetime) -> Iterable[Claim]:
 
 
 def default_claims(specs: Mapping[DeviceId, DeviceSpec], now: datetime, for_s: float) -> tuple[Claim, ...]:
-    """What devices do when nobody else speaks: loads rest in their declared safe position."""
+    """What devices do when nobody else speaks: loads run. The arbiter closes by default only what it opened itself."""
+    until = now + timedelta(seconds=for_s)
     return tuple(
-        Claim(
-            device,
-            Band.DEFAULT,
-            "default",
-            "declared safe position",
-            closed=spec.safe_closed,
-            expires_at=now + timedelta(seconds=for_s),
-        )
+        Claim(device, Band.DEFAULT, "default", "nobody wants it open", closed=True, expires_at=until)
         for device, spec in sorted(specs.items())
-        if Capability.SWITCH in spec.capabilities and spec.safe_closed
+        if Capability.SWITCH in spec.capabilities
     )
 
 
