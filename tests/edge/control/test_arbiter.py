@@ -79,9 +79,13 @@ def any_claims(draw: st.DrawFn) -> list[Claim]:
         device = draw(st.sampled_from([BAT, PV, LOAD, VITAL]))
         kind = draw(st.sampled_from(["setpoint", "closed", "limit"]))
         a, b = sorted((draw(st.integers(-70, 70)) * 1e3, draw(st.integers(-70, 70)) * 1e3))
-        wish = {"setpoint": {"setpoint_w": a}, "closed": {"closed": a < -b}, "limit": {"limit": Interval(a, b)}}[kind]
+        wishes: dict[str, dict[str, object]] = {
+            "setpoint": {"setpoint_w": a},
+            "closed": {"closed": a < -b},
+            "limit": {"limit": Interval(a, b)},
+        }
         ttl = draw(st.sampled_from([-5.0, 60.0]))
-        claims.append(want(draw(st.sampled_from(Band)), device, source=f"s{number % 3}", ttl_s=ttl, **wish))
+        claims.append(want(draw(st.sampled_from(Band)), device, source=f"s{number % 3}", ttl_s=ttl, **wishes[kind]))
     return claims
 
 

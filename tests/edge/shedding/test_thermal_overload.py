@@ -56,6 +56,10 @@ class Field:
         self.closed_at: dict[str, float] = {}
         self.bar: Interval | None = None
 
+    def barred(self) -> Interval | None:
+        """What the last step let storages do; None = nothing was said."""
+        return self.bar
+
     @property
     def loading_pct(self) -> float:
         return 100 * (self.base_w + sum(power for name, (_, power) in POWERS.items() if self.closed[name])) / RATED
@@ -190,7 +194,8 @@ def test_a_load_surge_during_shedding_sheds_more() -> None:
 
 def test_an_overload_by_export_sheds_nothing_and_says_why() -> None:
     parameters = Field().parameters
-    memory, events = ThermalMemory(), []
+    memory = ThermalMemory()
+    events: list[RuleEvent] = []
     for second in range(12):
         now = START + timedelta(seconds=second)
         loads = {device: DeviceFacts(p_w=5e3, closed=True) for device in parameters.loads}
@@ -216,15 +221,15 @@ def test_storages_may_not_charge_while_overloaded_and_until_all_is_restored() ->
     field = Field()
     field.base_w = 65e3
     field.run(1)
-    assert field.bar == Interval(hi=0.0)
+    assert field.barred() == Interval(hi=0.0)
     field.run(11)
     field.base_w = 20e3
     field.run(10)
-    assert field.bar == Interval(hi=0.0)
-    bars = []
+    assert field.barred() == Interval(hi=0.0)
+    bars: list[Interval | None] = []
     for _ in range(80):
         field.run(1)
-        bars.append(field.bar)
+        bars.append(field.barred())
     assert NO_LIMIT in bars
     assert bars[-1] is None
     assert bars.count(NO_LIMIT) == 1
@@ -371,7 +376,7 @@ def view_of(loading: float | None, now: datetime, quality: Quality = Quality.GOO
 
 
 def drive(rule: ThermalOverload, loading: float, seconds: int) -> list[str]:
-    codes = []
+    codes: list[str] = []
     for second in range(seconds):
         result = rule.step(view_of(loading, START + timedelta(seconds=second)))
         codes.extend(event.code for event in result.events)
