@@ -77,7 +77,7 @@ class Trace:
 
     def decided(self, decisions: Mapping[DeviceId, Decision], now: datetime) -> int:
         """Keep the decisions that have changed, and each device's once an hour; returns how many rows were written."""
-        rows = []
+        rows: list[tuple[int, str, str, str, str]] = []
         for device, decision in decisions.items():
             told = self._last.get(device)
             mark = _mark(decision)
@@ -169,7 +169,8 @@ def why(path: Path, device: DeviceId, at: datetime) -> str:
                 f"nothing is kept about it up to {at.isoformat()}; there is: {', '.join(known)}",
             )
         since = db.execute(
-            "SELECT at_us FROM trace WHERE device = ? AND kind = 'decision' AND at_us <= ? ORDER BY at_us DESC, id DESC LIMIT 1",
+            "SELECT at_us FROM trace WHERE device = ? AND kind = 'decision' AND at_us <= ? "
+            "ORDER BY at_us DESC, id DESC LIMIT 1",
             (device, row[0]),
         ).fetchone()
         writes = db.execute(
