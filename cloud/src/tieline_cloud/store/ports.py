@@ -10,30 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingBatch:
-    """Readings as columns of equal length, as they come out of a frame.
-
-    Attributes:
-        points: Dictionary of the batch.
-        point_index: Index into ``points`` of each reading, int32 [n].
-        at_us: Microseconds since 1970 UTC, int64 [n].
-        values: Numbers, float64 [n]; NaN only where there is no number.
-        quality: :class:`tieline_core.quantities.Quality`, uint8 [n].
-    """
-
-    points: tuple[PointId, ...]
-    point_index: NDArray[np.int32]
-    at_us: NDArray[np.int64]
-    values: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.at_us)
 
 
 @dataclass(frozen=True, slots=True)
