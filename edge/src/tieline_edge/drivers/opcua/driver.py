@@ -90,6 +90,7 @@ class OpcUaDriver:
             async with asyncio.timeout(3 * self._endpoint.timeout_s):
                 await client.connect()
         except (TimeoutError, OSError, ua.UaError) as error:
+            client.disconnect_socket()
             raise DeviceTransientError(
                 f"{self._endpoint.url}: no session ({error or type(error).__name__}); is the server on and the address right?"
             ) from error
