@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,8 @@ _MAX_PENDING: Final = 200_000
 _MAX_POINTS: Final = 4096
 _MAX_RECORD_BYTES: Final = 64 * 1024
 _MAX_RECORDS_BYTES: Final = 512 * 1024
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _AGE_CHECK: Final = timedelta(minutes=10)
 #: What is not acknowledged goes in this order when there is no room.
 _SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
@@ -118,9 +120,19 @@ class Outbox:
 
         Raises:
             TransientError: The disk refused; nothing of the batch may be acknowledged to its source.
+            BadInputError: A point of another edge or an instant no clock shows: the hub would refuse the whole frame.
         """
+        for reading in readings:
+            self._check(reading)
         if readings:
             await self._enqueue(Stream.MEASURE, readings, None)
+
+    def _check(self, reading: Reading) -> None:
+        if not reading.point.startswith(f"{self.edge}/"):
+            raise BadInputError("outbox", str(reading.point), self.edge, "a point of another edge cannot be recorded here")
+        if not _EARLIEST <= reading.measured_at <= _LATEST:
+            reason = f"an instant from {_EARLIEST.year} to {_LATEST.year - 1} was expected"
+            raise BadInputError("outbox", f"{reading.point}.measured_at", reading.measured_at.isoformat(), reason)
 
     async def record_event(self, event: Event) -> None:
         """Keep an event in the alarm stream; returns after the commit."""
