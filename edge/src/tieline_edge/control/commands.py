@@ -89,7 +89,7 @@ class CommandBook:
 
     def __init__(self, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], file: StateFile) -> None:
         self._edge = edge
-        self._specs = specs
+        self.specs = specs
         self._file = file
         self._held: dict[str, HeldCommand] = {}
 
@@ -129,7 +129,7 @@ class CommandBook:
             if row.report.state is CommandState.REFUSED or row.command.expires_at <= now:
                 continue
             command = row.command
-            spec = self._specs.get(command.device_id)
+            spec = self.specs.get(command.device_id)
             wish = Wish() if spec is None else meaning(command, spec)
             if isinstance(wish, str) or wish == Wish():
                 continue
@@ -168,7 +168,7 @@ class CommandBook:
             return f"the command is for {command.edge_id}, this is {self._edge}"
         if command.expires_at <= now:
             return f"expired at {command.expires_at.isoformat()}"
-        spec = self._specs.get(command.device_id)
+        spec = self.specs.get(command.device_id)
         if spec is None:
             return f"{command.device_id} is not a device of {self._edge}"
         wish = meaning(command, spec)

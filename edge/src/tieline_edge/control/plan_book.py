@@ -146,7 +146,7 @@ class PlanBook:
 
     def __init__(self, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], file: StateFile) -> None:
         self._edge = edge
-        self._specs = specs
+        self.specs = specs
         self._file = file
         self._plans: tuple[HeldPlan, ...] = ()
 
@@ -174,7 +174,7 @@ class PlanBook:
         Raises:
             PlanRefusedError: With the check that failed; what was held stays in force.
         """
-        check_plan(plan, self._edge, self._specs, now)
+        check_plan(plan, self._edge, self.specs, now)
         others = (held for held in self._plans if held.sha256 != sha256 and held.end > now)
         kept = sorted((HeldPlan(plan, sha256), *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS]
         self._file.write(json.dumps([{"sha256": held.sha256, "plan": held.plan.model_dump(mode="json")} for held in kept]))
@@ -182,7 +182,7 @@ class PlanBook:
 
     def stand(self, local: LocalSchedule | None, now: datetime) -> Standing:
         """Where the edge stands now."""
-        return stand(self._plans, local, now, self._specs)
+        return stand(self._plans, local, now, self.specs)
 
 
 def parse_plan(data: bytes, source: str) -> Plan:
