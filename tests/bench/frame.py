@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import zstandard
-from tests.bench.result import median_s, write
 
+from tests.bench.result import median_s, write
 from tieline_core.frame import decode_readings, encode_batch, encode_readings
 from tieline_core.ids import PointId
 from tieline_core.quantities import Reading

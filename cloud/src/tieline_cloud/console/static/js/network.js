@@ -14,6 +14,7 @@ const LEGEND = {
   voltage: ['▼ below limit', 'low', 'normal', 'high', '▲ above limit'],
 };
 const HIT_RADIUS = 12;
+const NO_VALUE = 0xffff;
 
 class Network extends HTMLElement {
   /** @type {'loading' | 'voltage'} */ mode = 'loading';
@@ -80,9 +81,10 @@ class Network extends HTMLElement {
     if (!topology || !width) return;
     this.canvas.width = width * devicePixelRatio;
     this.canvas.height = height * devicePixelRatio;
+    const known = topology.buses.filter((bus) => bus.x != null);
     const span = (/** @type {number[]} */ values) => [Math.min(...values), Math.max(...values)];
-    const [x0, x1] = span(topology.buses.map((bus) => bus.x));
-    const [y0, y1] = span(topology.buses.map((bus) => bus.y));
+    const [x0, x1] = span(known.map((bus) => bus.x));
+    const [y0, y1] = span(known.map((bus) => bus.y));
     // A schematic, not a map: it fills the panel, stretched at most by half in either direction.
     const wide = (0.92 * width) / (x1 - x0 || 1);
     const high = (0.86 * (height - 30)) / (y1 - y0 || 1);
@@ -112,6 +114,11 @@ class Network extends HTMLElement {
     const bus = this.topology.buses[index];
     const off = this.state.vm[index] / 1e4 - 1;
     return off < 0 ? off / (1 - bus.min_vm_pu) : off / (bus.max_vm_pu - 1);
+  }
+
+  /** Whether the state says anything about a branch. @param {Branch} branch @param {number} index */
+  known(branch, index) {
+    return this.state.loading[index] !== NO_VALUE && this.state.vm[branch.to] !== NO_VALUE;
   }
 
   /** @param {Branch} branch @param {number} index */
@@ -149,7 +156,7 @@ class Network extends HTMLElement {
     const paths = classes.map(() => new Path2D());
     const open = new Path2D();
     branches.forEach((branch, index) => {
-      const path = branch.open ? open : paths[this.classOf(branch, index)];
+      const path = branch.open || !this.known(branch, index) ? open : paths[this.classOf(branch, index)];
       path.moveTo(...points[branch.from]);
       path.lineTo(...points[branch.to]);
     });
@@ -262,12 +269,14 @@ class Network extends HTMLElement {
   describe(index) {
     const branch = this.topology.branches[index];
     if (branch.open) return `${branch.id}\nopen`;
+    if (!this.known(branch, index)) return `${branch.id}\nnot known`;
     return `${branch.id}\nloading ${(this.state.loading[index] / 10).toFixed(1)} %\nend voltage ${(this.state.vm[branch.to] / 1e4).toFixed(3)} pu`;
   }
 
   /** Branch numbers from the most loaded down. */
   ranked() {
-    return [...this.state.loading.keys()].sort((a, b) => this.state.loading[b] - this.state.loading[a]);
+    const known = [...this.state.loading.keys()].filter((index) => this.state.loading[index] !== NO_VALUE);
+    return known.sort((a, b) => this.state.loading[b] - this.state.loading[a]);
   }
 
   key(event) {
