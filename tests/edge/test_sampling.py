@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Self
 
 import pytest
-from tests.edge.drivers.field import EDGE, START, MemoryRecorder, ModbusServer, make_context
 
+from tests.edge.drivers.field import EDGE, START, MemoryRecorder, ModbusServer, make_context
 from tieline_core.clock import ManualClock, SystemClock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, PointId

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.conftest import free_port
 from tests.edge.drivers.field import ModbusServer, sunspec_map
-
 from tieline_edge.scan import (
     add_scan_arguments,
     fitting_entries,

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.edge.drivers.field import START
 
+from tests.edge.drivers.field import START
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.snapshot import ProcessImage

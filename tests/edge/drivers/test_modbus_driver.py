@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.edge.drivers.field import START, ModbusServer, make_context, sunspec_map
 
+from tests.edge.drivers.field import START, ModbusServer, make_context, sunspec_map
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.quantities import Quality
 from tieline_edge.drivers.capabilities import (
