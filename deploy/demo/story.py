@@ -64,7 +64,8 @@ def teach(stage: Stage, telling: Telling) -> None:
     for model in get_json(f"{stage.api}/v1/models"):
         metrics = model["manifest"]["metrics"]
         telling.say(
-            f"model for {model['point']}: MAPE {metrics['mape']:.1f} % over 28 days (weekly naive {metrics['naive_mape']:.1f} %), "
+            f"model for {model['point']}: MAPE {metrics['mape']:.1f} % over 28 days, "
+            f"weekly naive {metrics['naive_mape']:.1f} %, "
             f"90 % band covers {100 * metrics['coverage_90']:.0f} %, ONNX parity {metrics['parity']:.0e}"
         )
     stage.cloud("plan", "plan")

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Self
 
 import pytest
-from tests.edge.drivers.field import EDGE, START, MemoryRecorder, ModbusServer, make_context
 
+from tests.edge.drivers.field import EDGE, START, MemoryRecorder, ModbusServer, make_context
 from tieline_core.clock import ManualClock, SystemClock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, PointId
@@ -117,7 +117,7 @@ async def test_each_period_is_one_reading_in_image_and_outbox() -> None:
 async def test_going_offline_is_told_once_and_flags_the_gap_once(error: Exception) -> None:
     async with Bench(5.0, *[error] * 3) as bench:
         await bench.clock.advance(3.0)
-        assert not bench.handle.online
+        assert bench.handle.last_error is not None
         assert bench.values == [5.0, None]
         assert bench.recorder.codes() == ["device.offline"]
         assert bench.recorder.events[0].severity is Severity.ALARM

@@ -227,7 +227,7 @@ def _limit_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tup
     low, high = device.p_min_w, device.p_max_w
     if low is not None and high is not None and low > high:
         yield "p_min_w", low, f"limits are crossed: p_min_w {low:g} W is above p_max_w {high:g} W"
-    if Capability.HOLD_POWER in entry.capabilities:
+    elif Capability.HOLD_POWER in entry.capabilities:
         if low is None or low > 0:
             yield "p_min_w", low, "a storage needs its largest discharging power as p_min_w, at most 0 W (load convention)"
         if high is None or high < 0:

@@ -29,6 +29,7 @@ from tieline_edge.drivers.capabilities import (
 )
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import open_driver
 from tieline_edge.outbox.ports import Recorder
@@ -36,8 +37,6 @@ from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 from tieline_edge.snapshot import ProcessImage
 
 _LOG = logging.getLogger(__name__)
-#: A cancelled poller finishes the poll it is in, so that what the device has answered is kept; never longer than this.
-_FINISH_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +177,7 @@ class Poller:
     async def _poll(self, driver: Driver) -> None:
         due = self._clock.now()
         while True:
-            step = asyncio.ensure_future(self._step(driver))
-            try:
-                await asyncio.shield(step)
-            except asyncio.CancelledError:
-                await asyncio.wait([step], timeout=_FINISH_S)
-                step.cancel()
-                await asyncio.gather(step, return_exceptions=True)
-                raise
+            await finish(self._step(driver))
             period_s = self._period_s()
             ahead_s = period_s - (self._clock.now() - due).total_seconds()
             if ahead_s < 0:

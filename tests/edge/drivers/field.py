@@ -139,12 +139,12 @@ class ModbusServer:
             bits = sum(value << offset for offset, value in enumerate(values)).to_bytes((count + 7) // 8, "little")
             return bytes([function, len(bits)]) + bits
         table = self.coils if function in (5, 15) else self.holding
-        words = {
-            5: lambda: [int(count == 0xFF00)],
-            6: lambda: [count],
-            15: lambda: [pdu[6 + offset // 8] >> offset % 8 & 1 for offset in range(count)],
-            16: lambda: list(struct.unpack(f">{count}H", pdu[6:])),
-        }[function]()
+        if function in (5, 6):
+            words = [int(count == 0xFF00) if function == 5 else count]
+        elif function == 15:
+            words = [pdu[6 + offset // 8] >> offset % 8 & 1 for offset in range(count)]
+        else:
+            words = list(struct.unpack(f">{count}H", pdu[6:]))
         for offset, word in enumerate(words):
             if (unit, address + offset) not in table:
                 return bytes([function | 0x80, 2])

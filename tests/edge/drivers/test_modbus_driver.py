@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from tests.edge.drivers.field import START, ModbusServer, make_context, sunspec_map
 
+from tests.edge.drivers.field import START, ModbusServer, make_context, sunspec_map
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.quantities import Quality
 from tieline_edge.drivers.capabilities import (
@@ -24,7 +25,7 @@ from tieline_edge.drivers.registry import open_driver
 from tieline_edge.settings import DeviceSettings, ModbusEndpoint
 
 
-def device(server: ModbusServer, name: str, catalog: str, unit: int = 1, **more: float) -> DeviceSettings:
+def device(server: ModbusServer, name: str, catalog: str, unit: int = 1, **more: object) -> DeviceSettings:
     endpoint = ModbusEndpoint(host="127.0.0.1", port=server.port, unit=unit, timeout_s=0.3)
     return DeviceSettings.model_validate({"id": name, "catalog": catalog, "modbus": endpoint, **more})
 
@@ -35,9 +36,9 @@ def drive(settings: DeviceSettings, context: DriverContext | None = None) -> Dri
 
 def meter_203(server: ModbusServer) -> int:
     at = sunspec_map(server, [1, 203])[203]
-    server.put(1, at + 2, [1234])
+    server.put(1, at + 3, [1234])
     server.put(1, at + 6, [0xFFFE])  # A: 1234 * 10**-2
-    server.put(1, at + 11, [4012])
+    server.put(1, at + 7, [2316])
     server.put(1, at + 15, [0xFFFF])  # V: * 10**-1
     server.put(1, at + 16, [4998, 0xFFFE])  # Hz
     server.put(1, at + 18, [0xFE0C])  # W: -500 * 10**1
@@ -59,7 +60,7 @@ def battery_704(server: ModbusServer) -> int:
     return found[704]
 
 
-BATTERY = {"p_min_w": -60000.0, "p_max_w": 60000.0, "energy_wh": 150000.0}
+BATTERY: dict[str, Any] = {"p_min_w": -60000.0, "p_max_w": 60000.0, "energy_wh": 150000.0}
 
 
 async def test_a_sunspec_meter_is_read_with_its_scale_factors_and_absent_values() -> None:
@@ -70,7 +71,7 @@ async def test_a_sunspec_meter_is_read_with_its_scale_factors_and_absent_values(
     assert {name: reading.value for name, reading in readings.items()} == {
         "p_w": -5000.0,
         "i_a": 12.34,
-        "v_v": 401.2,
+        "v_v": 231.6,
         "f_hz": 49.98,
         "e_import_wh": 6553600.0,
     }
@@ -83,7 +84,7 @@ async def test_values_and_scale_factors_of_a_model_come_in_one_request() -> None
         async with drive(device(server, "fm1", "sunspec-meter-203")) as driver:
             server.requests.clear()
             await driver.read()
-    assert server.requests == [(1, 3, at + 2)]
+    assert server.requests == [(1, 3, at + 3)]
 
 
 async def test_orientation_turns_power_and_swaps_energy_registers() -> None:
@@ -94,7 +95,7 @@ async def test_orientation_turns_power_and_swaps_energy_registers() -> None:
     assert values["p_w"] == 5000.0
     assert values["e_export_wh"] == 6553600.0
     assert "e_import_wh" not in values
-    assert values["v_v"] == 401.2
+    assert values["v_v"] == 231.6
 
 
 async def test_discharging_of_a_704_battery_is_negative_inside_and_positive_in_the_register() -> None:

@@ -12,9 +12,9 @@ from queue import Queue
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
+
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
-
 from tieline_core.clock import ManualClock
 from tieline_core.ids import PointId
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower

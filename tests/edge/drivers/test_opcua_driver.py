@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.conftest import free_port
 from tests.edge.drivers.field import EDGE, START, make_context
-
 from tieline_core.quantities import Quality
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, HoldPower, Release
 from tieline_edge.drivers.catalog.load import entry

@@ -55,17 +55,18 @@ class ModelHub:
 
     epoch: int = 0
     boot: int = -1
+    unsure: bool = False
     marks: dict[Stream, int] = field(default_factory=lambda: dict.fromkeys(Stream, 0))
     committed: dict[Stream, list[int]] = field(default_factory=lambda: {stream: [] for stream in Stream})
 
     def hello(self, hello: Hello) -> HelloAnswer:
-        clear = hello.epoch == self.epoch != 0 and all(hello.next_seq[s] > self.marks[s] for s in Stream)
+        clear = not self.unsure and hello.epoch == self.epoch != 0 and all(hello.next_seq[s] > self.marks[s] for s in Stream)
         if clear and hello.boot != self.boot:
             clear = all(hello.acked[s] == self.marks[s] for s in Stream)
         if not clear:
             self.epoch += 1
             self.marks = dict.fromkeys(Stream, 0)
-        self.boot = hello.boot
+        self.boot, self.unsure = hello.boot, False
         return HelloAnswer(edge_id=EDGE, nonce=hello.nonce, epoch=self.epoch, watermarks=dict(self.marks))
 
     def frame(self, frame: Sent) -> Ack:
@@ -90,6 +91,8 @@ class Lane(RuleBasedStateMachine):
         self.boot = 0
         self.nonces = 0
         self.refused: list[core.Refuse] = []
+        self.old_up: list[Hello | Sent] = []
+        self.old_down: list[HelloAnswer | Ack] = []
         self.start()
 
     def start(self) -> None:
@@ -165,6 +168,26 @@ class Lane(RuleBasedStateMachine):
         else:
             self.adopt(core.acknowledged(self.state, message, self.now_s, TIMES))
 
+    @rule(rounds=st.integers(1, 4))
+    def the_link_is_good_for_a_while(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.good_round()
+
+    @rule(data=st.data())
+    def something_old_reaches_the_edge(self, data: st.DataObject) -> None:
+        if self.old_down:
+            self.reach_edge(data.draw(st.sampled_from(self.old_down)))
+
+    @rule(data=st.data())
+    def something_old_reaches_the_hub(self, data: st.DataObject) -> None:
+        if self.old_up:
+            self.reach_hub(data.draw(st.sampled_from(self.old_up)))
+
+    @rule()
+    def the_hub_becomes_unsure_and_the_link_is_cut(self) -> None:
+        self.hub.unsure = True
+        self.everything_under_way_is_lost()
+
     @rule()
     def everything_under_way_is_lost(self) -> None:
         self.up.clear()
@@ -195,17 +218,22 @@ class Lane(RuleBasedStateMachine):
     def an_honest_hub_is_never_refused(self) -> None:
         assert self.refused == []
 
+    def good_round(self) -> None:
+        self.now_s += 1.0
+        self.pump()
+        up, self.up = self.up, []
+        for message in up:
+            self.reach_hub(message)
+        down, self.down = self.down, []
+        for answer in down:
+            self.reach_edge(answer)
+        self.old_up = (self.old_up + up)[-30:]
+        self.old_down = (self.old_down + down)[-30:]
+
     def teardown(self) -> None:
         """Over a good link everything arrives, exactly once."""
         for _ in self.rounds():
-            self.now_s += 1.0
-            self.pump()
-            up, self.up = self.up, []
-            for message in up:
-                self.reach_hub(message)
-            down, self.down = self.down, []
-            for answer in down:
-                self.reach_edge(answer)
+            self.good_round()
         assert self.hub.committed == self.recorded
         assert all(self.outbox.acked[stream] == len(self.outbox.content[stream]) for stream in Stream)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Self
 
 from tieline_core.clock import Clock
@@ -77,7 +78,7 @@ class ModbusDriver:
                 end = max(register.address + register.type.words, (register.scale_factor or 0) + 1)
                 needed[register.model] = max(needed[register.model], end)
         if needed:
-            models = await walk(lambda address, count: self._link.read(self._unit, Table.HOLDING, address, count))
+            models = await walk(partial(self._link.read, self._unit, Table.HOLDING))
             found = {model.number: model for model in reversed(models)}
             for number, end in needed.items():
                 if number not in found:

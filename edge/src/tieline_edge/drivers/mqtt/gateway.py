@@ -23,6 +23,7 @@ from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
 from tieline_edge.drivers.catalog.entry import MessageForm
+from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of
 from tieline_edge.drivers.points import PointTable
@@ -143,7 +144,7 @@ class MeterGateway:
             self._client = client
             try:
                 while True:
-                    await self._take(await client.arrivals(_BATCH), client)
+                    await finish(self._take(await client.arrivals(_BATCH), client))
             finally:
                 self._client = None
 
