@@ -10,17 +10,21 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
 from tieline_core.clock import Clock
-from tieline_core.errors import TielineError
+from tieline_core.errors import TielineError, TransientError
 from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import Severity
+from tieline_core.timegrid import floor_to
 from tieline_edge import status as status_page
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
 from tieline_edge.control.trace import why
+from tieline_edge.forecasting.forecaster import Forecaster
+from tieline_edge.forecasting.history import HistoryStore
+from tieline_edge.forecasting.store import ModelStore
 from tieline_edge.metrics import LoopbackPages, Page, exposition
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import run_pollers
@@ -31,6 +35,8 @@ from tieline_edge.sync.uplink import Uplink
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
 _FAREWELL_S: Final = 3.0
+#: Issue this long after a step's start, so that its last readings are in [s].
+_AFTER_STEP_S: Final = 5.0
 
 
 class Agent:
@@ -48,6 +54,7 @@ class Agent:
         self._ready_s: float | None = None
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
+        self.forecaster: Forecaster | None = None
         #: Port of the status pages once they are served.
         self.port: int | None = None
 
@@ -137,12 +144,43 @@ class Agent:
                 _LOG.warning("not every device could be released in time; their own timers do it")
 
     async def _forecast(self, parts: Composition) -> None:
-        await asyncio.Event().wait()
+        """Issue at once and then at every period; feed the forecaster's history with what the cycle derives."""
+        async with HistoryStore(parts.paths.history) as history:
+            forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
+            await forecaster.start()
+            self.forecaster = forecaster
+            parts.outlet.taps.append(forecaster.add)
+            step = timedelta(seconds=self._settings.forecast.issue_every_s)
+            while True:
+                now = self._clock.now()
+                await self._issue(parts, forecaster, now)
+                await self._clock.sleep((floor_to(now, step) + step - now).total_seconds() + _AFTER_STEP_S)
+
+    async def _issue(self, parts: Composition, forecaster: Forecaster, now: datetime) -> None:
+        forecast = await forecaster.issue(now)
+        if forecast is None:
+            return
+        parts.cycle.take_forecast(forecast)
+        try:
+            await parts.outbox.record_forecast(forecast)
+        except TransientError as error:
+            _LOG.warning("forecast of %s not recorded: %s", forecast.issued_at, error)
+
+    def _forecast_words(self) -> str:
+        if not self._settings.forecast.enabled:
+            return "switched off"
+        if self.forecaster is None:
+            return "starting"
+        return self.forecaster.fallback_reason or f"by model {str(self.forecaster.model_sha256)[:12]}"
 
     def _pages(self, parts: Composition, uplink: Uplink) -> Mapping[str, Any]:
         async def document() -> dict[str, Any]:
             return status_page.document(
-                parts, await parts.outbox.backlog(), hub_online=uplink.online, ready_s=self._ready_s, forecast=""
+                parts,
+                await parts.outbox.backlog(),
+                hub_online=uplink.online,
+                ready_s=self._ready_s,
+                forecast=self._forecast_words(),
             )
 
         async def status(_query: Mapping[str, str]) -> Page:

@@ -6,7 +6,6 @@ import random
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.ids import DeviceId, PointId
@@ -28,36 +27,9 @@ from tieline_edge.sampling import DeviceHandle, open_devices
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite
 from tieline_edge.snapshot import ProcessImage
+from tieline_edge.state_paths import StatePaths
 
 SOFTWARE = f"tieline-edge/{__version__}"
-
-
-@dataclass(frozen=True, slots=True)
-class StatePaths:
-    """Where an edge keeps what must survive a restart."""
-
-    outbox: Path
-    control: Path
-    plans: Path
-    commands: Path
-    trace: Path
-    history: Path
-    models: Path
-    artifacts: Path
-
-    @classmethod
-    def below(cls, folder: Path) -> StatePaths:
-        """The files of one edge below its state folder."""
-        return cls(
-            folder / "outbox.sqlite",
-            folder / "control.json",
-            folder / "plans.json",
-            folder / "commands.json",
-            folder / "trace.sqlite",
-            folder / "history.sqlite",
-            folder / "models",
-            folder / "artifacts",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +93,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
     image = ProcessImage()
     meters = None
     if settings.field_broker is not None:
-        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image)
+        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
     context = DriverContext(settings.edge_id, clock, outbox, image, meters)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
