@@ -35,6 +35,8 @@ from tieline_edge.sync.uplink import Uplink
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
 _FAREWELL_S: Final = 3.0
+#: Longest wall time the first cycle waits for devices.
+_FIRST_POLLS_S: Final = 2.0
 #: Issue this long after a step's start, so that its last readings are in [s].
 _AFTER_STEP_S: Final = 5.0
 
@@ -122,6 +124,7 @@ class Agent:
         if parts.monitor_only:
             text = "no hub key is configured: this edge measures, records and sends, and writes to no device"
             parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
+        await self._first_polls(parts)
         try:
             async with parts.executor:
                 while True:
@@ -142,6 +145,18 @@ class Agent:
                     await parts.executor.release_all()
             except TimeoutError:
                 _LOG.warning("not every device could be released in time; their own timers do it")
+            await parts.cycle.close()
+
+    @staticmethod
+    async def _first_polls(parts: Composition) -> None:
+        """Give every polled device the chance to answer once, so that the first decisions know the field."""
+        polled = [handle for handle in parts.handles.values() if handle.settings.mqtt is None]
+        try:
+            async with asyncio.timeout(_FIRST_POLLS_S):
+                while any(one.counters.polls + one.counters.failures == 0 for one in polled):  # noqa: ASYNC110 - counters of many pollers
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            _LOG.info("not all devices have answered yet; control starts with those that have")
 
     async def _forecast(self, parts: Composition) -> None:
         """Issue at once and then at every period; feed the forecaster's history with what the cycle derives."""

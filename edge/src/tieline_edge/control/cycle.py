@@ -44,6 +44,7 @@ _LOG = logging.getLogger(__name__)
 _AGE_WALL_S: Final = 1.5
 #: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
 _STORE_EVERY_S: Final = 60.0
+_STORE_WAIT_S: Final = 0.25
 _PROBLEMS: Final = frozenset({CommandState.FAILED, CommandState.UNCONFIRMED})
 
 
@@ -114,6 +115,7 @@ class ControlCycle:
         self._memory = ArbiterMemory()
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
+        self._storing: asyncio.Task[None] | None = None
         self.stats = CycleStats()
         self.standing = Standing(LadderStep.DEVICE_DEFAULT, "starting", ())
         self.decisions: Mapping[DeviceId, Decision] = {}
@@ -215,11 +217,23 @@ class ControlCycle:
             StoredState(arbiter=self._memory, rules={name: rule.dump() for name, rule in self._rules.items()})
         ).decode()
         self._stored, self._stored_at = urgent, now
+        if self._storing is not None:
+            await self._storing
+        self._storing = asyncio.create_task(asyncio.to_thread(self._write_state, text), name="store-control")
+        # A sick disk must not hold up a shedding: after this long the loop goes on and the write ends by itself.
+        await asyncio.wait([self._storing], timeout=_STORE_WAIT_S)
+
+    def _write_state(self, text: str) -> None:
         try:
-            await asyncio.to_thread(self._parts.state.write, text)
+            self._parts.state.write(text)
         except OSError as error:
             # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
             _LOG.warning("control memory was not stored: %s", error)
+
+    async def close(self) -> None:
+        """Wait for the last write of the memory."""
+        if self._storing is not None:
+            await self._storing
 
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""
