@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from tieline_edge.settings import MqttEndpoint
@@ -25,8 +25,8 @@ class Conversation(Protocol):
         """Handle a message of one of them."""
         ...
 
-    async def serve(self, session: MqttSession) -> None:
-        """Live as long as the session."""
+    async def serve(self, session: MqttSession, /) -> None:
+        """Do one's part of a session; ends with the session, or returns at once when there is nothing to send."""
         ...
 
 
@@ -36,15 +36,34 @@ def durable_link(endpoint: MqttEndpoint, edge: str) -> MqttLink:
 
 
 class DurableLane:
-    """Keeps the durable connection up and every conversation on it going."""
+    """Keeps the durable connection up and every conversation on it going.
 
-    def __init__(self, link: MqttLink, conversations: Sequence[Conversation]) -> None:
+    Args:
+        link: From :func:`durable_link`.
+        conversations: Uplink, downlink, reporter.
+        background: What goes on whether or not there is a connection, such as :meth:`Downlink.follow`.
+    """
+
+    def __init__(
+        self,
+        link: MqttLink,
+        conversations: Sequence[Conversation],
+        background: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
         self.link = link
         self._conversations = tuple(conversations)
+        self._background = tuple(background)
 
     async def run(self) -> None:
         """Serve until cancelled; losing the hub is nothing special."""
-        await self.link.run(self._serve)
+
+        async def work(part: Callable[[], Awaitable[None]]) -> None:
+            await part()
+
+        async with asyncio.TaskGroup() as group:
+            for part in self._background:
+                group.create_task(work(part), name=f"durable.{getattr(part, '__name__', 'background')}")
+            group.create_task(self.link.run(self._serve), name="durable.link")
 
     async def _serve(self, session: MqttSession) -> None:
         await session.subscribe(*(topic for side in self._conversations for topic in side.topics()))
