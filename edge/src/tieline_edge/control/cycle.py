@@ -21,6 +21,7 @@ from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import IssuedForecast, Severity
+from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
@@ -121,6 +122,8 @@ class ControlCycle:
         self.decisions: Mapping[DeviceId, Decision] = {}
         self.local: LocalSchedule | None = None
         self.policy: Policy | None = None
+        #: Derived readings of the last cycle.
+        self.derived: tuple[Reading, ...] = ()
 
     @property
     def specs(self) -> Mapping[DeviceId, DeviceSpec]:
@@ -173,7 +176,8 @@ class ControlCycle:
             for report in parts.commands.expire(now):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)
-        parts.outlet.keep(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        parts.outlet.keep(self.derived)
         self.stats.count += 1
         self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
 
