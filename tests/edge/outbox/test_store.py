@@ -98,6 +98,15 @@ async def test_a_monstrous_record_is_refused_alone(tmp_path: Path) -> None:
         await outbox.record_event(event(2))
 
 
+async def test_what_the_hub_would_refuse_is_refused_here_by_name(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        with pytest.raises(BadInputError, match="mill/bat1/p_w = 'harbour': a point of another edge"):
+            await outbox.record([reading(1), Reading(PointId("mill/bat1/p_w"), 1.0, START)])
+        with pytest.raises(BadInputError, match=r"measured_at = '1970-01-01"):
+            await outbox.record([Reading(PointId("harbour/bat1/p_w"), 1.0, datetime(1970, 1, 1, tzinfo=UTC))])
+        assert outbox.counters.recorded_readings == 0
+
+
 async def test_frames_stay_after_acknowledgement_and_the_hello_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         await outbox.record([reading(n) for n in range(30)])

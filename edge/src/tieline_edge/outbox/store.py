@@ -14,14 +14,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame, encode_readings, encode_records
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import StreamBacklog
 from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
@@ -29,6 +29,7 @@ from tieline_core.timegrid import from_us, to_us
 from tieline_edge.outbox.database import Database, move_aside
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.frame_table import FrameTable, NewFrame
+from tieline_edge.outbox.recorded import recorded_instants
 from tieline_edge.settings import OutboxSettings
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ _MAX_PENDING: Final = 200_000
 _MAX_POINTS: Final = 4096
 _MAX_RECORD_BYTES: Final = 64 * 1024
 _MAX_RECORDS_BYTES: Final = 512 * 1024
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _AGE_CHECK: Final = timedelta(minutes=10)
 #: What is not acknowledged goes in this order when there is no room.
 _SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
@@ -118,9 +121,19 @@ class Outbox:
 
         Raises:
             TransientError: The disk refused; nothing of the batch may be acknowledged to its source.
+            BadInputError: A point of another edge or an instant no clock shows: the hub would refuse the whole frame.
         """
+        for reading in readings:
+            self._check(reading)
         if readings:
             await self._enqueue(Stream.MEASURE, readings, None)
+
+    def _check(self, reading: Reading) -> None:
+        if not reading.point.startswith(f"{self.edge}/"):
+            raise BadInputError("outbox", str(reading.point), self.edge, "a point of another edge cannot be recorded here")
+        if not _EARLIEST <= reading.measured_at <= _LATEST:
+            reason = f"an instant from {_EARLIEST.year} to {_LATEST.year - 1} was expected"
+            raise BadInputError("outbox", f"{reading.point}.measured_at", reading.measured_at.isoformat(), reason)
 
     async def record_event(self, event: Event) -> None:
         """Keep an event in the alarm stream; returns after the commit."""
@@ -259,6 +272,10 @@ class Outbox:
                 yield
         except sqlite3.Error as error:
             raise TransientError(f"outbox: {error}") from error
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+        """The newest instants of each point that are kept already: what a repeated message is recognised by."""
+        return await recorded_instants(self._db, points, last)
 
     async def epoch(self) -> int:
         """Epoch in force; 0 = none granted yet."""
