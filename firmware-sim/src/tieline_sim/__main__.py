@@ -42,7 +42,7 @@ def _named_address(text: str) -> tuple[str, tuple[str, int]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tieline-sim",
-        description="A simulated electricity distribution field: network, substations, devices, links, and a witness of it all.",
+        description="A simulated distribution field: network, substations, devices, links, and a witness of it all.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
