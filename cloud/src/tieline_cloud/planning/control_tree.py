@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tieline_cloud.gridmodel.model import BoolArray, FloatArray, GridModel, IntArray
+from tieline_cloud.planning.errors import PlanRefusedError
 from tieline_cloud.planning.problem import PlanningProblem
 from tieline_cloud.powerflow.solver import PowerFlowResult
 from tieline_cloud.powerflow.tree import radial_tree
@@ -71,12 +72,16 @@ def control_tree(grid: GridModel, problem: PlanningProblem) -> ControlTree:
     Raises:
         NotRadialError: When the energised network is no tree.
         KeyError: When a site's edge has no substation in the network.
+        PlanRefusedError: When a site is cut off from the source.
     """
     tree = radial_tree(grid)
     substations = [grid.substation(site.edge_id) for site in problem.sites]
     movable: set[int] = set()
     for substation in substations:
-        movable.update(tree.path(int(grid.buses.node[substation.lv_bus])))
+        path = tree.path(int(grid.buses.node[substation.lv_bus]))
+        if not path:
+            raise PlanRefusedError(f"{substation.transformer} is not connected to the source, there is nothing to plan")
+        movable.update(path)
     nodes = [int(node) for node in tree.order if int(node) in movable]
     position = {node: n for n, node in enumerate(nodes)}
     group_of_node = np.full(grid.n_nodes, -1)
