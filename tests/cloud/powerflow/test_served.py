@@ -32,6 +32,13 @@ def test_a_tie_that_would_be_overloaded_or_collapse_is_no_help(village: GridMode
         assert found.after_pct == found.before_pct < 100.0
 
 
+def test_an_overload_elsewhere_is_not_held_against_a_tie(village: GridModel) -> None:
+    p_w = loads(village, n1=0.4, n3=0.5, **{"harbour/lv": 0.8})
+    found = served_load(village, p_w, 0.0 * p_w, "cable-n3")
+    assert found.tie == "tie"
+    assert found.after_pct == pytest.approx(100.0)
+
+
 def test_the_last_line_to_a_busbar_has_no_way_back(village: GridModel) -> None:
     p_w = loads(village, n1=0.5, **{"harbour/lv": 0.5})
     found = served_load(village, p_w, 0.0 * p_w, "harbour/tr1")

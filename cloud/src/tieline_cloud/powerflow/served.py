@@ -14,6 +14,9 @@ from tieline_cloud.gridmodel.model import FloatArray, GridModel
 from tieline_cloud.powerflow.errors import PowerFlowDivergedError
 from tieline_cloud.powerflow.solver import PowerFlow, PowerFlowResult
 
+#: A violation that was there before may move this much and is no new one.
+LOADING_NOISE_PCT, VOLTAGE_NOISE_PU = 0.1, 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class ServedLoad:
@@ -46,11 +49,14 @@ def _served_pct(solved: PowerFlowResult, load_w: FloatArray) -> float:
     return 100.0 if total == 0.0 else 100.0 * float(load_w[solved.energised].sum()) / total
 
 
-def _inside_limits(grid: GridModel, solved: PowerFlowResult, loading_max_pct: float) -> bool:
-    live = solved.energised
-    low, high = grid.buses.min_pu[live], grid.buses.max_pu[live]
-    voltage = solved.vm_pu[live]
-    return bool((solved.loading_pct <= loading_max_pct).all() and (voltage >= low).all() and (voltage <= high).all())
+def _adds_no_violation(grid: GridModel, solved: PowerFlowResult, before: PowerFlowResult, loading_max_pct: float) -> bool:
+    """True when nothing is outside its limits that was not further outside before switching."""
+    loading_ok = solved.loading_pct <= np.maximum(loading_max_pct, before.loading_pct + LOADING_NOISE_PCT)
+    known = before.energised
+    low = np.where(known, np.minimum(grid.buses.min_pu, before.vm_pu - VOLTAGE_NOISE_PU), grid.buses.min_pu)
+    high = np.where(known, np.maximum(grid.buses.max_pu, before.vm_pu + VOLTAGE_NOISE_PU), grid.buses.max_pu)
+    voltage_ok = ~solved.energised | ((solved.vm_pu >= low) & (solved.vm_pu <= high))
+    return bool(loading_ok.all() and voltage_ok.all())
 
 
 def served_load(grid: GridModel, p_w: FloatArray, q_var: FloatArray, outage: str, loading_max_pct: float = 100.0) -> ServedLoad:
@@ -61,6 +67,7 @@ def served_load(grid: GridModel, p_w: FloatArray, q_var: FloatArray, outage: str
         p_w, q_var: Power drawn at each bus [bus].
         outage: Id of the lost branch.
         loading_max_pct: A tie that loads any branch further is no help; neither is one that leaves a voltage band.
+            What was outside its limits before switching is not held against a tie.
 
     Raises:
         KeyError: When there is no such branch.
@@ -82,6 +89,6 @@ def served_load(grid: GridModel, p_w: FloatArray, q_var: FloatArray, outage: str
         except PowerFlowDivergedError:
             continue
         served = _served_pct(solved, load_w)
-        if served > best and _inside_limits(switched, solved, loading_max_pct):
+        if served > best and _adds_no_violation(switched, solved, remaining, loading_max_pct):
             best, tie = served, table.ids[candidate]
     return ServedLoad(outage, before, best, tie)
