@@ -95,6 +95,7 @@ class ScriptedEdge:
         finally:
             client.disconnect()
             client.loop_stop()
+            client._reset_sockets()
 
     def _hear(self, _client: object, _data: object, got: paho.MQTTMessage) -> None:
         kind = HelloAnswer if got.topic == topics.answer(self.edge) else Ack

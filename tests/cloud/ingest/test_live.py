@@ -69,6 +69,7 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()
 
     async def until(self, test: Callable[[str, bytes], bool]) -> None:
         def wait() -> bool:
