@@ -87,6 +87,11 @@ class _Client(paho.Client):
             if self.on_thread_end is not None:
                 self.on_thread_end()
 
+    def release(self) -> None:
+        """Close every socket now; paho itself leaves its internal pair to the garbage collector."""
+        self.loop_stop()
+        self._reset_sockets()
+
 
 class HubConnection:
     """Stays connected under one client id while :meth:`run` runs."""
@@ -187,7 +192,7 @@ class HubConnection:
         if word is not None and client.is_connected():
             client.publish(word.topic, word.payload, 1, word.retain)
         client.disconnect()
-        await asyncio.shield(asyncio.to_thread(client.loop_stop))
+        await asyncio.shield(asyncio.to_thread(client.release))
 
     def _make(self) -> _Client:
         clean: dict[str, Any] = {} if self._protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
