@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     link = verbs.add_parser("link", help="say what stands behind a link")
     link.add_argument("name")
     link.add_argument("target", type=_address, metavar="HOST:PORT")
+    hush = verbs.add_parser("hush", help="no device answers and no meter reports any more, while clock and links go on")
+    hush.add_argument("switch", nargs="?", choices=("on", "off"), default="on")
     verbs.add_parser("stop", help="end the run cleanly")
     ctl.set_defaults(work=_ctl)
 
@@ -162,6 +164,8 @@ def _ctl(arguments: argparse.Namespace) -> int:
         request["speed"] = arguments.speed
     elif arguments.verb == "fault":
         request |= {"name": arguments.name, "active": arguments.switch == "on"}
+    elif arguments.verb == "hush":
+        request["active"] = arguments.switch == "on"
     elif arguments.verb == "link":
         request |= {"name": arguments.name, "host": arguments.target[0], "port": arguments.target[1]}
     _print(call(arguments.state, request))

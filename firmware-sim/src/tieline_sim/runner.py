@@ -87,6 +87,7 @@ class Simulator:
         self._meters = self._build_meters(brokers)
         self._brokers = dict(brokers)
         self._stopping = asyncio.Event()
+        self._hushed = False
         self._tick_ms: list[float] = []
         self._resume()
         self._truth = TruthLog(folder / "truth.csv", self.world)
@@ -229,7 +230,8 @@ class Simulator:
             dead = {params["node"] for _, params in self.world.faults.of_kind("sensor_bad") if params["substation"] == name}
             await bay.publish(instant, dead)
         for meters in self._meters.values():
-            meters.tick(previous, instant)
+            # Hushed meters make nothing new; what waits for its receipt is still repeated.
+            meters.tick(instant if self._hushed else previous, instant)
         self._truth.append(instant, self.clock.wall(), self.clock.speed())
         self._save()
 
@@ -238,9 +240,9 @@ class Simulator:
         faults = self.world.faults
         dead = {f"{params['substation']}/{params['device']}" for _, params in faults.of_kind("device_dead")}
         for key, endpoint in self._endpoints.items():
-            await (endpoint.close() if key in dead else endpoint.open())
+            await (endpoint.close() if key in dead or self._hushed else endpoint.open())
         for name, bay in self._bays.items():
-            await (bay.close() if f"{name}/tr1" in dead else bay.open())
+            await (bay.close() if f"{name}/tr1" in dead or self._hushed else bay.open())
         cut = {link for _, params in faults.of_kind("link_cut") for link in params["links"]}
         hanging = {link for _, params in faults.of_kind("link_half_open") for link in params["links"]}
         for name, link in self._links.items():
@@ -269,10 +271,14 @@ class Simulator:
             if name not in self._links:
                 raise SimulatorError(f"no link {name!r}; known are {', '.join(self._links) or 'none'}")
             self._links[name].target = str(request["host"]), int(request["port"])
+        elif command == "hush":
+            self._hushed = bool(request.get("active", True))
+            await self._apply_faults()
+            self._event("hush", {"active": self._hushed})
         elif command == "stop":
             self.stop()
         else:
-            raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, stop")
+            raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, hush, stop")
         return {"ok": True, "sim": utc_text(self.clock.now())}
 
     def _status(self) -> dict[str, Any]:
