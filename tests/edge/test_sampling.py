@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 import pytest
@@ -148,6 +148,40 @@ async def test_a_point_that_stays_bad_is_recorded_once_and_its_return_is_recorde
     async with Bench(1.0, None, None, None, 2.0) as bench:
         await bench.clock.advance(4.5)
         assert bench.values == [1.0, None, 2.0]
+
+
+class StillDriver(FakeDriver):
+    """A server whose source time stands still although it answers."""
+
+    async def read(self) -> Sequence[Reading]:
+        self.reads += 1
+        return [Reading(POINT, 3.0, START)]
+
+
+class Recalled:
+    """An outbox that holds the source's instant since before the restart."""
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+        return {point: [START - timedelta(seconds=1), START] for point in points}
+
+
+@pytest.mark.parametrize(("recorded", "expected"), [(None, 1), (Recalled(), 0)])
+async def test_a_source_that_stands_still_is_recorded_once_even_across_a_restart(
+    recorded: Recalled | None, expected: int
+) -> None:
+    clock = ManualClock(START)
+    context, recorder = make_context(clock, recorded=recorded)
+    driver = StillDriver(clock)
+    handle = DeviceHandle(SETTINGS, driver, [POINT], 1.0)
+    task = asyncio.create_task(run_pollers({handle.id: handle}, context, CYCLE))
+    await clock.settle()
+    await clock.advance(5)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert driver.reads == 6
+    assert len(recorder.readings) == expected
+    assert context.image.freeze(START).value(POINT, 1.0) == 3.0
 
 
 async def test_a_command_to_an_offline_device_fails_at_once_and_writes_nothing() -> None:

@@ -12,6 +12,8 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from tieline_core.clock import Clock
@@ -133,6 +135,7 @@ class Poller:
         cycle: The wall-time floor of its period.
         rng: Jitter.
         backoff: Pauses between attempts while it is dead.
+        recorded_at: Newest instant of each point that the outbox holds already.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class Poller:
         cycle: CycleSettings,
         rng: random.Random,
         backoff: Backoff = Backoff(),
+        recorded_at: Mapping[PointId, datetime] = MappingProxyType({}),
     ) -> None:
         self._handle, self._context, self._floor_s = handle, context, cycle.floor_wall_s
         self._rng, self._backoff = rng, backoff
@@ -149,6 +153,7 @@ class Poller:
         self._recorder: Recorder = context.recorder
         self._image: ProcessImage = context.image
         self._bad: set[PointId] = set()
+        self._recorded_at = dict(recorded_at)
         self._pending: list[Reading] = []
         self._told_offline = False
 
@@ -195,10 +200,15 @@ class Poller:
         await self._record(self._fresh(readings))
 
     def _fresh(self, readings: Sequence[Reading]) -> list[Reading]:
-        """All but the repetitions of "still bad": a gap is flagged once."""
-        kept = [reading for reading in readings if not (reading.quality is Quality.BAD and reading.point in self._bad)]
-        for reading in kept:
-            (self._bad.add if reading.quality is Quality.BAD else self._bad.discard)(reading.point)
+        """What is new: a gap is flagged once, and a source that still shows the same instant has measured nothing new."""
+        kept = []
+        for reading in readings:
+            bad = reading.quality is Quality.BAD
+            if (bad and reading.point in self._bad) or self._recorded_at.get(reading.point) == reading.measured_at:
+                continue
+            kept.append(reading)
+            self._recorded_at[reading.point] = reading.measured_at
+            (self._bad.add if bad else self._bad.discard)(reading.point)
         return kept
 
     async def _record(self, readings: Sequence[Reading]) -> None:
@@ -267,11 +277,21 @@ async def run_pollers(
         on_ready: Called once all tasks have been started.
     """
     rng = rng or random.Random()
+    recorded_at = await _recorded_at(handles, context)
     async with asyncio.TaskGroup() as group:
         if context.meters is not None and context.meters.meters:
             group.create_task(context.meters.run(), name="field-broker")
         for number, handle in enumerate(handles.values()):
-            poller = Poller(handle, context, cycle, random.Random(rng.random()))
+            poller = Poller(handle, context, cycle, random.Random(rng.random()), recorded_at=recorded_at)
             group.create_task(poller.run(number / len(handles)), name=f"poll-{handle.id}")
         if on_ready is not None:
             on_ready()
+
+
+async def _recorded_at(handles: Mapping[DeviceId, DeviceHandle], context: DriverContext) -> dict[PointId, datetime]:
+    """Newest kept instant of each polled point: a source that stood still while we were away shows it again."""
+    if context.recorded is None:
+        return {}
+    points = [point for handle in handles.values() if handle.settings.mqtt is None for point in handle.points]
+    found = await context.recorded.recorded_instants(points, 1)
+    return {point: max(instants) for point, instants in found.items() if instants}

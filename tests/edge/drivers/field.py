@@ -15,7 +15,8 @@ from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, IssuedForecast
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.context import DriverContext
-from tieline_edge.drivers.mqtt.gateway import MeterGateway, RecordedInstants
+from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.outbox.ports import RecordedInstants
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.snapshot import ProcessImage
 
@@ -54,7 +55,7 @@ def make_context(
     """A context with a recorder in memory and a clock that stands still."""
     clock, recorder, image = clock or ManualClock(START), MemoryRecorder(), ProcessImage()
     meters = MeterGateway(broker, EDGE, clock, recorder, image, recorded) if broker else None
-    return DriverContext(EDGE, clock, recorder, image, meters), recorder
+    return DriverContext(EDGE, clock, recorder, image, meters, recorded), recorder
 
 
 @dataclass

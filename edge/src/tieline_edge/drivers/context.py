@@ -8,7 +8,7 @@ from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
 from tieline_edge.drivers.modbus.link import ModbusLinks
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
-from tieline_edge.outbox.ports import Recorder
+from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.snapshot import ProcessImage
 
 
@@ -22,6 +22,7 @@ class DriverContext:
         recorder: Where readings and events are kept.
         image: Last values.
         meters: The client of the field broker; None when the site has none.
+        recorded: What the outbox held before this start; None = nothing is known.
         modbus_links: One connection for each Modbus server.
     """
 
@@ -30,4 +31,5 @@ class DriverContext:
     recorder: Recorder
     image: ProcessImage
     meters: MeterGateway | None = None
+    recorded: RecordedInstants | None = None
     modbus_links: ModbusLinks = field(default_factory=ModbusLinks)

@@ -2,8 +2,8 @@
 
 A device repeats its message, with the same id, until it holds the receipt. So a receipt leaves only after the outbox has
 committed, and a repeated message is receipted again but recorded once. After a restart the memory of what was recorded
-comes from the outbox itself (:class:`RecordedInstants`), because nothing else is exact when the power fails between
-commit and receipt.
+comes from the outbox itself (:class:`~tieline_edge.outbox.ports.RecordedInstants`), because nothing else is exact when
+the power fails between commit and receipt.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, TransientError
-from tieline_core.ids import DeviceId, EdgeId, PointId
+from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
@@ -27,7 +27,7 @@ from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of
 from tieline_edge.drivers.points import PointTable
-from tieline_edge.outbox.ports import Recorder
+from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.snapshot import ProcessImage
 
@@ -38,14 +38,6 @@ _REMEMBERED: Final = 256
 _SILENT_PERIODS: Final = 3.0
 _SILENT_WALL_S: Final = 10.0
 _RETRY_S: Final = 1.0
-
-
-class RecordedInstants(Protocol):
-    """Which instants of a point the outbox already holds; asked once, at the start."""
-
-    async def recorded_instants(self, points: Sequence[PointId], last: int) -> Mapping[PointId, Collection[datetime]]:
-        """The newest ``last`` recorded instants of each point."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

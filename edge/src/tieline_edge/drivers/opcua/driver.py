@@ -45,11 +45,11 @@ def quality_of(status: int) -> Quality:
 
 
 def reading_of(row: PointRow, status: int, value: object, source_time: datetime | None, now: datetime) -> Reading:
-    """One answered node as a reading; what is no finite number is bad, never a number."""
+    """One answered node as a reading; what is no finite number is bad as of now, never a number."""
     at = now if source_time is None else source_time.replace(tzinfo=UTC) if source_time.tzinfo is None else source_time
     quality = quality_of(status)
     if quality is Quality.BAD or not isinstance(value, bool | int | float) or not math.isfinite(value):
-        return bad_reading(row, at)
+        return bad_reading(row, now)
     return good_reading(row, float(value), at, quality)
 
 
