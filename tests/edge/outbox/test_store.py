@@ -248,6 +248,29 @@ async def test_a_disk_error_reaches_every_waiting_caller_and_the_next_commit_wor
         assert values(await outbox.next_frames(Stream.MEASURE, 0, 9)) == [9.0]
 
 
+async def test_a_full_disk_costs_old_frames_and_the_reserve_but_not_the_new_readings(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        await outbox.relabel(1)
+        for start in range(0, 3000, 1000):
+            await outbox.record([reading(n) for n in range(start, start + 1000)])
+        await outbox.mark_acknowledged(Stream.MEASURE, 300)
+        reserve = tmp_path / "outbox.sqlite.reserve"
+        assert _exists(reserve)
+        ((pages,),) = await outbox._db.rows("PRAGMA page_count")
+        await outbox._db.run(f"PRAGMA max_page_count={pages + 1}")
+        start = 3000
+        while outbox.counters.full_disk == 0:
+            await outbox.record([reading(n) for n in range(start, start + 100)])
+            start += 100
+        assert outbox.counters.failed_commits == outbox.counters.lost_readings == 0
+        assert values(await outbox.next_frames(Stream.MEASURE, 300, 1000)) == [float(n) for n in range(3000, start)]
+        assert not _exists(reserve)
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
 async def test_a_caller_that_gave_up_does_not_disturb_the_others(tmp_path: Path) -> None:
     async with opened(tmp_path, OutboxSettings(commit_interval_s=0.05)) as outbox:
         impatient = asyncio.create_task(outbox.record([reading(1)]))

@@ -30,6 +30,7 @@ from tieline_edge.outbox.database import Database, move_aside
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.frame_table import FrameTable, NewFrame
 from tieline_edge.outbox.recorded import recorded_instants
+from tieline_edge.outbox.reserve import Reserve
 from tieline_edge.settings import OutboxSettings
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class OutboxCounters:
     recorded_records: int = 0
     commits: int = 0
     failed_commits: int = 0
+    full_disk: int = 0
     acknowledged_frames: int = 0
     evicted_bytes: int = 0
     lost_readings: int = 0
@@ -69,10 +71,11 @@ class _Entry:
 class Outbox:
     """Implements :class:`tieline_edge.outbox.ports.Recorder`; open it with :meth:`open`."""
 
-    def __init__(self, database: Database, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
+    def __init__(self, database: Database, reserve: Reserve, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
         self.edge = edge
         self.counters = OutboxCounters()
         self._db = database
+        self._reserve = reserve
         self._table = FrameTable(database, edge)
         self._eviction = Eviction(database, self._table)
         self._settings = settings
@@ -103,7 +106,7 @@ class Outbox:
                 aside = move_aside(path, clock.now())
                 _log.exception("outbox %s is damaged (%s), moved to %s", path, error, aside.name)
                 database = await stack.enter_async_context(Database.open(path, edge))
-            outbox = cls(database, edge, settings, clock)
+            outbox = cls(database, Reserve(path), edge, settings, clock)
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(outbox._write_forever(), name=f"outbox[{edge}]")
                 try:
@@ -187,7 +190,13 @@ class Outbox:
             return
         try:
             frames = list(_pack(batch, self._settings.frame_readings))
-            await self._store(frames)
+            try:
+                await self._store(frames)
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                await self._free_the_disk(error)
+                await self._store(frames)
         except (sqlite3.Error, OSError, ValueError) as error:
             self.counters.failed_commits += 1
             _log.error("outbox: commit of %d entries failed: %s", len(batch), error)
@@ -211,14 +220,24 @@ class Outbox:
                 before = now - timedelta(days=self._settings.max_age_days)
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
+                self._reserve.ensure()
             await self._make_room(to_us(now))
+
+    async def _free_the_disk(self, error: sqlite3.Error) -> None:
+        """The disk is full: give up the reserve and drop a sixteenth of what is held; the file then has room inside."""
+        _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
+        self.counters.full_disk += 1
+        async with self._db.transaction():
+            await self._drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
 
     async def _make_room(self, now_us: int) -> None:
         used = await self._table.used_bytes()
         if used <= self._settings.max_bytes:
             return
         # A sixteenth at once: the next commits need not do it again.
-        wanted = used - self._settings.max_bytes * 15 // 16
+        await self._drop(used - self._settings.max_bytes * 15 // 16, now_us)
+
+    async def _drop(self, wanted: int, now_us: int) -> None:
         freed = await self._eviction.acknowledged(wanted)
         for stream in _SACRIFICE:
             if freed < wanted:

@@ -71,21 +71,24 @@ class Artifacts:
         connection = self._connection()
         try:
             connection.request("GET", self._base.path.rstrip("/") + artifact_path(sha256))
-            response = connection.getresponse()
-            if response.status != http.client.OK:
-                raise TransientError(f"artifact {sha256[:16]}…: the hub answered {response.status} {response.reason}")
-            data = bytearray()
-            while chunk := response.read(_CHUNK):
-                data += chunk
-                if len(data) > max_bytes:
-                    raise OfferRefusedError("size", f"artifact {sha256[:16]}… has more than {max_bytes} bytes")
-                if time.monotonic() > deadline_s:
-                    raise TransientError(f"artifact {sha256[:16]}… did not arrive within {self._timeout_s:g} s")
-            return bytes(data)
+            with connection.getresponse() as response:
+                return self._read(response, sha256, max_bytes, deadline_s)
         except (OSError, http.client.HTTPException) as error:
             raise TransientError(f"artifact {sha256[:16]}…: {error!r}") from error
         finally:
             connection.close()
+
+    def _read(self, response: http.client.HTTPResponse, sha256: str, max_bytes: int, deadline_s: float) -> bytes:
+        if response.status != http.client.OK:
+            raise TransientError(f"artifact {sha256[:16]}…: the hub answered {response.status} {response.reason}")
+        data = bytearray()
+        while chunk := response.read(_CHUNK):
+            data += chunk
+            if len(data) > max_bytes:
+                raise OfferRefusedError("size", f"artifact {sha256[:16]}… has more than {max_bytes} bytes")
+            if time.monotonic() > deadline_s:
+                raise TransientError(f"artifact {sha256[:16]}… did not arrive within {self._timeout_s:g} s")
+        return bytes(data)
 
     def _connection(self) -> http.client.HTTPConnection:
         host = self._base.hostname or "localhost"

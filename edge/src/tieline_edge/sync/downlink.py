@@ -19,7 +19,7 @@ from typing import Final
 
 from tieline_core import topics
 from tieline_core.clock import Clock
-from tieline_core.errors import BadInputError, EnvelopeRefusedError, PermanentError, TransientError
+from tieline_core.errors import BadInputError, EnvelopeRefusedError, PermanentError, TielineError, TransientError
 from tieline_core.ids import PointId
 from tieline_core.messages.command import Command
 from tieline_core.messages.desired import Desired, Refusal
@@ -183,12 +183,18 @@ class Downlink:
         except PermanentError as error:
             self._seen.append(digest)
             await self._refuse(what, None, error)
+        except TransientError as error:
+            await self._refuse(what, None, error)
 
     def _open(self, data: bytes, kind: EnvelopeType) -> Opened:
         return open_envelope(data, kind=kind, edge=self._outbox.edge, trusted=self._trusted, now=self._clock.now())
 
     async def _advance(self, header: Header) -> None:
-        if not await asyncio.to_thread(self._numbers.advance, header.type, header.counter):
+        try:
+            newer = await asyncio.to_thread(self._numbers.advance, header.type, header.counter)
+        except OSError as error:
+            raise TransientError(f"the counter cannot be stored, so nothing is obeyed: {error}") from error
+        if not newer:
             last = self._numbers.last(header.type)
             raise EnvelopeRefusedError("replay", f"counter {header.counter} is not above {last}, the last one obeyed")
 
@@ -271,14 +277,15 @@ class Downlink:
                 continue
             try:
                 await self._offer(what, sha256, await self._artifacts.get(sha256, MAX_ENVELOPE_BYTES))
+                await self._install(what, sha256)
+                self.counters.taken += 1
             except PermanentError as error:
                 self._refused.add(sha256)
                 await self._refuse(what, sha256, error)
             except TransientError as error:
                 late = error  # one missing file must not keep the others away
-            else:
-                self.counters.taken += 1
-                await self._install(what, sha256)
+            except OSError as error:
+                late = TransientError(f"{what}: the disk refused: {error}")
         if late is not None:
             raise late
 
@@ -315,7 +322,7 @@ class Downlink:
         await asyncio.to_thread(self._artifacts.keep_only, have.hashes())
         self.changed.set()
 
-    async def _refuse(self, what: str, sha256: str | None, error: PermanentError) -> None:
+    async def _refuse(self, what: str, sha256: str | None, error: TielineError) -> None:
         check = str(getattr(error, "check", "content"))[:32]
         refusal = Refusal(what=what[:64], sha256=sha256, check=check, reason=str(error)[:300], at=self._clock.now())
         self.refusals.append(refusal)

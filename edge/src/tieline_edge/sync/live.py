@@ -108,6 +108,9 @@ class LiveLane:
     @property
     def host_online(self) -> bool:
         """True when the primary host says so, or none is waited for."""
+        return self._may_speak()
+
+    def _may_speak(self) -> bool:
         return self._settings.host_id is None or (self._host is not None and self._host.online)
 
     async def run(self) -> None:
@@ -139,13 +142,13 @@ class LiveLane:
 
     async def _speak(self, session: MqttSession, listening: asyncio.Task[None]) -> None:
         """Births, then changes, until the host goes offline or the connection is lost."""
-        while not self.host_online:
+        while not self._may_speak():
             await self._pause(listening)
         table = LiveTable(timedelta(seconds=self._settings.refresh_s))
         seq = self._publish_births(session, table)
         born_s = time.monotonic()
         try:
-            while self.host_online:
+            while self._may_speak():
                 await self._pause(listening)
                 session.ensure_alive()
                 if self._rebirth and time.monotonic() - born_s >= self._settings.rebirth_wall_s:

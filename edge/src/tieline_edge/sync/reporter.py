@@ -59,7 +59,10 @@ class Reporter:
         """It listens to nothing."""
 
     async def report(self) -> Reported:
-        """How the edge stands now."""
+        """How the edge stands now, backlog included."""
+        return self._standing().model_copy(update={"backlog": await self._outbox.backlog()})
+
+    def _standing(self) -> Reported:
         running, installed = self._running(), self._downlink.installed
         return Reported(
             edge_id=self._outbox.edge,
@@ -74,7 +77,6 @@ class Reporter:
             policy_sha256=installed.policy,
             models={PointId(point): sha256 for point, sha256 in (installed.models or {}).items()},
             desired_counter=self._downlink.desired_counter,
-            backlog=await self._outbox.backlog(),
             devices_offline=running.devices_offline,
             shed=running.shed,
             commands=running.commands,
@@ -91,10 +93,11 @@ class Reporter:
         last_s = float("-inf")
         while True:
             self._downlink.changed.clear()
-            report = await self.report()
+            report = self._standing()
             minute = last is None or (report.at - last.at >= _EVERY and time.monotonic() - last_s >= _FLOOR_S)
             if last is None or minute or _matters(report) != _matters(last):
-                await session.publish(topics.reported(self._outbox.edge), report.to_bytes(), retain=True)
+                whole = await self.report()
+                await session.publish(topics.reported(self._outbox.edge), whole.to_bytes(), retain=True)
                 last, last_s = report, time.monotonic()
             session.ensure_alive()
             try:
@@ -105,5 +108,5 @@ class Reporter:
 
 
 def _matters(report: Reported) -> Reported:
-    """The report without what changes all the time."""
-    return report.model_copy(update={"at": None, "backlog": {}})
+    """The report without its instant."""
+    return report.model_copy(update={"at": None})
