@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -55,7 +56,9 @@ def test_means_times_time_conserve_the_energy_of_densely_sampled_readings(gaps_s
     means = resample(times, values, START, steps)
     held_s = (ends - times) / 1e6
     edges = START_US + np.arange(steps + 1) * STEP_S * 1_000_000
-    covered = np.array([np.clip(np.minimum(ends, b) - np.maximum(times, a), 0, None).sum() / 1e6 for a, b in zip(edges, edges[1:], strict=False)])
+    covered = np.array(
+        [np.clip(np.minimum(ends, b) - np.maximum(times, a), 0, None).sum() / 1e6 for a, b in itertools.pairwise(edges)]
+    )
     missing = np.array(
         [
             (np.clip(np.minimum(ends, b) - np.maximum(times, a), 0, None) / 1e6 * values).sum() if not here else 0.0
@@ -144,7 +147,7 @@ def test_leading_holes_are_dropped_and_a_gap_on_the_first_day_holds_the_last_val
 
 def test_too_much_missing_is_refused_with_the_share() -> None:
     present = np.arange(100) % 2 == 0
-    with pytest.raises(NotEnoughHistoryError, match="50% missing.*20%") as caught:
+    with pytest.raises(NotEnoughHistoryError, match=r"50% missing.*20%") as caught:
         fill_gaps(QuarterHours(START, np.zeros(100), present))
     assert caught.value.key == "values"
     with pytest.raises(NotEnoughHistoryError, match="nothing was measured"):
@@ -168,7 +171,10 @@ def test_the_spring_day_skips_the_hour_and_the_autumn_day_has_it_twice() -> None
 
 
 @settings(max_examples=60, deadline=None)
-@given(issue_quarters=st.integers(0, 366 * DAY_STEPS), zone=st.sampled_from(["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]))
+@given(
+    issue_quarters=st.integers(0, 366 * DAY_STEPS),
+    zone=st.sampled_from(["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]),
+)
 def test_every_lag_is_inside_the_window_and_same_weekday_lags_keep_the_local_time(issue_quarters: int, zone: str) -> None:
     site = ZoneInfo(zone)
     issue = datetime(2016, 1, 1, tzinfo=UTC) + STEP * issue_quarters

@@ -20,7 +20,8 @@ HISTORY = LoadHistory(NOW, np.array([1.5, -2.25, 0.0]), np.zeros(3, dtype=bool))
 def fields() -> dict[str, Any]:
     """A manifest as JSON."""
     metrics = {
-        "mape": 5.0, "naive_mape": 9.0, "coverage_90": 0.9, "coverage_80": 0.8, "evening_mape": None, "evening_naive_mape": None,
+        "mape": 5.0, "naive_mape": 9.0, "coverage_90": 0.9, "coverage_80": 0.8,
+        "evening_mape": None, "evening_naive_mape": None,
         "scored_from": NOW.isoformat(), "scored_to": NOW.isoformat(), "issues": 27, "onnx_parity": 1e-6, "parity_rows": 2304,
     }  # fmt: skip
     return {
@@ -70,7 +71,10 @@ def test_a_wrong_manifest_is_refused_with_key_and_reason(changes: dict[str, obje
 
 
 def test_a_manifest_of_another_feature_version_can_be_read_so_that_it_can_be_refused_by_name() -> None:
-    assert read(feature_version=FEATURE_VERSION + 1, quantiles=[0.1, 0.2, 0.3, 0.4, 0.5], inputs=[]).feature_version == FEATURE_VERSION + 1
+    assert (
+        read(feature_version=FEATURE_VERSION + 1, quantiles=[0.1, 0.2, 0.3, 0.4, 0.5], inputs=[]).feature_version
+        == FEATURE_VERSION + 1
+    )
 
 
 def test_a_seed_is_little_endian_float32_and_comes_back() -> None:

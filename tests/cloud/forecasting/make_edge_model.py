@@ -1,6 +1,6 @@
 """Makes the small model that the edge's tests run without any training library; run it after a change of the inputs.
 
-    .venv/bin/python -m tests.cloud.forecasting.make_edge_model
+.venv/bin/python -m tests.cloud.forecasting.make_edge_model
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cloud.forecasting.synthetic import small_request
+
 from tieline_cloud.forecasting.train import fit
 
 FOLDER = Path(__file__).parents[2] / "edge" / "forecasting" / "data"

@@ -34,4 +34,6 @@ def synthetic_history(days: int = 130, seed: int = 3, noise: float = 0.05, end: 
 
 def small_request(history: LoadHistory | None = None, now: datetime = NOW) -> TrainingRequest:
     """A request that fits in about two seconds."""
-    return TrainingRequest(POINT, history or synthetic_history(), "Europe/Berlin", "DE", now + timedelta(minutes=3), params=SMALL)
+    return TrainingRequest(
+        POINT, history or synthetic_history(), "Europe/Berlin", "DE", now + timedelta(minutes=3), params=SMALL
+    )

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from tests.cloud.forecasting.synthetic import NOW, POINT, SMALL, small_request, synthetic_history
 
 import tieline_cloud.forecasting.leak as leak_module
-from tests.cloud.forecasting.synthetic import NOW, POINT, SMALL, small_request, synthetic_history
 from tieline_cloud.forecasting import backtest as backtest_module
 from tieline_cloud.forecasting.backtest import Replay, backtest, gate_at, mape, replay
 from tieline_cloud.forecasting.baseline import seasonal, weekly_naive
@@ -84,7 +84,7 @@ def test_the_leak_test_passes_on_our_features_and_finds_a_planted_leak(monkeypat
     check_leak(history, issue, BERLIN, (), SMALL)
     honest = Problem.inputs
 
-    def peeking(self: Problem, at: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg] # a planted fault
+    def peeking(self: Problem, at: int) -> dict[str, np.ndarray]:
         return {**honest(self, at), "history": self.history.values[at - 3455 : at + 1].astype(np.float32)}
 
     monkeypatch.setattr(Problem, "inputs", peeking)
@@ -215,7 +215,10 @@ def test_the_hub_issues_what_the_file_says_and_adapts_to_scores(trained: Trained
     history = synthetic_history()
     issued = forecast(trained.manifest, trained.onnx, history, NOW)
     assert issued.model_id == trained.manifest.model_id
-    assert all(a <= b <= c <= d <= e for a, b, c, d, e in zip(issued.lo90, issued.p10, issued.p50, issued.p90, issued.hi90, strict=True))
+    assert all(
+        a <= b <= c <= d <= e
+        for a, b, c, d, e in zip(issued.lo90, issued.p10, issued.p50, issued.p90, issued.hi90, strict=True)
+    )
     assert abs(issued.p50[0] / history.values[-1] - 1) < 0.3
     book = ScoreBook.empty(len(TABLE))
     quarter = np.tile(np.arange(DAY_STEPS), 2)
