@@ -146,6 +146,9 @@ class Site:
         self.cycle = ControlCycle(parts)
         self.cycle.restore()
 
+    def ladder(self) -> LadderStep:
+        return self.cycle.standing.step
+
     def again(self) -> Site:
         self.trace.close()
         return Site(self.folder, keys=self.keys, field=self.field, at=self.clock.now())
@@ -290,7 +293,7 @@ async def test_a_refused_plan_leaves_the_old_one_in_force(tmp_path: Path) -> Non
 async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Path) -> None:
     site = Site(tmp_path)
     await site.run(1)
-    assert site.cycle.standing.step is LadderStep.DEVICE_DEFAULT
+    assert site.ladder() is LadderStep.DEVICE_DEFAULT
     p50 = tuple([100e3] * 4 + [50e3] * 20)
     site.cycle.take_forecast(
         IssuedForecast(
@@ -307,7 +310,7 @@ async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Pa
         )
     )
     await site.run(2)
-    assert site.cycle.standing.step is LadderStep.LOCAL_SCHEDULE
+    assert site.ladder() is LadderStep.LOCAL_SCHEDULE
     assert site.field.power[BAT] < -30e3
     assert "ladder.step" in site.events
     site.close()
