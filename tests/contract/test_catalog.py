@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.edge.drivers.field import EDGE, START, make_context
 
+from tests.edge.drivers.field import EDGE, START, make_context
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import QUANTITIES

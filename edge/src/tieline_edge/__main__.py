@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import logging
 import os
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -171,7 +171,7 @@ def _status(options: argparse.Namespace) -> int:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
             document = json.load(answer)
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         print(f"{settings.edge_id} does not answer on 127.0.0.1:{port}: {error}. Is it running?", file=sys.stderr)
         return 3
     if options.json:

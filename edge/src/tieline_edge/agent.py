@@ -25,16 +25,17 @@ from tieline_edge.control.trace import why
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
+from tieline_edge.lanes import Lanes, build
 from tieline_edge.metrics import LoopbackPages, Page, exposition
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import run_pollers
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.sync.durable import DurableLane, durable_link
-from tieline_edge.sync.uplink import Uplink
 
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
 _FAREWELL_S: Final = 3.0
+#: Longest wall time the first cycle waits for devices.
+_FIRST_POLLS_S: Final = 2.0
 #: Issue this long after a step's start, so that its last readings are in [s].
 _AFTER_STEP_S: Final = 5.0
 
@@ -80,19 +81,21 @@ class Agent:
             await self._serve(parts)
 
     async def _serve(self, parts: Composition) -> None:
-        uplink = Uplink(parts.outbox, self._clock, SOFTWARE, parts.boot_id)
-        lane = DurableLane(durable_link(self._settings.hub.mqtt, self._settings.edge_id), [uplink])
+        lanes = build(parts)
+        await lanes.downlink.restore()
         async with asyncio.TaskGroup() as group:
             outlet = group.create_task(parts.outlet.run(), name="outlet")
             running = [
                 group.create_task(run_pollers(parts.handles, parts.context, self._settings.cycle), name="pollers"),
-                group.create_task(lane.run(), name="durable-lane"),
+                group.create_task(lanes.durable.run(), name="durable-lane"),
+                group.create_task(lanes.downlink.follow(), name="downlink"),
+                group.create_task(lanes.live.run(), name="live-lane"),
             ]
             if self._settings.metrics.port:
-                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, uplink))
+                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes))
                 running.append(group.create_task(pages.run(self._listening), name="pages"))
             if self._settings.forecast.enabled:
-                running.append(group.create_task(self._forecast(parts), name="forecast"))
+                running.append(group.create_task(self._forecast(parts, lanes), name="forecast"))
             control = group.create_task(self._control(parts), name="control")
             await self._until_stopped()
             _LOG.info("stopping")
@@ -122,6 +125,7 @@ class Agent:
         if parts.monitor_only:
             text = "no hub key is configured: this edge measures, records and sends, and writes to no device"
             parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
+        await self._first_polls(parts)
         try:
             async with parts.executor:
                 while True:
@@ -142,13 +146,26 @@ class Agent:
                     await parts.executor.release_all()
             except TimeoutError:
                 _LOG.warning("not every device could be released in time; their own timers do it")
+            await parts.cycle.close()
 
-    async def _forecast(self, parts: Composition) -> None:
+    @staticmethod
+    async def _first_polls(parts: Composition) -> None:
+        """Give every polled device the chance to answer once, so that the first decisions know the field."""
+        polled = [handle for handle in parts.handles.values() if handle.settings.mqtt is None]
+        try:
+            async with asyncio.timeout(_FIRST_POLLS_S):
+                while any(one.counters.polls + one.counters.failures == 0 for one in polled):  # noqa: ASYNC110 - counters of many pollers
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            _LOG.info("not all devices have answered yet; control starts with those that have")
+
+    async def _forecast(self, parts: Composition, lanes: Lanes) -> None:
         """Issue at once and then at every period; feed the forecaster's history with what the cycle derives."""
         async with HistoryStore(parts.paths.history) as history:
             forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
             await forecaster.start()
             self.forecaster = forecaster
+            lanes.models.serve(forecaster)
             parts.outlet.taps.append(forecaster.add)
             step = timedelta(seconds=self._settings.forecast.issue_every_s)
             while True:
@@ -173,12 +190,12 @@ class Agent:
             return "starting"
         return self.forecaster.fallback_reason or f"by model {str(self.forecaster.model_sha256)[:12]}"
 
-    def _pages(self, parts: Composition, uplink: Uplink) -> Mapping[str, Any]:
+    def _pages(self, parts: Composition, lanes: Lanes) -> Mapping[str, Any]:
         async def document() -> dict[str, Any]:
             return status_page.document(
                 parts,
                 await parts.outbox.backlog(),
-                hub_online=uplink.online,
+                hub_online=lanes.uplink.online,
                 ready_s=self._ready_s,
                 forecast=self._forecast_words(),
             )

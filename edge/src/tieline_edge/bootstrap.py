@@ -94,7 +94,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
     meters = None
     if settings.field_broker is not None:
         meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
-    context = DriverContext(settings.edge_id, clock, outbox, image, meters)
+    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     outlet = Outlet(settings.edge_id, clock, outbox)

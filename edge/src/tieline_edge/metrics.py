@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from tieline_core.errors import BadInputError
 from tieline_edge.bootstrap import Composition
 
+_LOG = logging.getLogger(__name__)
 _MAX_REQUEST: Final = 8192
 _TIMEOUT_S: Final = 5.0
 
@@ -55,7 +57,6 @@ class LoopbackPages:
     def __init__(self, port: int, pages: Mapping[str, Handler]) -> None:
         self._port = port
         self._pages = dict(pages)
-        self.listening: asyncio.Future[int] | None = None
 
     async def run(self, on_listening: Callable[[int], None] = lambda _port: None) -> None:
         """Serve.
@@ -96,6 +97,9 @@ class LoopbackPages:
             return await handler({key: values[-1] for key, values in parse_qs(target.query).items()})
         except (BadInputError, ValueError) as error:
             return Page.problem(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception as error:  # noqa: BLE001 - a page that cannot be made must not end the agent; the client is told
+            _LOG.exception("page %s could not be made", target.path)
+            return Page.problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error}")
 
 
 def exposition(parts: Composition, status: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""How an edge stands, as one document: for the status page, the command line and the report to the hub."""
+"""How an edge stands, as one document: for the status page and the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tieline_core.messages.desired import Reported, StreamBacklog
+from tieline_core.messages.desired import StreamBacklog
 from tieline_core.messages.telemetry import Stream
 from tieline_edge.bootstrap import SOFTWARE, Composition
 
@@ -59,26 +59,6 @@ def document(
         "dropped_events": parts.outlet.counters.dropped,
         "pss_mb": pss_mb(),
     }
-
-
-def reported(parts: Composition, backlog: dict[Stream, StreamBacklog]) -> Reported:
-    """The edge's own word for the hub; what only the downlink knows is filled in there."""
-    standing = parts.cycle.standing
-    return Reported(
-        edge_id=parts.settings.edge_id,
-        at=parts.clock.now(),
-        software=SOFTWARE,
-        boot_id=parts.boot_id,
-        monitor_only=parts.monitor_only,
-        ladder=standing.step,
-        ladder_reason=standing.reason[:200],
-        plan_id=None if standing.held is None else standing.held.plan.plan_id,
-        plan_sha256=None if standing.held is None else standing.held.sha256,
-        backlog=backlog,
-        devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
-        shed=parts.cycle.shed,
-        commands=parts.commands.reports(),
-    )
 
 
 def _site_values(parts: Composition, now: datetime) -> dict[str, float | None]:

@@ -34,7 +34,9 @@ def run(
         limit = claimed[second] if claimed else NO_LIMIT
         bounds = RATING.meet(limit)
         assert bounds is not None
-        request = Request(spec, memory, DeviceFacts(p_w=start_w), bounds, limit, NOW + timedelta(seconds=second), 180.0)
+        request = Request(
+            spec, memory, DeviceFacts(p_w=start_w), bounds, limit, limit != NO_LIMIT, NOW + timedelta(seconds=second), 180.0
+        )
         result = hold(request, setpoint)
         memory = result.memory
         out.append(result.action.power_w if isinstance(result.action, HoldPower) else float("nan"))

@@ -138,7 +138,8 @@ def _power(
     fitting = [claim for claim in wishes if able and claim.setpoint_w is not None]
     misfits = tuple(claim for claim in wishes if claim not in fitting)
     winner = _first(fitting)
-    request = power.Request(spec, memory, known, bounds.interval, site.interval, now, revert_s)
+    spoken = any(claim.limit_at(now) != NO_LIMIT for claim in own_limits)
+    request = power.Request(spec, memory, known, bounds.interval, site.interval, spoken, now, revert_s)
     if able:
         result = power.hold(request, None if winner is None else winner.setpoint_w)
     else:

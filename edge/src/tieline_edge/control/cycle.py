@@ -21,6 +21,7 @@ from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import IssuedForecast, Severity
+from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
@@ -44,6 +45,7 @@ _LOG = logging.getLogger(__name__)
 _AGE_WALL_S: Final = 1.5
 #: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
 _STORE_EVERY_S: Final = 60.0
+_STORE_WAIT_S: Final = 0.25
 _PROBLEMS: Final = frozenset({CommandState.FAILED, CommandState.UNCONFIRMED})
 
 
@@ -114,11 +116,14 @@ class ControlCycle:
         self._memory = ArbiterMemory()
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
+        self._storing: asyncio.Task[None] | None = None
         self.stats = CycleStats()
         self.standing = Standing(LadderStep.DEVICE_DEFAULT, "starting", ())
         self.decisions: Mapping[DeviceId, Decision] = {}
         self.local: LocalSchedule | None = None
         self.policy: Policy | None = None
+        #: Derived readings of the last cycle.
+        self.derived: tuple[Reading, ...] = ()
 
     @property
     def specs(self) -> Mapping[DeviceId, DeviceSpec]:
@@ -171,7 +176,8 @@ class ControlCycle:
             for report in parts.commands.expire(now):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)
-        parts.outlet.keep(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        parts.outlet.keep(self.derived)
         self.stats.count += 1
         self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
 
@@ -215,11 +221,23 @@ class ControlCycle:
             StoredState(arbiter=self._memory, rules={name: rule.dump() for name, rule in self._rules.items()})
         ).decode()
         self._stored, self._stored_at = urgent, now
+        if self._storing is not None:
+            await self._storing
+        self._storing = asyncio.create_task(asyncio.to_thread(self._write_state, text), name="store-control")
+        # A sick disk must not hold up a shedding: after this long the loop goes on and the write ends by itself.
+        await asyncio.wait([self._storing], timeout=_STORE_WAIT_S)
+
+    def _write_state(self, text: str) -> None:
         try:
-            await asyncio.to_thread(self._parts.state.write, text)
+            self._parts.state.write(text)
         except OSError as error:
             # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
             _LOG.warning("control memory was not stored: %s", error)
+
+    async def close(self) -> None:
+        """Wait for the last write of the memory."""
+        if self._storing is not None:
+            await self._storing
 
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""

@@ -26,6 +26,7 @@ from tieline_edge.drivers.capabilities import (
     DevicePermanentError,
     DeviceSpec,
     DeviceTransientError,
+    LimitGeneration,
     ReadBack,
     Release,
     SwitchContact,
@@ -177,7 +178,8 @@ class Executor:
 
     def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
         action = decision.action
-        if action is None or (line.written is None and isinstance(action, Release)):
+        free = isinstance(action, Release) or (isinstance(action, LimitGeneration) and action.min_power_w is None)
+        if action is None or (line.written is None and free):
             # A device nobody has written to is in its default already.
             return False
         held = line.written
@@ -188,7 +190,8 @@ class Executor:
             return changed and urgent and line.source != _source(decision)
         if changed or line.state in (CommandState.FAILED, CommandState.UNCONFIRMED):
             return True
-        needs_refresh = line.handle.spec.reverts or (isinstance(action, SwitchContact) and action.off_timer_s > 0)
+        timed = isinstance(action, SwitchContact) and action.off_timer_s > 0
+        needs_refresh = timed or (line.handle.spec.reverts and not free)
         return held is not None and needs_refresh and (now - held.at).total_seconds() >= self._timing.refresh_s
 
     async def _write(self, device: DeviceId, line: _Line, decision: Decision, power_w: float | None) -> None:

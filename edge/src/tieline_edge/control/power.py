@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tieline_edge.control.claims import NO_LIMIT, Interval
+from tieline_edge.control.claims import Interval
 from tieline_edge.control.facts import DeviceFacts
 from tieline_edge.control.memory import PowerMemory
 from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, LimitGeneration, Release
@@ -24,6 +24,7 @@ class Request:
         known: What the field shows.
         bounds: What all limits leave.
         claimed: What they leave without the device's own rating; a rating at its end is no reason to skip a ramp.
+        spoken: Somebody claims a limit; the device's own state-of-charge window alone is no reason to hold it.
         now: Present instant.
         revert_s: Reversion time of the command [s].
     """
@@ -33,6 +34,7 @@ class Request:
     known: DeviceFacts
     bounds: Interval
     claimed: Interval
+    spoken: bool
     now: datetime
     revert_s: float
 
@@ -49,7 +51,7 @@ class Result:
 
 def hold(request: Request, setpoint_w: float | None) -> Result:
     """Power of a storage: the setpoint through all gates; released when nobody wants anything and nothing limits it."""
-    if setpoint_w is None and request.claimed == NO_LIMIT:
+    if setpoint_w is None and not request.spoken:
         return Result(Release(), _moved(request, 0.0, 0.0), ("nobody claims a setpoint: released",))
     notes: list[str] = []
     wanted = 0.0 if setpoint_w is None else setpoint_w

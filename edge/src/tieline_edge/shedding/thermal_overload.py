@@ -25,10 +25,11 @@ from tieline_edge.shedding.rule import RuleEvent, RuleResult, RuleSite, RuleView
 from tieline_edge.shedding.selection import Burden, choose
 from tieline_edge.shedding.thermal_state import Parameters, Sheddable, ShedLoad, Stretch, ThermalMemory, View
 
-#: Longest off-timer written into a load that recloses by itself [s]: an edge that died must not reclose a feeder bluntly.
-OFF_TIMER_S = 43_200.0
+#: Off-timer written into a load that recloses by itself [s]: an edge that died must not reclose a feeder bluntly. With
+#: its random addition it stays within the two hours that contactor relays with a timer take at most.
+OFF_TIMER_S = 5_400.0
 #: Random addition to it, so that orphaned loads do not all come back in one second [s].
-OFF_TIMER_SPREAD_S = 7_200.0
+OFF_TIMER_SPREAD_S = 1_800.0
 #: How long storages stay barred from charging when the rule falls silent in the middle of an overload [s].
 NO_CHARGE_FAILSAFE_S = 60.0
 SOURCE = "thermal-overload"
