@@ -72,7 +72,7 @@ def _forecast(stage: Stage) -> dict[str, Any]:
     averaged = ("mape", "naive_mape", "coverage_90", "evening_mape")
     return {
         **{key: fmean(row[key] for row in by_point.values()) for key in averaged},
-        "onnx_parity": max(row["parity"] for row in by_point.values()),
+        "onnx_parity": max(row["onnx_parity"] for row in by_point.values()),
         "by_point": by_point,
     }
 

@@ -21,7 +21,7 @@ from typing import Final
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame, encode_readings, encode_records
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import StreamBacklog
 from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
@@ -29,6 +29,7 @@ from tieline_core.timegrid import from_us, to_us
 from tieline_edge.outbox.database import Database, move_aside
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.frame_table import FrameTable, NewFrame
+from tieline_edge.outbox.recorded import recorded_instants
 from tieline_edge.settings import OutboxSettings
 
 _log = logging.getLogger(__name__)
@@ -271,6 +272,10 @@ class Outbox:
                 yield
         except sqlite3.Error as error:
             raise TransientError(f"outbox: {error}") from error
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+        """The newest instants of each point that are kept already: what a repeated message is recognised by."""
+        return await recorded_instants(self._db, points, last)
 
     async def epoch(self) -> int:
         """Epoch in force; 0 = none granted yet."""
