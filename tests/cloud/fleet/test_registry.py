@@ -136,14 +136,15 @@ def test_what_was_learned_outlasts_the_hub_and_presence_does_not() -> None:
     fleet = FleetRegistry(ManualClock(T0), keep=kept)
     fleet.hello(hello(), 4)
     fleet.node_born(HARBOUR, T0)
-    fleet.device_born(HARBOUR, TR1, ["p_w"], T0)
+    fleet.device_born(HARBOUR, TR1, ["p_w"], T0, role="transformer")
     fleet.reported(reported())
     again = FleetRegistry(ManualClock(T0), kept.documents)
     status = again.edge(HARBOUR)
     assert status is not None
     assert (status.epoch, status.nonce, status.reported) == (4, "n" * 16, reported())
     assert (status.online_durable, status.online_live) == (False, False)
-    assert [(device.device_id, device.online, device.metrics) for device in again.devices()] == [(TR1, False, ("p_w",))]
+    devices = [(device.device_id, device.online, device.metrics, device.role) for device in again.devices()]
+    assert devices == [(TR1, False, ("p_w",), "transformer")]
 
 
 def test_being_heard_a_thousand_times_writes_little() -> None:

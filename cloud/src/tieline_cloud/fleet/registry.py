@@ -34,6 +34,7 @@ class _KeptDevice(Message):
     device_id: DeviceId
     metrics: tuple[str, ...]
     born_at: AwareDatetime | None
+    role: str | None = None
 
 
 class _KeptEdge(Message):
@@ -91,7 +92,7 @@ class FleetRegistry:
         )
         for device in kept.devices:
             key = (kept.edge_id, device.device_id)
-            self._devices[key] = DeviceStatus(*key, online=False, metrics=device.metrics, born_at=device.born_at)
+            self._devices[key] = DeviceStatus(*key, False, device.metrics, device.born_at, device.role)
 
     # Views
 
@@ -172,11 +173,14 @@ class FleetRegistry:
         self._change(self._status(edge), online_live=False)
         self.review()
 
-    def device_born(self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime) -> None:
+    def device_born(
+        self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime, role: str | None = None
+    ) -> None:
         """A DBIRTH came."""
         known = self._devices.get((edge, device))
-        self._devices[edge, device] = DeviceStatus(edge, device, online=True, metrics=tuple(metrics), born_at=at)
-        if known is None or known.metrics != tuple(metrics):
+        born = DeviceStatus(edge, device, online=True, metrics=tuple(metrics), born_at=at, role=role)
+        self._devices[edge, device] = born
+        if known is None or (known.metrics, known.role) != (born.metrics, born.role):
             self._store(self._status(edge))
         self._tell(edge)
 
@@ -222,7 +226,7 @@ class FleetRegistry:
             born_at=status.born_at,
             reported=status.reported,
             devices=tuple(
-                _KeptDevice(device_id=device.device_id, metrics=device.metrics, born_at=device.born_at)
+                _KeptDevice(device_id=device.device_id, metrics=device.metrics, born_at=device.born_at, role=device.role)
                 for device in self.devices(status.edge_id)
             ),
         )
