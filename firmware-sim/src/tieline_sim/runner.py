@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Protocol
 
 from tieline_sim.clock import SimClock, utc_text
@@ -182,6 +183,7 @@ class Simulator:
             "control": {"host": "127.0.0.1", "port": self._control.port},
             "clock": str((self._folder / "clock.json").resolve()),
             "edge_timings_s": self.scenario.edge_timings_s,
+            "mean_price_eur_per_mwh": fmean(price for day in self.scenario.prices.days for price in day),
             "battery_wh": {
                 f"{name}.{device}": face.battery.capacity_wh
                 for name, station in self.world.substations.items()
