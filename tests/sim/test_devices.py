@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.sim.conftest import Instant
+
 from tieline_sim.devices.battery import Battery, Battery124, Battery704
 from tieline_sim.devices.contactor import Contactor
 from tieline_sim.devices.meter import BusbarMeter
@@ -49,7 +49,9 @@ def bat2(now: Instant) -> Battery124:
     return Battery124(Battery(SPEC), "sn2", now, lambda: 50.0)
 
 
-@pytest.mark.parametrize(("model", "length"), [(1, 66), (103, 50), (123, 24), (124, 24), (203, 105), (701, 153), (704, 65), (713, 7), (802, 62)])
+@pytest.mark.parametrize(
+    ("model", "length"), [(1, 66), (103, 50), (123, 24), (124, 24), (203, 105), (701, 153), (704, 65), (713, 7), (802, 62)]
+)
 def test_layouts_have_the_length_the_standard_gives(model: int, length: int) -> None:
     last = layout(model)[-1]
     assert last.offset + last.size - 2 == length
@@ -283,7 +285,9 @@ def test_an_even_contactor_is_latched_and_has_no_off_timer(now: Instant) -> None
     assert load.read(2, 0, 1)[0] == [0]
 
 
-@pytest.mark.parametrize(("function", "place", "value", "code"), [(6, 1, 7201, 3), (6, 0, 0, 2), (6, 2, 1, 2), (5, 1, 1, 2), (6, 4, 1, 2)])
+@pytest.mark.parametrize(
+    ("function", "place", "value", "code"), [(6, 1, 7201, 3), (6, 0, 0, 2), (6, 2, 1, 2), (5, 1, 1, 2), (6, 4, 1, 2)]
+)
 def test_contactors_refuse_what_is_not_theirs(now: Instant, function: int, place: int, value: int, code: int) -> None:
     load, _ = contactor(now, 3)
     with pytest.raises(ModbusRefusal, match=f"exception {code}"):

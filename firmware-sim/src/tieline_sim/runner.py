@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 import os
-import socket
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Protocol
 
 from tieline_sim.clock import SimClock, utc_text
@@ -20,6 +21,7 @@ from tieline_sim.errors import SimulatorError
 from tieline_sim.files import replace_file
 from tieline_sim.links import Link, LinkMode
 from tieline_sim.network import load_base
+from tieline_sim.ports import lasting_port
 from tieline_sim.scenario import Scenario
 from tieline_sim.servers.field_mqtt import FieldMeters, serials
 from tieline_sim.servers.modbus import ModbusEndpoint, SunSpecUnit, contactor_units
@@ -76,14 +78,15 @@ class Simulator:
         self.world = World(base, scenario, self.clock.now, self.clock.wall, self._event)
         self.story = Story(scenario, self.clock, self.world.faults, self._event)
         self.witness = Witness(folder / "witness.jsonl")
-        ports = self._known_ports()
+        known, taken = self._known_ports(), set(self._known_ports().values())
+        ports = defaultdict(lambda: lasting_port(taken), known)
         self._endpoints = self._build_endpoints(ports)
         self._bays = {
-            name: TransformerBay(station, ports.get(f"{name}/opcua") or _free_port(), self.witness, self.clock.now)
+            name: TransformerBay(station, ports[f"{name}/opcua"], self.witness, self.clock.now)
             for name, station in self.world.substations.items()
         }
-        self._links = {name: Link(name, ports.get(f"link/{name}", 0), targets.get(name)) for name in scenario.links}
-        self._control = ControlServer(ports.get("control", 0), self._handle)
+        self._links = {name: Link(name, ports[f"link/{name}"], targets.get(name)) for name in scenario.links}
+        self._control = ControlServer(ports["control"], self._handle)
         self._meters = self._build_meters(brokers)
         self._brokers = dict(brokers)
         self._stopping = asyncio.Event()
@@ -113,9 +116,9 @@ class Simulator:
 
             for device, sunspec in station.sunspec_devices().items():
                 key = f"{name}/{device}"
-                endpoints[key] = ModbusEndpoint(ports.get(key, 0), {1: (device, SunSpecUnit(sunspec))}, answered, written)
+                endpoints[key] = ModbusEndpoint(ports[key], {1: (device, SunSpecUnit(sunspec))}, answered, written)
             key = f"{name}/loads"
-            endpoints[key] = ModbusEndpoint(ports.get(key, 0), contactor_units(station.contactors), answered, written)
+            endpoints[key] = ModbusEndpoint(ports[key], contactor_units(station.contactors), answered, written)
         return endpoints
 
     def _build_meters(self, brokers: Mapping[str, Address]) -> dict[str, FieldMeters]:
@@ -183,6 +186,7 @@ class Simulator:
             "control": {"host": "127.0.0.1", "port": self._control.port},
             "clock": str((self._folder / "clock.json").resolve()),
             "edge_timings_s": self.scenario.edge_timings_s,
+            "mean_price_eur_per_mwh": fmean(price for day in self.scenario.prices.days for price in day),
             "battery_wh": {
                 f"{name}.{device}": face.battery.capacity_wh
                 for name, station in self.world.substations.items()
@@ -193,6 +197,7 @@ class Simulator:
 
     async def run(self, ready: Any) -> None:
         """Open everything, tell ``ready`` the description, and tick until stopped."""
+        self.world.tick(round(self.clock.now(), 3))  # nobody may read a device before it has measured anything
         async with AsyncExitStack() as stack:
             servers: list[Server] = [*self._endpoints.values(), *self._bays.values(), *self._links.values(), self._control]
             for closable in servers:
@@ -289,9 +294,3 @@ class Simulator:
             "links": {name: link.mode.value for name, link in self._links.items()},
             "meters_outstanding": {name: row.outstanding for name, row in self._meters.items()},
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

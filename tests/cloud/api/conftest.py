@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.cloud.rooms import Rooms
 
+from tests.cloud.rooms import Rooms
 from tieline_cloud.api.app import create_app
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from tests.cloud.rooms import HARBOUR, NOW, Rooms, plan, reported
 
+from tests.cloud.rooms import HARBOUR, NOW, Rooms, plan, reported
 from tieline_cloud.api.routes.events import _messages
 from tieline_cloud.dispatch.plans import PlanCurves
 from tieline_core.frame import ReadingBatch

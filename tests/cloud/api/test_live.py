@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
-from tests.cloud.rooms import NOW, Rooms
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
+from tests.cloud.rooms import NOW, Rooms
 from tieline_cloud.api.app import create_app
 from tieline_cloud.api.server import http_server
 from tieline_cloud.console.live import grid_frame, parse_subscription

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.cloud.rooms import Rooms
 
+from tests.cloud.rooms import Rooms
 from tieline_cloud.api.app import MAX_BODY_BYTES
 
 COMMAND: dict[str, Any] = {

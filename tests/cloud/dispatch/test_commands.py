@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, reported
 
+from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, reported
 from tieline_cloud.dispatch.commands import CommandConflictError
 from tieline_cloud.dispatch.publisher import PublishFailedError
 from tieline_core import topics

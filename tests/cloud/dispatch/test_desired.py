@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, plan, reported
 
+from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, plan, reported
 from tieline_cloud.dispatch import desired as desired_module
 from tieline_cloud.dispatch.plans import PlanCurves, PlanState
 from tieline_core import topics

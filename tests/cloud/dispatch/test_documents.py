@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.cloud.rooms import NOW
-
 from tieline_cloud.dispatch.documents import DocumentStore, Price
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.cloud.rooms import HARBOUR, NOW, PRIVATE, TRUSTED
 
+from tests.cloud.rooms import HARBOUR, NOW, PRIVATE, TRUSTED
 from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.keys import Sealer, read_key, write_new_key
 from tieline_core.errors import BadInputError

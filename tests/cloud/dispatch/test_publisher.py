@@ -8,8 +8,8 @@ import queue
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from tests.conftest import Broker
 
+from tests.conftest import Broker
 from tieline_cloud.dispatch.publisher import MqttPublisher, PublishFailedError
 from tieline_cloud.settings import MqttSettings
 

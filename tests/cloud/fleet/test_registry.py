@@ -43,15 +43,35 @@ def reported(ladder: LadderStep = LadderStep.CURRENT_PLAN, at: datetime = T0) ->
 
 def test_an_edge_is_online_on_the_durable_lane_until_it_is_silent() -> None:
     clock = ManualClock(T0)
-    fleet = FleetRegistry(clock, silence=timedelta(seconds=60))
+    wall_s = 100.0
+    changes: list[bool] = []
+    fleet = FleetRegistry(clock, silence_s=60.0, monotonic=lambda: wall_s)
+    fleet.on_change(lambda status: changes.append(status.online_durable))
     fleet.hello(hello(), 3)
     status = fleet.edge(HARBOUR)
     assert status is not None
     assert (status.online_durable, status.epoch, status.nonce, status.software) == (True, 3, "n" * 16, "1.2")
-    clock._now = T0 + timedelta(seconds=61)
+    fleet.review()
+    wall_s = 161.0
     assert [edge.online_durable for edge in fleet.edges()] == [False]
+    changes.clear()
+    fleet.review()
+    fleet.review()
+    assert changes == [False]
+    clock._now = T0 + timedelta(seconds=5)
     fleet.durable_heard(HARBOUR)
+    assert changes == [False, True]
     assert [(edge.online_durable, edge.last_heard) for edge in fleet.edges()] == [(True, clock.now())]
+
+
+def test_a_death_on_the_live_lane_makes_the_durable_one_prove_itself() -> None:
+    fleet = FleetRegistry(ManualClock(T0))
+    fleet.node_born(HARBOUR, T0)
+    fleet.durable_heard(HARBOUR)
+    fleet.node_died(HARBOUR)
+    assert [(edge.online_live, edge.online_durable) for edge in fleet.edges()] == [(False, False)]
+    fleet.durable_heard(HARBOUR)
+    assert [(edge.online_live, edge.online_durable) for edge in fleet.edges()] == [(False, True)]
 
 
 def test_when_the_hub_loses_its_broker_every_edge_has_to_be_heard_again() -> None:
@@ -116,14 +136,15 @@ def test_what_was_learned_outlasts_the_hub_and_presence_does_not() -> None:
     fleet = FleetRegistry(ManualClock(T0), keep=kept)
     fleet.hello(hello(), 4)
     fleet.node_born(HARBOUR, T0)
-    fleet.device_born(HARBOUR, TR1, ["p_w"], T0)
+    fleet.device_born(HARBOUR, TR1, ["p_w"], T0, role="transformer")
     fleet.reported(reported())
     again = FleetRegistry(ManualClock(T0), kept.documents)
     status = again.edge(HARBOUR)
     assert status is not None
     assert (status.epoch, status.nonce, status.reported) == (4, "n" * 16, reported())
     assert (status.online_durable, status.online_live) == (False, False)
-    assert [(device.device_id, device.online, device.metrics) for device in again.devices()] == [(TR1, False, ("p_w",))]
+    devices = [(device.device_id, device.online, device.metrics, device.role) for device in again.devices()]
+    assert devices == [(TR1, False, ("p_w",), "transformer")]
 
 
 def test_being_heard_a_thousand_times_writes_little() -> None:

@@ -100,7 +100,8 @@ class Peer:
 
     def births(self, bdseq: int = 0) -> None:
         self.say("NBIRTH", bdseq_metric(bdseq, T0_MS))
-        self.say("DBIRTH", self.aliases.birth("tr1", self.power(1.0)), device="tr1")
+        role = Metric(name="role", value="transformer", datatype=DataType.STRING)
+        self.say("DBIRTH", role, self.aliases.birth("tr1", self.power(1.0)), device="tr1")
 
     def data(self, value: float | None, quality: Quality = Quality.GOOD, skip: int = 0) -> None:
         self.say("DDATA", self.aliases.data("tr1", self.power(value, quality)), device="tr1", skip=skip)
@@ -155,7 +156,9 @@ async def test_births_and_data_become_devices_and_last_values(broker: RunningBro
             status = running.fleet.edge(HARBOUR)
             assert status is not None
             assert status.online_live
-            assert [(d.device_id, d.online, d.metrics) for d in running.fleet.devices()] == [("tr1", True, ("p_w",))]
+            assert [(d.device_id, d.online, d.metrics, d.role) for d in running.fleet.devices()] == [
+                ("tr1", True, ("p_w",), "transformer")
+            ]
             peer.send(topics.sparkplug("NDEATH", "harbour"), encode(death(9, T0_MS)))
             peer.send(topics.sparkplug("NDEATH", "harbour"), encode(death(0, T0_MS)))
             await running.until(lambda: not running.fleet.devices()[0].online)

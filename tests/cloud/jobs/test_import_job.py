@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.cloud.rooms import NOW, Rooms, StoreWriter
 
+from tests.cloud.rooms import NOW, Rooms, StoreWriter
 from tieline_cloud.jobs import history_files
 from tieline_cloud.jobs.import_job import import_files
 from tieline_cloud.jobs.model import JobProgress

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cloud.rooms import Rooms
 
+from tests.cloud.rooms import Rooms
 from tieline_cloud.jobs.model import Job, JobFailedError, JobKind, JobParams, JobProgress, JobState
 from tieline_cloud.jobs.runner import MAX_WAITING, TooManyJobsError
 from tieline_core.clock import ManualClock

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.conftest import Broker
 
+from tests.conftest import Broker
 from tieline_core import topics
 from tieline_core.clock import ManualClock
 from tieline_core.frame import decode, decode_readings, decode_records

@@ -278,6 +278,16 @@ def test_an_acknowledgement_above_the_highest_sent_is_refused_as_a_whole() -> No
     assert (refusal.code, "alarm 5" in refusal.text) == ("uplink.ack", True)
 
 
+def test_a_late_answer_never_leads_back_into_an_epoch_that_was_left() -> None:
+    state = core.sent(opened(epoch=3), Stream.MEASURE, 1, 0.0)
+    for epoch, nonce in ((4, "n" * 16), (3, "n" * 16)):
+        answer = HelloAnswer(edge_id=EDGE, nonce=nonce, epoch=epoch, watermarks={})
+        state, effects = core.answered(state, answer, 1.0)
+        assert effects == ([core.Relabel(4)] if epoch == 4 else [])
+    assert (state.epoch, state.streams[Stream.MEASURE].highest) == (4, 0)
+    assert core.acknowledged(state, ack(epoch=3, measure=1), 1.0, TIMES) == (state, [])
+
+
 def test_a_watermark_above_everything_ever_sent_is_refused() -> None:
     state = core.hello_said(opened(recorded=7), "m" * 16, 2.0)
     answer = HelloAnswer(edge_id=EDGE, nonce="m" * 16, epoch=3, watermarks={Stream.MEASURE: 8})

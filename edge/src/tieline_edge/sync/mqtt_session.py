@@ -86,6 +86,10 @@ class Client(paho.Client):
             if self.on_thread_end is not None:
                 self.on_thread_end(reason)
 
+    def release(self) -> None:
+        """Close every socket now; paho itself leaves its internal pair to the garbage collector."""
+        self._reset_sockets()
+
 
 class MqttSession:
     """One connection; made by :meth:`MqttLink.connect`, used from one event loop.
@@ -292,4 +296,5 @@ class MqttSession:
         if late:
             self._break_socket()
             await stopping
+        self._client.release()
         self.end("closed")

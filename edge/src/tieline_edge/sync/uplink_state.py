@@ -150,8 +150,12 @@ def sent(state: UplinkState, stream: Stream, seq: int, now_s: float) -> UplinkSt
 
 
 def answered(state: UplinkState, answer: HelloAnswer, now_s: float) -> tuple[UplinkState, list[Effect]]:
-    """The hub answered a hello; an answer to any but the newest one is ignored."""
-    if answer.nonce != state.nonce:
+    """The hub answered a hello; an answer to any but the newest one is ignored.
+
+    So is one of an epoch that has been left: granted epochs only grow, and going back to an old number would let old
+    acknowledgements pass for new ones.
+    """
+    if answer.nonce != state.nonce or answer.epoch < state.epoch:
         return state, []
     if answer.epoch > _MAX_EPOCH:
         return state, [Refuse("uplink.epoch", f"the hub granted epoch {answer.epoch}, the highest is {_MAX_EPOCH}")]
