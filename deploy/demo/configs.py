@@ -157,7 +157,7 @@ def hub_config(ports: dict[str, Any], scenario: dict[str, Any], hub: HubAddresse
         "clock": {"source": "file", "path": ports["clock"]},
         "site": {"time_zone": "Etc/GMT-1", "country": "DE"},
         "grid": {"id": "urban"},
-        "planning": {"horizon_hours": 24, "replan_every_s": 3600.0, "loading_target_pct": 75.0},
+        "planning": {"horizon_hours": 24, "replan_every_s": 3600.0},
         "edges": edges,
     }
 

@@ -34,6 +34,7 @@ class Child:
     command: Sequence[str]
     log: Path
     process: subprocess.Popen[bytes]
+    may_end: bool = False
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of its log."""
@@ -66,15 +67,29 @@ class Crew:
     def __exit__(self, *exc: object) -> None:
         self.stop_all()
 
-    def start(self, name: str, command: Sequence[str]) -> Child:
-        """Start a command line in the background; its output goes to ``logs/<name>.log``."""
+    def start(self, name: str, command: Sequence[str], *, may_end: bool = False) -> Child:
+        """Start a command line in the background; its output goes to ``logs/<name>.log``.
+
+        Args:
+            may_end: It is a piece of work that ends by itself, see :meth:`finish`.
+        """
         log = self._folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             process = self._spawn(command, out)
-        child = Child(name, command, log, process)
+        child = Child(name, command, log, process, may_end)
         self.children.append(child)
         return child
+
+    def finish(self, child: Child, seconds: float = 120.0) -> None:
+        """Wait for a piece of work to end well; raises DemoError when it does not."""
+        try:
+            code = child.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise DemoError(f"{child.name} did not end within {seconds:.0f} s; see {child.log}") from error
+        self.children.remove(child)
+        if code:
+            raise DemoError(f"{child.name} ended with {code}; the end of {child.log}:\n{child.tail()}")
 
     def _spawn(self, command: Sequence[str], out: IO[bytes]) -> subprocess.Popen[bytes]:
         # Its own session: a Ctrl-C in the terminal reaches the conductor alone, which then stops all in order.
@@ -134,7 +149,7 @@ class Crew:
     def check(self) -> None:
         """Raise DemoError when a process has ended by itself."""
         for child in self.children:
-            if child.process.poll() is not None:
+            if child.process.poll() not in (None, 0 if child.may_end else None):
                 raise DemoError(f"{child.name} ended with {child.process.returncode}; the end of {child.log}:\n{child.tail()}")
 
     def stop(self, child: Child) -> int:
@@ -151,15 +166,14 @@ class Crew:
         return child.process.returncode
 
     def stop_all(self) -> None:
-        """Stop everything: all are told first, in reverse order of their start, then waited for."""
+        """Stop everything, the last started first: edges let go of their devices while field and brokers still stand."""
+        deadline = time.monotonic() + _STOP_S
         for child in reversed(self.children):
             if child.process.poll() is None:
                 child.process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for child in reversed(self.children):
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+                try:
+                    child.process.wait(max(0.5, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    child.process.kill()
+                    child.process.wait()
         self.children.clear()

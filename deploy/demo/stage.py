@@ -168,15 +168,17 @@ class Stage:
         return self.folder / f"edge-{edge}.yaml"
 
     def start_edges(self) -> None:
-        """All edge agents at once; each is ready when its status page answers."""
+        """The edge agents one after the other; each is ready when its status page answers."""
         key = (self.folder / "keys" / "hub.pub").read_text(encoding="ascii").strip()
         for edge in self.edges:
             self.status_ports.setdefault(edge, free_port())
             tree = edge_config(edge, self.ports, self.scenario, self.hub_addresses, key, self.folder, self.status_ports[edge])
-            path = write_yaml(self.edge_config_file(edge), tree)
-            self.crew.run(f"check-{edge}", [tool("tieline-edge"), "check-config", str(path)])
+            write_yaml(self.edge_config_file(edge), tree)
+        files = [str(self.edge_config_file(edge)) for edge in self.edges]
+        self.crew.run("check-config", [tool("tieline-edge"), "check-config", *files])
+        for edge in self.edges:
             begin = time.monotonic()
-            self.start(f"edge-{edge}", [tool("tieline-edge"), "run", str(path)])
+            self.start(f"edge-{edge}", [tool("tieline-edge"), "run", str(self.edge_config_file(edge))])
             self.crew.wait_until(f"edge {edge}", lambda e=edge: answers(self.status_url(e)), 30.0, 0.02)  # type: ignore[misc]  # a lambda with a default
             self.start_s[f"edge-{edge}"] = time.monotonic() - begin
 

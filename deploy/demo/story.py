@@ -39,7 +39,7 @@ def set_the_stage(stage: Stage, telling: Telling) -> None:
     telling.broker = stage.start_brokers()
     telling.say(f"{len(stage.brokers)} MQTT brokers are up ({telling.broker}): one at the hub, one on each gateway")
     history = [tool("tieline-sim"), "history", str(stage.scenario_file), "--out", str(stage.folder / "history")]
-    writer = stage.crew.start("history", [*history, "--days", "340"])
+    writer = stage.crew.start("history", [*history, "--days", "340"], may_end=True)
     stage.start_simulator()
     substations = ", ".join(stage.edges)
     telling.say(f"the simulated field is up: SimBench 1-MV-urban, substations {substations}, solved by AC power flow")
@@ -48,9 +48,7 @@ def set_the_stage(stage: Stage, telling: Telling) -> None:
     stage.start_edges()
     slowest = max(stage.start_s[f"edge-{edge}"] for edge in stage.edges)
     telling.say(f"{len(stage.edges)} edge agents are up, the slowest was ready in {slowest:.1f} s")
-    if writer.process.wait(120):
-        raise DemoError(f"writing the history failed:\n{writer.tail()}")
-    stage.crew.children.remove(writer)
+    stage.crew.finish(writer)
 
 
 def teach(stage: Stage, telling: Telling) -> None:
@@ -64,8 +62,9 @@ def teach(stage: Stage, telling: Telling) -> None:
     for model in get_json(f"{stage.api}/v1/models"):
         metrics = model["manifest"]["metrics"]
         telling.say(
-            f"model for {model['point']}: MAPE {metrics['mape']:.1f} % over 28 days (weekly naive {metrics['naive_mape']:.1f} %), "
-            f"90 % band covers {100 * metrics['coverage_90']:.0f} %, ONNX parity {metrics['parity']:.0e}"
+            f"model for {model['point']}: MAPE {metrics['mape']:.1f} % over 28 days, "
+            f"weekly naive {metrics['naive_mape']:.1f} %, "
+            f"90 % band covers {100 * metrics['coverage_90']:.0f} %, ONNX parity {metrics['onnx_parity']:.0e}"
         )
     stage.cloud("plan", "plan")
     stage.crew.wait_until("every edge on the plan", lambda: _all_on_plan(stage), 60.0, 0.3)

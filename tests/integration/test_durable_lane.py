@@ -95,6 +95,7 @@ class ScriptedEdge:
         finally:
             client.disconnect()
             client.loop_stop()
+            client._reset_sockets()
 
     def _hear(self, _client: object, _data: object, got: paho.MQTTMessage) -> None:
         kind = HelloAnswer if got.topic == topics.answer(self.edge) else Ack
@@ -371,14 +372,17 @@ def test_a_hub_killed_between_commit_and_acknowledgement_stores_exactly_once(bro
         return process
 
     with peer.connected():
-        for commits in (1, 3, 2):
+        for commits in (1, 3):
             with hub(commits) as process:
                 peer.drain(hub=process)
                 deaths += process.wait(timeout=15) == -signal.SIGKILL
-        with hub(0) as process:
-            peer.drain()
-            process.terminate()
-    assert deaths == 3
+    assert deaths == 2
     with DuckDbStore(path) as store:
+
+        async def finish() -> None:
+            async with Ingest(settings(broker), store, SystemClock()):
+                await drained(peer)
+
+        asyncio.run(finish())
         assert stored(store) == [float(n) for n in range(50 * ROWS)]
         assert store.statistics().readings == 50 * ROWS

@@ -98,6 +98,7 @@ class OpcUaEndpoint(_Section):
     """An OPC-UA server."""
 
     url: str = Field(pattern=r"^opc\.tcp://")
+    root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
 
 

@@ -42,7 +42,7 @@ def _named_address(text: str) -> tuple[str, tuple[str, int]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tieline-sim",
-        description="A simulated electricity distribution field: network, substations, devices, links, and a witness of it all.",
+        description="A simulated distribution field: network, substations, devices, links, and a witness of it all.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     link = verbs.add_parser("link", help="say what stands behind a link")
     link.add_argument("name")
     link.add_argument("target", type=_address, metavar="HOST:PORT")
+    hush = verbs.add_parser("hush", help="no device answers and no meter reports any more, while clock and links go on")
+    hush.add_argument("switch", nargs="?", choices=("on", "off"), default="on")
     verbs.add_parser("stop", help="end the run cleanly")
     ctl.set_defaults(work=_ctl)
 
@@ -162,6 +164,8 @@ def _ctl(arguments: argparse.Namespace) -> int:
         request["speed"] = arguments.speed
     elif arguments.verb == "fault":
         request |= {"name": arguments.name, "active": arguments.switch == "on"}
+    elif arguments.verb == "hush":
+        request["active"] = arguments.switch == "on"
     elif arguments.verb == "link":
         request |= {"name": arguments.name, "host": arguments.target[0], "port": arguments.target[1]}
     _print(call(arguments.state, request))

@@ -59,10 +59,10 @@ class ControlServer:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            if not isinstance(request, dict):
-                raise TypeError("not an object")
-        except (ValueError, TypeError) as error:
-            return {"error": f"not a JSON object: {error}"}
+        except ValueError as error:
+            return {"error": f"not JSON: {error}"}
+        if not isinstance(request, dict):
+            return {"error": f"not a JSON object: {request!r}"}
         try:
             return await self._handle(request)
         except (SimulatorError, ValueError) as error:

@@ -42,7 +42,6 @@ class RunRecord:
     crisis_peak: dict[str, list[float]] = field(default_factory=dict)
     cost_eur: list[float] = field(default_factory=lambda: [0.0, 0.0])
     energy_wh: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    price_seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
     episodes: list[Episode] = field(default_factory=list)
     shed: list[Shed] = field(default_factory=list)
     disturbed: bool = False

@@ -83,13 +83,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _adjusted_cost(state: Path, record: RunRecord, started: float | None) -> dict[str, Any]:
-    """Cost with the change of the batteries' content valued at the mean price of the run: an emptied battery is no gain."""
+    """Cost with the change of the batteries' content valued at the mean published price: an emptied battery is no gain."""
     rows = _rows(state / "truth.csv")
     columns = [name for name in (rows[0] if rows else {}) if name.endswith("_soc_pct")]
     first = next((row for row in rows if started is None or float(row["sim_unix_s"]) >= started), None)
-    price = record.price_seconds[0] / record.price_seconds[1] if record.price_seconds[1] else 0.0
+    ports = json.loads((state / "ports.json").read_text(encoding="utf-8"))
+    price = float(ports["mean_price_eur_per_mwh"])
     change_pct = {name: float(rows[-1][name]) - float(first[name]) for name in columns} if first else {}
-    capacity = json.loads((state / "ports.json").read_text(encoding="utf-8"))["battery_wh"]
+    capacity = ports["battery_wh"]
     change_wh = sum(change / 100 * capacity[name.removesuffix("_soc_pct")] for name, change in change_pct.items())
     return {
         "mean_price_eur_per_mwh": round(price, 3),

@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 import os
-import socket
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Protocol
 
 from tieline_sim.clock import SimClock, utc_text
@@ -20,6 +21,7 @@ from tieline_sim.errors import SimulatorError
 from tieline_sim.files import replace_file
 from tieline_sim.links import Link, LinkMode
 from tieline_sim.network import load_base
+from tieline_sim.ports import lasting_port
 from tieline_sim.scenario import Scenario
 from tieline_sim.servers.field_mqtt import FieldMeters, serials
 from tieline_sim.servers.modbus import ModbusEndpoint, SunSpecUnit, contactor_units
@@ -76,17 +78,19 @@ class Simulator:
         self.world = World(base, scenario, self.clock.now, self.clock.wall, self._event)
         self.story = Story(scenario, self.clock, self.world.faults, self._event)
         self.witness = Witness(folder / "witness.jsonl")
-        ports = self._known_ports()
+        known, taken = self._known_ports(), set(self._known_ports().values())
+        ports = defaultdict(lambda: lasting_port(taken), known)
         self._endpoints = self._build_endpoints(ports)
         self._bays = {
-            name: TransformerBay(station, ports.get(f"{name}/opcua") or _free_port(), self.witness, self.clock.now)
+            name: TransformerBay(station, ports[f"{name}/opcua"], self.witness, self.clock.now)
             for name, station in self.world.substations.items()
         }
-        self._links = {name: Link(name, ports.get(f"link/{name}", 0), targets.get(name)) for name in scenario.links}
-        self._control = ControlServer(ports.get("control", 0), self._handle)
+        self._links = {name: Link(name, ports[f"link/{name}"], targets.get(name)) for name in scenario.links}
+        self._control = ControlServer(ports["control"], self._handle)
         self._meters = self._build_meters(brokers)
         self._brokers = dict(brokers)
         self._stopping = asyncio.Event()
+        self._hushed = False
         self._tick_ms: list[float] = []
         self._resume()
         self._truth = TruthLog(folder / "truth.csv", self.world)
@@ -112,9 +116,9 @@ class Simulator:
 
             for device, sunspec in station.sunspec_devices().items():
                 key = f"{name}/{device}"
-                endpoints[key] = ModbusEndpoint(ports.get(key, 0), {1: (device, SunSpecUnit(sunspec))}, answered, written)
+                endpoints[key] = ModbusEndpoint(ports[key], {1: (device, SunSpecUnit(sunspec))}, answered, written)
             key = f"{name}/loads"
-            endpoints[key] = ModbusEndpoint(ports.get(key, 0), contactor_units(station.contactors), answered, written)
+            endpoints[key] = ModbusEndpoint(ports[key], contactor_units(station.contactors), answered, written)
         return endpoints
 
     def _build_meters(self, brokers: Mapping[str, Address]) -> dict[str, FieldMeters]:
@@ -182,6 +186,7 @@ class Simulator:
             "control": {"host": "127.0.0.1", "port": self._control.port},
             "clock": str((self._folder / "clock.json").resolve()),
             "edge_timings_s": self.scenario.edge_timings_s,
+            "mean_price_eur_per_mwh": fmean(price for day in self.scenario.prices.days for price in day),
             "battery_wh": {
                 f"{name}.{device}": face.battery.capacity_wh
                 for name, station in self.world.substations.items()
@@ -192,6 +197,7 @@ class Simulator:
 
     async def run(self, ready: Any) -> None:
         """Open everything, tell ``ready`` the description, and tick until stopped."""
+        self.world.tick(round(self.clock.now(), 3))  # nobody may read a device before it has measured anything
         async with AsyncExitStack() as stack:
             servers: list[Server] = [*self._endpoints.values(), *self._bays.values(), *self._links.values(), self._control]
             for closable in servers:
@@ -229,7 +235,8 @@ class Simulator:
             dead = {params["node"] for _, params in self.world.faults.of_kind("sensor_bad") if params["substation"] == name}
             await bay.publish(instant, dead)
         for meters in self._meters.values():
-            meters.tick(previous, instant)
+            # Hushed meters make nothing new; what waits for its receipt is still repeated.
+            meters.tick(instant if self._hushed else previous, instant)
         self._truth.append(instant, self.clock.wall(), self.clock.speed())
         self._save()
 
@@ -238,9 +245,9 @@ class Simulator:
         faults = self.world.faults
         dead = {f"{params['substation']}/{params['device']}" for _, params in faults.of_kind("device_dead")}
         for key, endpoint in self._endpoints.items():
-            await (endpoint.close() if key in dead else endpoint.open())
+            await (endpoint.close() if key in dead or self._hushed else endpoint.open())
         for name, bay in self._bays.items():
-            await (bay.close() if f"{name}/tr1" in dead else bay.open())
+            await (bay.close() if f"{name}/tr1" in dead or self._hushed else bay.open())
         cut = {link for _, params in faults.of_kind("link_cut") for link in params["links"]}
         hanging = {link for _, params in faults.of_kind("link_half_open") for link in params["links"]}
         for name, link in self._links.items():
@@ -269,10 +276,14 @@ class Simulator:
             if name not in self._links:
                 raise SimulatorError(f"no link {name!r}; known are {', '.join(self._links) or 'none'}")
             self._links[name].target = str(request["host"]), int(request["port"])
+        elif command == "hush":
+            self._hushed = bool(request.get("active", True))
+            await self._apply_faults()
+            self._event("hush", {"active": self._hushed})
         elif command == "stop":
             self.stop()
         else:
-            raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, stop")
+            raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, hush, stop")
         return {"ok": True, "sim": utc_text(self.clock.now())}
 
     def _status(self) -> dict[str, Any]:
@@ -283,9 +294,3 @@ class Simulator:
             "links": {name: link.mode.value for name, link in self._links.items()},
             "meters_outstanding": {name: row.outstanding for name, row in self._meters.items()},
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

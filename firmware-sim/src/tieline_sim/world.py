@@ -160,8 +160,6 @@ class World:
                 energy = power * seconds / 3600
                 self.record.energy_wh[place] += energy
                 self.record.cost_eur[place] += energy * price / 1e6
-        self.record.price_seconds[0] += price * seconds
-        self.record.price_seconds[1] += seconds
 
     def price(self, instant: float) -> float:
         """Day-ahead price, EUR/MWh; the last day known holds on."""

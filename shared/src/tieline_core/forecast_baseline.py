@@ -30,7 +30,8 @@ def last_week(values: Floats, at: Ints) -> Floats:
 
 def same_weekday_median(values: Floats, at: Ints) -> Floats:
     """Median of the same quarter hour of the last four weeks, as far as they are there."""
-    weeks = [np.where(at >= week * _WEEK, values[at - week * _WEEK], np.nan) for week in (1, 2, 3, 4)]
+    back = [at - week * _WEEK for week in (1, 2, 3, 4)]
+    weeks = [np.where(place >= 0, values[np.maximum(place, 0)], np.nan) for place in back]
     result: Floats = np.nanmedian(np.stack(weeks), axis=0)
     return result
 

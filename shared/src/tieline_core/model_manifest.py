@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from tieline_core.errors import BadInputError
+from tieline_core.forecast_gate import LEAD_GROUPS
 from tieline_core.forecast_inputs import FEATURE_VERSION, HISTORY_STEPS, HORIZON_STEPS, LAGS, QUANTILES, STEP_S, LoadHistory
 from tieline_core.ids import PointId
 from tieline_core.messages.base import Message
@@ -137,8 +138,11 @@ class ModelManifest(Message):
             raise ValueError(f"inputs, outputs or quantiles are not those of feature version {FEATURE_VERSION}")
         if len(self.weights) != 24 or any(len(row) != count or abs(sum(row) - 1) > 1e-6 for row in self.weights):
             raise ValueError(f"weights must be 24 rows of {count} numbers that sum to 1")
-        if any(len(group) != 24 or any(len(row) != len(self.quantiles) for row in group) for group in self.offsets):
-            raise ValueError(f"offsets must be groups of 24 rows of {len(self.quantiles)} numbers")
+        rows = [row for group in self.offsets for row in group]
+        if [len(group) for group in self.offsets] != [24] * len(LEAD_GROUPS) or any(
+            len(row) != len(self.quantiles) for row in rows
+        ):
+            raise ValueError(f"offsets must be {len(LEAD_GROUPS)} groups of 24 rows of {len(self.quantiles)} numbers")
         return self
 
     @property

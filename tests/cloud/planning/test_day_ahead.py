@@ -6,6 +6,7 @@ import multiprocessing
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,14 @@ def test_a_plan_worse_than_nothing_is_refused_with_the_element_named(
     low, idle = (solve_scenarios(PowerFlow(grid), day, idle_kw - 200.0) for grid in (sagging, village))
     with pytest.raises(PlanRefusedError, match="vm_pu"):
         certify(sagging, day, (low, idle), costs, "test", NOW)
+
+
+def test_a_substation_that_is_cut_off_is_said_clearly(problem: Build, village: GridModel) -> None:
+    open_end = village.branches.from_closed.copy()
+    open_end[village.branch_index("harbour/tr1")] = False
+    cut = replace(village, branches=replace(village.branches, from_closed=open_end))
+    with pytest.raises(PlanRefusedError, match="harbour/tr1 is not connected"):
+        plan_day(problem(), cut, NOW)
 
 
 def test_the_gap_is_a_share_of_what_the_plan_saves() -> None:

@@ -33,6 +33,7 @@ BATTERY = Battery("bat1", "harbour", 60e3, 60e3, 150e3, 60.0)
         ({"batteries": (BATTERY, BATTERY)}, "batteries.harbour/bat1", "once"),
         ({"batteries": (replace(BATTERY, energy_wh=0.0),)}, "batteries.harbour/bat1.energy_wh", "positive"),
         ({"batteries": (replace(BATTERY, p_charge_max_w=float("nan")),)}, "batteries.harbour/bat1.p_charge_max_w", "positive"),
+        ({"batteries": (replace(BATTERY, energy_wh=float("inf")),)}, "batteries.harbour/bat1.energy_wh", "finite"),
         ({"batteries": (replace(BATTERY, eta_charge=1.2),)}, "batteries.harbour/bat1.eta_charge", "(0, 1]"),
         ({"batteries": (replace(BATTERY, soc_min_pct=96.0),)}, "batteries.harbour/bat1.soc_min_pct", "soc_min_pct <"),
         ({"batteries": (replace(BATTERY, soc_now_pct=101.0),)}, "batteries.harbour/bat1.soc_now_pct", "0 and 100"),
@@ -63,6 +64,8 @@ def test_crossing_quantiles_and_positive_pv_are_refused(problem: Build, make_sit
         problem(sites=(replace(good, load_p10_w=good.load_p90_w, load_p90_w=good.load_p10_w),))
     with pytest.raises(BadInputError, match="load convention"):
         problem(sites=(replace(good, pv_p90_w=np.full(24, 1.0)),))
+    with pytest.raises(BadInputError, match="tan_phi"):
+        problem(sites=(replace(good, tan_phi=float("inf")),))
     with pytest.raises(BadInputError, match="once"):
         problem(sites=(good, good), batteries=())
 

@@ -98,6 +98,15 @@ async def test_a_monstrous_record_is_refused_alone(tmp_path: Path) -> None:
         await outbox.record_event(event(2))
 
 
+async def test_what_the_hub_would_refuse_is_refused_here_by_name(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        with pytest.raises(BadInputError, match="mill/bat1/p_w = 'harbour': a point of another edge"):
+            await outbox.record([reading(1), Reading(PointId("mill/bat1/p_w"), 1.0, START)])
+        with pytest.raises(BadInputError, match=r"measured_at = '1970-01-01"):
+            await outbox.record([Reading(PointId("harbour/bat1/p_w"), 1.0, datetime(1970, 1, 1, tzinfo=UTC))])
+        assert outbox.counters.recorded_readings == 0
+
+
 async def test_frames_stay_after_acknowledgement_and_the_hello_says_so(tmp_path: Path) -> None:
     async with opened(tmp_path) as outbox:
         await outbox.record([reading(n) for n in range(30)])
@@ -237,6 +246,29 @@ async def test_a_disk_error_reaches_every_waiting_caller_and_the_next_commit_wor
         await outbox._db.run("DROP TRIGGER full")
         await outbox.record([reading(9)])
         assert values(await outbox.next_frames(Stream.MEASURE, 0, 9)) == [9.0]
+
+
+async def test_a_full_disk_costs_old_frames_and_the_reserve_but_not_the_new_readings(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        await outbox.relabel(1)
+        for start in range(0, 3000, 1000):
+            await outbox.record([reading(n) for n in range(start, start + 1000)])
+        await outbox.mark_acknowledged(Stream.MEASURE, 300)
+        reserve = tmp_path / "outbox.sqlite.reserve"
+        assert _exists(reserve)
+        ((pages,),) = await outbox._db.rows("PRAGMA page_count")
+        await outbox._db.run(f"PRAGMA max_page_count={pages + 1}")
+        start = 3000
+        while outbox.counters.full_disk == 0:
+            await outbox.record([reading(n) for n in range(start, start + 100)])
+            start += 100
+        assert outbox.counters.failed_commits == outbox.counters.lost_readings == 0
+        assert values(await outbox.next_frames(Stream.MEASURE, 300, 1000)) == [float(n) for n in range(3000, start)]
+        assert not _exists(reserve)
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others(tmp_path: Path) -> None:

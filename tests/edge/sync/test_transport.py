@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Broker, free_port
 
+from tests.conftest import Broker, free_port
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.sync.transport import (
     Backoff,

@@ -6,6 +6,7 @@ edge is online is never kept, that has to be heard again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,8 +24,8 @@ from tieline_core.messages.telemetry import Hello
 
 #: Kind of the store's documents that hold the registry.
 DOCUMENTS: Final = "fleet"
-#: Without a word on the durable lane for this long of the clock's time, an edge counts as away. It reports every minute.
-SILENCE: Final = timedelta(minutes=3)
+#: Without a word on the durable lane for this long of wall time, an edge counts as away. It reports every minute.
+SILENCE_S: Final = 90.0
 #: The time it was last heard is kept no more often than this.
 _KEEP_EVERY: Final = timedelta(minutes=1)
 
@@ -33,6 +34,7 @@ class _KeptDevice(Message):
     device_id: DeviceId
     metrics: tuple[str, ...]
     born_at: AwareDatetime | None
+    role: str | None = None
 
 
 class _KeptEdge(Message):
@@ -53,7 +55,8 @@ class FleetRegistry:
         clock: For the time an edge was heard.
         kept: Documents of an earlier run, by edge.
         keep: Takes a document to keep: edge, body, instant.
-        silence: When an edge that says nothing on the durable lane counts as away.
+        silence_s: When an edge that says nothing on the durable lane counts as away [s of wall time].
+        monotonic: Wall seconds, for that.
     """
 
     def __init__(
@@ -61,13 +64,16 @@ class FleetRegistry:
         clock: Clock,
         kept: Mapping[str, bytes] | None = None,
         keep: Callable[[str, bytes, datetime], None] = lambda _edge, _body, _at: None,
-        silence: timedelta = SILENCE,
+        silence_s: float = SILENCE_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._keep = keep
-        self._silence = silence
+        self._silence_s = silence_s
+        self._monotonic = monotonic
         self._edges: dict[EdgeId, EdgeStatus] = {}
-        self._durable_at: dict[EdgeId, datetime] = {}
+        self._durable_s: dict[EdgeId, float] = {}
+        self._told_online: set[EdgeId] = set()
         self._kept_at: dict[EdgeId, datetime] = {}
         self._devices: dict[tuple[EdgeId, DeviceId], DeviceStatus] = {}
         self._listeners: list[Callable[[EdgeStatus], None]] = []
@@ -86,7 +92,7 @@ class FleetRegistry:
         )
         for device in kept.devices:
             key = (kept.edge_id, device.device_id)
-            self._devices[key] = DeviceStatus(*key, online=False, metrics=device.metrics, born_at=device.born_at)
+            self._devices[key] = DeviceStatus(*key, False, device.metrics, device.born_at, device.role)
 
     # Views
 
@@ -104,8 +110,11 @@ class FleetRegistry:
         return [device for (owner, _), device in sorted(self._devices.items()) if edge in (None, owner)]
 
     def _present(self, status: EdgeStatus) -> EdgeStatus:
-        heard = self._durable_at.get(status.edge_id)
-        return replace(status, online_durable=heard is not None and self._clock.now() - heard <= self._silence)
+        return replace(status, online_durable=self._online(status.edge_id))
+
+    def _online(self, edge: EdgeId) -> bool:
+        heard_s = self._durable_s.get(edge)
+        return heard_s is not None and self._monotonic() - heard_s <= self._silence_s
 
     def on_change(self, listener: Callable[[EdgeStatus], None]) -> None:
         """Call the listener in the event loop whenever something about an edge or its devices has changed."""
@@ -116,8 +125,8 @@ class FleetRegistry:
     def durable_heard(self, edge: EdgeId) -> None:
         """Something valid came on the durable lane."""
         now = self._clock.now()
-        away = edge not in self._durable_at or now - self._durable_at[edge] > self._silence
-        self._durable_at[edge] = now
+        away = not self._online(edge)
+        self._durable_s[edge] = self._monotonic()
         status = self._status(edge).heard(now)
         self._edges[edge] = status
         if away or now - self._kept_at.get(edge, now - 2 * _KEEP_EVERY) >= _KEEP_EVERY:
@@ -127,10 +136,14 @@ class FleetRegistry:
 
     def durable_lost(self) -> None:
         """The hub's own durable connection is gone: whether an edge is there has to be heard again."""
-        gone = [edge for edge, status in self._edges.items() if self._present(status).online_durable]
-        self._durable_at.clear()
-        for edge in gone:
-            self._tell(edge)
+        self._durable_s.clear()
+        self.review()
+
+    def review(self) -> None:
+        """Tell listeners of edges that have fallen silent; to be called every second or so."""
+        for edge in sorted(self._told_online):
+            if not self._online(edge):
+                self._tell(edge)
 
     def hello(self, hello: Hello, epoch: int) -> None:
         """An edge said hello and was answered with this epoch."""
@@ -155,13 +168,19 @@ class FleetRegistry:
     def node_died(self, edge: EdgeId) -> None:
         """Its NDEATH came, or the hub lost sight of the live lane."""
         self._devices_offline(edge)
+        # One connection has died: whether the other one still stands has to be heard anew.
+        self._durable_s.pop(edge, None)
         self._change(self._status(edge), online_live=False)
+        self.review()
 
-    def device_born(self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime) -> None:
+    def device_born(
+        self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime, role: str | None = None
+    ) -> None:
         """A DBIRTH came."""
         known = self._devices.get((edge, device))
-        self._devices[edge, device] = DeviceStatus(edge, device, online=True, metrics=tuple(metrics), born_at=at)
-        if known is None or known.metrics != tuple(metrics):
+        born = DeviceStatus(edge, device, online=True, metrics=tuple(metrics), born_at=at, role=role)
+        self._devices[edge, device] = born
+        if known is None or (known.metrics, known.role) != (born.metrics, born.role):
             self._store(self._status(edge))
         self._tell(edge)
 
@@ -191,6 +210,7 @@ class FleetRegistry:
 
     def _tell(self, edge: EdgeId) -> None:
         status = self._present(self._status(edge))
+        (self._told_online.add if status.online_durable else self._told_online.discard)(edge)
         for listener in self._listeners:
             listener(status)
 
@@ -206,7 +226,7 @@ class FleetRegistry:
             born_at=status.born_at,
             reported=status.reported,
             devices=tuple(
-                _KeptDevice(device_id=device.device_id, metrics=device.metrics, born_at=device.born_at)
+                _KeptDevice(device_id=device.device_id, metrics=device.metrics, born_at=device.born_at, role=device.role)
                 for device in self.devices(status.edge_id)
             ),
         )

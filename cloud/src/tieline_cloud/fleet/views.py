@@ -48,8 +48,9 @@ class DeviceStatus:
         edge_id: Its edge.
         device_id: The device.
         online: Born, and neither it nor its edge has died since.
-        metrics: Names of its metrics, in the order of the birth.
+        metrics: Names of its numeric metrics, in the order of the birth.
         born_at: Its newest birth.
+        role: What it is for, as its birth says; None when it does not.
     """
 
     edge_id: EdgeId
@@ -57,3 +58,4 @@ class DeviceStatus:
     online: bool
     metrics: tuple[str, ...]
     born_at: datetime | None
+    role: str | None = None

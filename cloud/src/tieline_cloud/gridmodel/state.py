@@ -109,8 +109,12 @@ def estimate_state(
 
 def _bus_quality(grid: GridModel, energised: BoolArray, substituted: set[str]) -> NDArray[np.uint8]:
     out = np.where(energised, StateQuality.GOOD, StateQuality.DEAD).astype(np.uint8)
+    table = grid.injections
+    loaded = {int(bus) for bus, kind in zip(table.bus, table.kinds, strict=True) if kind == "load"}
     for bus in range(len(grid.buses)):
-        if bus_area(grid, bus) in substituted:
+        area = bus_area(grid, bus)
+        # Outside the feeders only the buses with a load of their own are guessed; the busbar's voltage is not.
+        if area in substituted and (area or bus in loaded):
             out[bus] |= StateQuality.SUBSTITUTED
     for substation in grid.substations:
         if substation.edge_id in substituted:

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 #: Longer than any commit: a blocked reader must not be taken for a dead one.
 KEEPALIVE_S: Final = 60
 _CONNECT_S: Final = 5.0
+_UNSUPPORTED_VERSION: Final = 0x84
 _BACKOFF_S: Final = (0.2, 5.0)
 
 
@@ -86,6 +87,11 @@ class _Client(paho.Client):
         finally:
             if self.on_thread_end is not None:
                 self.on_thread_end()
+
+    def release(self) -> None:
+        """Close every socket now; paho itself leaves its internal pair to the garbage collector."""
+        self.loop_stop()
+        self._reset_sockets()
 
 
 class HubConnection:
@@ -175,7 +181,7 @@ class HubConnection:
     def _fall_back(self) -> None:
         if self._protocol is MQTTProtocolVersion.MQTTv5:
             self._protocol = MQTTProtocolVersion.MQTTv311
-            _log.info("%s: no answer in MQTT 5, trying 3.1.1", self.client_id)
+            _log.warning("%s: broker %s does not answer in MQTT 5, trying 3.1.1", self.client_id, self.address)
         else:
             self._protocol = MQTTProtocolVersion.MQTTv5
 
@@ -187,7 +193,7 @@ class HubConnection:
         if word is not None and client.is_connected():
             client.publish(word.topic, word.payload, 1, word.retain)
         client.disconnect()
-        await asyncio.shield(asyncio.to_thread(client.loop_stop))
+        await asyncio.shield(asyncio.to_thread(client.release))
 
     def _make(self) -> _Client:
         clean: dict[str, Any] = {} if self._protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
@@ -226,7 +232,8 @@ class HubConnection:
 
         def on_connect(_c: paho.Client, _d: object, _f: object, code: ReasonCode, _p: object) -> None:
             if code.is_failure:
-                _log.error("%s: broker %s refuses the connection: %s", self.client_id, self.address, code)
+                if code.value != _UNSUPPORTED_VERSION:
+                    _log.error("%s: broker %s refuses the connection: %s", self.client_id, self.address, code)
                 on_loop(ended)
                 return
             with self._lock:

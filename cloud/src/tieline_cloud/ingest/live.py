@@ -26,11 +26,14 @@ from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.desired import Reported
 from tieline_core.sparkplug import payload as sparkplug
-from tieline_core.sparkplug.metric import Metric, SparkplugError
+from tieline_core.sparkplug.metric import INTEGERS, DataType, Metric, SparkplugError
 from tieline_core.sparkplug.session import BDSEQ, HostState, rebirth_request
 from tieline_core.timegrid import from_us, to_us
 
 _log = logging.getLogger(__name__)
+#: Text metric of a device birth that says what the device is for.
+_ROLE: Final = "role"
+_NUMERIC: Final = frozenset({*INTEGERS, DataType.FLOAT, DataType.DOUBLE, DataType.BOOLEAN} - {DataType.DATETIME})
 _QUEUE: Final = 10_000
 _CHUNK: Final = 200
 _LATEST_MS: Final = 7_258_118_400_000  # the year 2200
@@ -200,8 +203,9 @@ class LiveHost:
         elif finding.change is Change.NODE_DIED:
             self._fleet.node_died(edge)
         elif finding.change is Change.DEVICE_BORN:
-            names = [metric.name for metric in finding.metrics if metric.name is not None]
-            self._fleet.device_born(edge, DeviceId(finding.device or ""), names, at)
+            names = [row.name for row in finding.metrics if row.name is not None and row.datatype in _NUMERIC]
+            roles = [row.value for row in finding.metrics if row.name == _ROLE and isinstance(row.value, str)]
+            self._fleet.device_born(edge, DeviceId(finding.device or ""), names, at, roles[0][:64] if roles else None)
         elif finding.change is Change.DEVICE_DIED:
             self._fleet.device_died(edge, DeviceId(finding.device or ""))
 

@@ -134,6 +134,7 @@ class Ingest:
     async def _keep_fleet(self) -> None:
         while True:
             await asyncio.sleep(_KEEP_S)
+            self.fleet.review()
             if self._unkept:
                 await asyncio.to_thread(self._write_fleet)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tieline_cloud.gridmodel.model import BoolArray, FloatArray, GridModel, IntArray
+from tieline_cloud.planning.errors import PlanRefusedError
 from tieline_cloud.planning.problem import PlanningProblem
 from tieline_cloud.powerflow.solver import PowerFlowResult
 from tieline_cloud.powerflow.tree import radial_tree
@@ -71,12 +72,16 @@ def control_tree(grid: GridModel, problem: PlanningProblem) -> ControlTree:
     Raises:
         NotRadialError: When the energised network is no tree.
         KeyError: When a site's edge has no substation in the network.
+        PlanRefusedError: When a site is cut off from the source.
     """
     tree = radial_tree(grid)
     substations = [grid.substation(site.edge_id) for site in problem.sites]
     movable: set[int] = set()
     for substation in substations:
-        movable.update(tree.path(int(grid.buses.node[substation.lv_bus])))
+        path = tree.path(int(grid.buses.node[substation.lv_bus]))
+        if not path:
+            raise PlanRefusedError(f"{substation.transformer} is not connected to the source, there is nothing to plan")
+        movable.update(path)
     nodes = [int(node) for node in tree.order if int(node) in movable]
     position = {node: n for n, node in enumerate(nodes)}
     group_of_node = np.full(grid.n_nodes, -1)
@@ -113,6 +118,7 @@ class Linearisation:
         low_margin, high_margin: Least distance of any bus of the group to its limits, squared voltage in
             1e-3 pu^2 [n, T]; low at P90, high at P10.
         import_kw: Drawn from upstream at P50 [T].
+        loss_factor: Further losses of each further unit drawn at a site, at P50 [site, T].
     """
 
     flow_kw: FloatArray
@@ -120,6 +126,7 @@ class Linearisation:
     low_margin: FloatArray
     high_margin: FloatArray
     import_kw: FloatArray
+    loss_factor: FloatArray
 
     def limit_kw(self, scenario: int, n: int, rating_kva: float, loading_pct: float) -> FloatArray:
         """Active power [T] at which branch n reaches a loading, reactive power and voltage as they are."""
@@ -158,14 +165,25 @@ def linearise(
         n = tree.group[bus]
         low[n] = np.minimum(low[n], 1e3 * (squared[P90, bus] - (buses.min_pu[bus] + margin_pu) ** 2))
         high[n] = np.minimum(high[n], 1e3 * ((buses.max_pu[bus] - margin_pu) ** 2 - squared[P10, bus]))
-    site_import = solved.source_p_w.reshape(3, steps)[P50] / 1e3
+    drawn = solved.source_p_w.reshape(3, steps)[P50] / 1e3
+    loss_factor = _loss_factor(tree, flow[P50])
     return Linearisation(
         flow_kw=flow - change,
         reactive_kva2=carried**2 - flow**2,
         low_margin=low - shift[P90],
         high_margin=high + shift[P10],
-        import_kw=site_import - plan_kw[P50].sum(axis=0),
+        import_kw=drawn - ((1.0 + loss_factor) * plan_kw[P50]).sum(axis=0),
+        loss_factor=loss_factor,
     )
+
+
+def _loss_factor(tree: ControlTree, flow_kw: FloatArray) -> FloatArray:
+    """Slope of the losses ``r P^2`` along each site's path, at 1 pu [site, T]."""
+    slope = 2.0 * tree.r_pu_per_mw[:, None] * flow_kw / 1e3
+    for n in range(len(tree)):
+        if tree.parent[n] >= 0:
+            slope[n] += slope[tree.parent[n]]
+    return slope[tree.site]
 
 
 def _at_nodes(tree: ControlTree, plan_kw: FloatArray) -> FloatArray:

@@ -66,10 +66,10 @@ class _Round:
     objective_eur: float
     bound_eur: float
 
-    def rank(self, grid: GridModel, loading_max_pct: float) -> tuple[float, float]:
-        """Smaller is better: crossing of limits first (1 % of voltage counts as 1 % of loading), then money."""
+    def crossing_pct(self, grid: GridModel, loading_max_pct: float) -> float:
+        """Worst crossing of a hard limit; 1 % of voltage counts as 1 % of loading."""
         loading, voltage = excess(grid, self.solved, loading_max_pct).worst
-        return round(max(loading, 100.0 * voltage), 3), self.objective_eur
+        return round(max(loading, 100.0 * voltage), 3)
 
 
 def plan_day(problem: PlanningProblem, grid: GridModel, now: datetime) -> PlanningOutcome:
@@ -93,7 +93,8 @@ def plan_day(problem: PlanningProblem, grid: GridModel, now: datetime) -> Planni
     idle_kw = site_plan_kw(problem, idle_plan)
     idle = solve_scenarios(engine, problem, idle_kw)
     without_eur, rounds = _iterate(engine, problem, tree, idle, idle_kw)
-    best = min(rounds, key=lambda one: one.rank(grid, problem.limits.loading_max_pct))
+    # Of equally safe rounds the last one: its linear model, and so its money, is the most exact.
+    best = min(reversed(rounds), key=lambda one: one.crossing_pct(grid, problem.limits.loading_max_pct))
     costs = Costs(best.objective_eur, without_eur, best.bound_eur, len(rounds))
     certificate = certify(grid, problem, (best.solved, idle), costs, SOLVER, now)
     return PlanningOutcome(
@@ -131,8 +132,8 @@ def _iterate(
         before, solved = solved, solve_scenarios(engine, problem, plan_kw)
         rounds.append(_Round(found, plan_kw, solved, solution.objective, solution.bound))
         moved = float(np.abs(solved.loading_pct[:, tree.branch] - before.loading_pct[:, tree.branch]).max())
-        crossing, _ = rounds[-1].rank(engine.grid, problem.limits.loading_max_pct)
-        if count and (moved <= SETTLED_PCT or (crossing == 0.0 and count >= 1)):
+        clean = rounds[-1].crossing_pct(engine.grid, problem.limits.loading_max_pct) == 0.0
+        if count and (clean or moved <= SETTLED_PCT):
             break
     return without_eur, rounds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -241,19 +242,25 @@ def _check_arrays(problem: PlanningProblem) -> None:
     if problem.rest_p_w.shape != problem.rest_q_var.shape:
         raise _bad("rest_q_var", problem.rest_q_var.shape, f"expected the shape of rest_p_w, {problem.rest_p_w.shape}")
     for site in problem.sites:
-        for kind in ("load", "pv"):
-            p10, p50, p90 = (getattr(site, f"{kind}_{level}_w") for level in ("p10", "p50", "p90"))
-            if (p10 > p50).any() or (p50 > p90).any():
-                raise _bad(f"sites.{site.edge_id}.{kind}_p50_w", None, "quantiles must not cross: p10 <= p50 <= p90")
-        if (site.pv_p90_w > 0).any():
-            raise _bad(f"sites.{site.edge_id}.pv_p90_w", float(site.pv_p90_w.max()), "PV power is <= 0 (load convention)")
+        _check_site(site)
+
+
+def _check_site(site: SiteForecast) -> None:
+    if not math.isfinite(site.tan_phi):
+        raise _bad(f"sites.{site.edge_id}.tan_phi", site.tan_phi, "is not a finite number")
+    for kind in ("load", "pv"):
+        p10, p50, p90 = (getattr(site, f"{kind}_{level}_w") for level in ("p10", "p50", "p90"))
+        if (p10 > p50).any() or (p50 > p90).any():
+            raise _bad(f"sites.{site.edge_id}.{kind}_p50_w", None, "quantiles must not cross: p10 <= p50 <= p90")
+    if (site.pv_p90_w > 0).any():
+        raise _bad(f"sites.{site.edge_id}.pv_p90_w", float(site.pv_p90_w.max()), "PV power is <= 0 (load convention)")
 
 
 def _check_battery(battery: Battery) -> None:
     key = f"batteries.{battery.edge_id}/{battery.device_id}"
     for name in ("p_charge_max_w", "p_discharge_max_w", "energy_wh"):
-        if not getattr(battery, name) > 0:
-            raise _bad(f"{key}.{name}", getattr(battery, name), "must be positive")
+        if not 0 < getattr(battery, name) < math.inf:
+            raise _bad(f"{key}.{name}", getattr(battery, name), "must be positive and finite")
     for name in ("eta_charge", "eta_discharge"):
         if not 0 < getattr(battery, name) <= 1:
             raise _bad(f"{key}.{name}", getattr(battery, name), "must be in (0, 1]")
@@ -262,16 +269,16 @@ def _check_battery(battery: Battery) -> None:
     for name in ("soc_now_pct", "soc_end_pct"):
         if not 0 <= getattr(battery, name) <= 100:
             raise _bad(f"{key}.{name}", getattr(battery, name), "must be within 0 and 100")
-    if not battery.wear_eur_per_mwh >= 0:
-        raise _bad(f"{key}.wear_eur_per_mwh", battery.wear_eur_per_mwh, "must not be negative")
+    if not 0 <= battery.wear_eur_per_mwh < math.inf:
+        raise _bad(f"{key}.wear_eur_per_mwh", battery.wear_eur_per_mwh, "must be a number and not negative")
 
 
 def _check_flexible(load: FlexibleLoad, problem: PlanningProblem) -> None:
     key = f"flexible.{load.edge_id}/{load.device_id}"
     if not 0 <= load.first_step <= load.last_step < problem.steps:
         raise _bad(f"{key}.first_step", (load.first_step, load.last_step), f"the window must lie in 0..{problem.steps - 1}")
-    if not load.p_max_w > 0:
-        raise _bad(f"{key}.p_max_w", load.p_max_w, "must be positive")
+    if not 0 < load.p_max_w < math.inf:
+        raise _bad(f"{key}.p_max_w", load.p_max_w, "must be positive and finite")
     most = load.p_max_w * problem.hours * (load.last_step - load.first_step + 1)
     if not 0 <= load.energy_wh <= most * (1 + 1e-9):
         raise _bad(f"{key}.energy_wh", load.energy_wh, f"the window holds 0 to {most:g} Wh at full power")
@@ -304,8 +311,8 @@ def _check_devices(problem: PlanningProblem) -> None:
 
 def _check_limits(limits: Limits) -> None:
     for name in (item.name for item in fields(Limits) if item.name != "ageing"):
-        if not getattr(limits, name) >= 0:
-            raise _bad(f"limits.{name}", getattr(limits, name), "must not be negative")
+        if not 0 <= getattr(limits, name) < math.inf:
+            raise _bad(f"limits.{name}", getattr(limits, name), "must be a number and not negative")
     steps = [0.0, *(loading for loading, _ in limits.ageing), limits.loading_max_pct]
     prices = [0.0, *(price for _, price in limits.ageing), limits.overload_eur_per_mwh]
     if any(low >= high for low, high in pairwise(steps)):

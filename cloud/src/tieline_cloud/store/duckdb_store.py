@@ -276,14 +276,17 @@ def _held(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame]) 
 
 
 def _committed(connection: duckdb.DuckDBPyConnection, labels: Sequence[Label]) -> dict[Label, str]:
-    found: dict[Label, str] = {}
+    """Hashes of those labels that are committed; one query a lane, over the span of its numbers."""
+    spans: dict[tuple[EdgeId, Stream, int], list[int]] = {}
     for edge, stream, epoch, seq in labels:
+        spans.setdefault((edge, stream, epoch), []).append(seq)
+    found: dict[Label, str] = {}
+    for (edge, stream, epoch), numbers in spans.items():
         rows = connection.execute(
-            "SELECT sha256 FROM frames WHERE edge = ? AND stream = ? AND epoch = ? AND seq = ?",
-            [edge, stream.value, epoch, seq],
+            "SELECT seq, sha256 FROM frames WHERE edge = ? AND stream = ? AND epoch = ? AND seq BETWEEN ? AND ?",
+            [edge, stream.value, epoch, min(numbers), max(numbers)],
         ).fetchall()
-        if rows:
-            found[edge, stream, epoch, seq] = rows[0][0]
+        found |= {(edge, stream, epoch, seq): sha256 for seq, sha256 in rows}
     return found
 
 

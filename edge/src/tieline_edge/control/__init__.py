@@ -1,1 +1,1 @@
-"""Control: claims, arbiter, plan book, executor, trace. The arbiter is pure; only the executor writes."""
+"""Control: claims in, one decision a device out, written, read back, measured and traced."""

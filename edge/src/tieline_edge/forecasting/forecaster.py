@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from tieline_core.errors import TielineError
+from tieline_core.errors import TielineError, TransientError
 from tieline_core.forecast_baseline import fallback_quantiles
 from tieline_core.forecast_gate import ScoreBook, band_offsets, gate_weights, spread_inputs, to_issued
-from tieline_core.forecast_inputs import Floats, Ints, LoadHistory, issue_instant, model_inputs
+from tieline_core.forecast_inputs import DAY_STEPS, HISTORY_STEPS, Floats, Ints, LoadHistory, issue_instant, model_inputs
 from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import IssuedForecast
 from tieline_core.model_manifest import ModelManifest
@@ -25,6 +25,14 @@ from tieline_edge.forecasting.scoring import Issue, ScoreKeeper, local_date
 from tieline_edge.forecasting.store import ModelStore, StoredModel
 
 _LOG: Final = logging.getLogger(__name__)
+#: What a model reads, and a week in which its issues are scored.
+_MODEL_STEPS: Final = HISTORY_STEPS + 7 * DAY_STEPS
+#: A hole weeks ago must not silence the baselines: they try ever shorter pasts.
+_BASELINE_STEPS: Final = (_MODEL_STEPS, 15 * DAY_STEPS, 8 * DAY_STEPS, 2 * DAY_STEPS, DAY_STEPS)
+
+
+class ForecastUnavailableError(TransientError):
+    """No model can speak at present."""
 
 
 @dataclass
@@ -109,19 +117,14 @@ class Forecaster:
         issue = issue_instant(now)
         try:
             await self._history.close_before(self.point, now)
-            history = await self._history.before(self.point, issue)
+            return await self._from_model(await self._history.before(self.point, issue, _MODEL_STEPS), issue)
         except (TielineError, sqlite3.Error) as error:
             self._fall_back(str(error))
-            return None
-        try:
-            return await self._from_model(history, issue)
-        except (TielineError, sqlite3.Error) as error:
-            self._fall_back(str(error))
-            return self._from_baseline(history, issue)
+        return await self._from_baseline(issue)
 
-    async def _from_model(self, history: LoadHistory, issue: datetime) -> IssuedForecast | None:
+    async def _from_model(self, history: LoadHistory, issue: datetime) -> IssuedForecast:
         if self._used is None:
-            return self._from_baseline(history, issue)
+            raise ForecastUnavailableError("no model is installed")
         manifest = self._used.stored.manifest
         book = await self._learned(self._used, history, issue)
         inputs = model_inputs(history, issue, manifest.zone, manifest.holidays)
@@ -150,12 +153,17 @@ class Forecaster:
             np.array(manifest.offsets) if offsets is None else offsets,
         )
 
-    def _from_baseline(self, history: LoadHistory, issue: datetime) -> IssuedForecast | None:
-        found = fallback_quantiles(history, issue)
-        if found is None:
-            return None
-        name, quantiles = found
-        return to_issued(self.point, f"fallback:{name}", issue, quantiles)
+    async def _from_baseline(self, issue: datetime) -> IssuedForecast | None:
+        """The best baseline of the longest stretch that is whole enough; None when there is none."""
+        for steps in _BASELINE_STEPS:
+            try:
+                history = await self._history.before(self.point, issue, steps)
+            except (TielineError, sqlite3.Error) as error:
+                _LOG.debug("%s: no baseline from %d quarter hours: %s", self.point, steps, error)
+                continue
+            if (found := fallback_quantiles(history, issue)) is not None:
+                return to_issued(self.point, f"fallback:{found[0]}", issue, found[1])
+        return None
 
     def _fall_back(self, reason: str) -> None:
         if reason != self.fallback_reason:

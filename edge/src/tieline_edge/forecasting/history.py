@@ -18,6 +18,7 @@ from tieline_core.quantities import Reading
 from tieline_core.timegrid import from_us, to_us
 
 KEPT: Final = timedelta(days=60)
+KEPT_STEPS: Final = KEPT // timedelta(seconds=STEP_S)
 _STEP_US: Final = STEP_S * 1_000_000
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS quarter_hour(
@@ -133,20 +134,20 @@ class HistoryStore:
         await connection.executemany(
             "INSERT OR REPLACE INTO quarter_hour VALUES (?, ?, ?)", [(point, step, mean) for step, mean in means]
         )
-        oldest = means[-1][0] - KEPT // timedelta(seconds=STEP_S)
+        oldest = means[-1][0] - KEPT_STEPS
         await connection.execute("DELETE FROM quarter_hour WHERE point = ? AND step < ?", (point, oldest))
         await connection.execute("DELETE FROM issued WHERE point = ? AND step < ?", (point, oldest))
         await connection.commit()
 
-    async def before(self, point: PointId, issue: datetime) -> LoadHistory:
-        """Everything kept before an issue instant, gaps filled, up to the instant itself.
+    async def before(self, point: PointId, issue: datetime, steps: int = KEPT_STEPS) -> LoadHistory:
+        """What is kept of the ``steps`` quarter hours before an issue instant, gaps filled, up to the instant itself.
 
         Raises:
             NotEnoughHistoryError: When nothing is there or too much is missing.
         """
         end = to_us(issue) // _STEP_US
-        query = "SELECT step, value FROM quarter_hour WHERE point = ? AND step < ? ORDER BY step"
-        rows = list(await self.connection.execute_fetchall(query, (point, end)))
+        query = "SELECT step, value FROM quarter_hour WHERE point = ? AND step >= ? AND step < ? ORDER BY step"
+        rows = list(await self.connection.execute_fetchall(query, (point, end - steps, end)))
         first = int(rows[0][0]) if rows else end
         values, present = np.zeros(end - first), np.zeros(end - first, dtype=bool)
         if rows:

@@ -112,12 +112,6 @@ class ScoreKeeper:
         await connection.commit()
         return book
 
-    async def forget(self) -> None:
-        """Drop issued forecasts and scores: another model's experts are not this one's."""
-        for table in ("issued", "score_book"):
-            await self._history.connection.execute(f"DELETE FROM {table} WHERE point = ?", (self._point,))  # noqa: S608 (fixed names)
-        await self._history.connection.commit()
-
 
 def _joined(parts: list[Scored]) -> Scored:
     def all_of(name: str) -> Floats:

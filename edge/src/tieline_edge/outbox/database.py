@@ -15,7 +15,7 @@ from typing import Final
 
 import aiosqlite
 
-from tieline_core.errors import BadInputError
+from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Stream
 
@@ -26,9 +26,10 @@ _SCHEMA: Final = """
 BEGIN;
 CREATE TABLE frames (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL,
-  body BLOB NOT NULL, sha256 TEXT NOT NULL, readings INTEGER NOT NULL, first_us INTEGER NOT NULL,
+  body BLOB NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, readings INTEGER NOT NULL, first_us INTEGER NOT NULL,
   created_us INTEGER NOT NULL, acked INTEGER NOT NULL DEFAULT 0, UNIQUE (stream, epoch, seq));
-CREATE INDEX frames_by_age ON frames (acked, id);
+CREATE INDEX frames_by_age ON frames (acked, id, created_us, size);
+CREATE INDEX frames_waiting ON frames (acked, stream, size, first_us);
 CREATE TABLE streams (stream TEXT PRIMARY KEY, next_seq INTEGER NOT NULL, acked_seq INTEGER NOT NULL, acked_sha256 TEXT);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
 PRAGMA user_version = 1;
@@ -111,9 +112,16 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Several reads of one committed state."""
+        """Several reads of one committed state.
+
+        Raises:
+            TransientError: The disk refused.
+        """
         async with self._lock:
-            yield
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise TransientError(f"outbox: {error}") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

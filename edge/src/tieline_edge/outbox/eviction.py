@@ -24,7 +24,7 @@ class Eviction:
         freed = 0
         while before_us is not None or freed < wanted_bytes:
             rows = await self._db.rows(
-                "SELECT id, length(body) FROM frames WHERE acked = 1 AND created_us < ? ORDER BY id LIMIT 64",
+                "SELECT id, size FROM frames WHERE acked = 1 AND created_us < ? ORDER BY id LIMIT 64",
                 2**62 if before_us is None else before_us,
             )
             if not rows:
@@ -43,7 +43,7 @@ class Eviction:
         """
         epoch = await self._table.epoch()
         rows = await self._db.rows(
-            "SELECT id, seq, kind, length(body), readings, CASE kind WHEN 3 THEN body END FROM frames"
+            "SELECT id, seq, kind, size, readings, CASE kind WHEN 3 THEN body END FROM frames"
             " WHERE stream = ? AND epoch = ? AND acked = 0 AND seq > ? ORDER BY seq LIMIT ?",
             stream,
             epoch,

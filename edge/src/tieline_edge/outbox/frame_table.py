@@ -70,13 +70,14 @@ class FrameTable:
         """Keep one frame under a given epoch and sequence number."""
         sha256 = Frame(self._edge, max(epoch, 1), frame.stream, seq, frame.kind, frame.body).sha256
         await self._db.run(
-            "INSERT INTO frames (stream, epoch, seq, kind, body, sha256, readings, first_us, created_us)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO frames (stream, epoch, seq, kind, body, size, sha256, readings, first_us, created_us)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             frame.stream,
             epoch,
             seq,
             int(frame.kind),
             frame.body,
+            len(frame.body),
             sha256,
             frame.readings,
             frame.first_us,
@@ -130,7 +131,9 @@ class FrameTable:
 
     async def _rewrite(self, row_id: int, old: bytes, frame: NewFrame) -> None:
         sha256 = Frame(self._edge, 1, frame.stream, 1, frame.kind, frame.body).sha256
-        await self._db.run("UPDATE frames SET body = ?, sha256 = ? WHERE id = ?", frame.body, sha256, row_id)
+        await self._db.run(
+            "UPDATE frames SET body = ?, size = ?, sha256 = ? WHERE id = ?", frame.body, len(frame.body), sha256, row_id
+        )
         await self.grow(len(frame.body) - len(old))
 
     async def rewind(self, stream: Stream, seq: int, now_us: int) -> None:
@@ -201,7 +204,7 @@ class FrameTable:
         """What is not acknowledged yet."""
         async with self._db.reading():
             rows = await self._db.rows(
-                "SELECT stream, count(*), sum(length(body)), min(first_us) FROM frames WHERE acked = 0 GROUP BY stream"
+                "SELECT stream, count(*), sum(size), min(first_us) FROM frames WHERE acked = 0 GROUP BY stream"
             )
         found = {Stream(name): Waiting(count, size, first) for name, count, size, first in rows}
         return {stream: found.get(stream, Waiting(0, 0, None)) for stream in Stream}

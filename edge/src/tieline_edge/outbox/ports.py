@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
+from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast
 from tieline_core.quantities import Reading
 
@@ -26,4 +28,12 @@ class Recorder(Protocol):
 
     async def record_forecast(self, forecast: IssuedForecast) -> None:
         """Keep an issued forecast in the bulk stream; returns after the commit."""
+        ...
+
+
+class RecordedInstants(Protocol):
+    """Which instants of a point are kept already; asked once at the start, so that nothing is recorded twice."""
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> Mapping[PointId, Collection[datetime]]:
+        """The newest ``last`` recorded instants of each point."""
         ...

@@ -14,14 +14,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame, encode_readings, encode_records
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import StreamBacklog
 from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
@@ -29,6 +29,8 @@ from tieline_core.timegrid import from_us, to_us
 from tieline_edge.outbox.database import Database, move_aside
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.frame_table import FrameTable, NewFrame
+from tieline_edge.outbox.recorded import recorded_instants
+from tieline_edge.outbox.reserve import Reserve
 from tieline_edge.settings import OutboxSettings
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ _MAX_PENDING: Final = 200_000
 _MAX_POINTS: Final = 4096
 _MAX_RECORD_BYTES: Final = 64 * 1024
 _MAX_RECORDS_BYTES: Final = 512 * 1024
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _AGE_CHECK: Final = timedelta(minutes=10)
 #: What is not acknowledged goes in this order when there is no room.
 _SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
@@ -50,6 +54,7 @@ class OutboxCounters:
     recorded_records: int = 0
     commits: int = 0
     failed_commits: int = 0
+    full_disk: int = 0
     acknowledged_frames: int = 0
     evicted_bytes: int = 0
     lost_readings: int = 0
@@ -66,10 +71,11 @@ class _Entry:
 class Outbox:
     """Implements :class:`tieline_edge.outbox.ports.Recorder`; open it with :meth:`open`."""
 
-    def __init__(self, database: Database, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
+    def __init__(self, database: Database, reserve: Reserve, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
         self.edge = edge
         self.counters = OutboxCounters()
         self._db = database
+        self._reserve = reserve
         self._table = FrameTable(database, edge)
         self._eviction = Eviction(database, self._table)
         self._settings = settings
@@ -100,7 +106,7 @@ class Outbox:
                 aside = move_aside(path, clock.now())
                 _log.exception("outbox %s is damaged (%s), moved to %s", path, error, aside.name)
                 database = await stack.enter_async_context(Database.open(path, edge))
-            outbox = cls(database, edge, settings, clock)
+            outbox = cls(database, Reserve(path), edge, settings, clock)
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(outbox._write_forever(), name=f"outbox[{edge}]")
                 try:
@@ -118,9 +124,19 @@ class Outbox:
 
         Raises:
             TransientError: The disk refused; nothing of the batch may be acknowledged to its source.
+            BadInputError: A point of another edge or an instant no clock shows: the hub would refuse the whole frame.
         """
+        for reading in readings:
+            self._check(reading)
         if readings:
             await self._enqueue(Stream.MEASURE, readings, None)
+
+    def _check(self, reading: Reading) -> None:
+        if not reading.point.startswith(f"{self.edge}/"):
+            raise BadInputError("outbox", str(reading.point), self.edge, "a point of another edge cannot be recorded here")
+        if not _EARLIEST <= reading.measured_at <= _LATEST:
+            reason = f"an instant from {_EARLIEST.year} to {_LATEST.year - 1} was expected"
+            raise BadInputError("outbox", f"{reading.point}.measured_at", reading.measured_at.isoformat(), reason)
 
     async def record_event(self, event: Event) -> None:
         """Keep an event in the alarm stream; returns after the commit."""
@@ -174,7 +190,13 @@ class Outbox:
             return
         try:
             frames = list(_pack(batch, self._settings.frame_readings))
-            await self._store(frames)
+            try:
+                await self._store(frames)
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                await self._free_the_disk(error)
+                await self._store(frames)
         except (sqlite3.Error, OSError, ValueError) as error:
             self.counters.failed_commits += 1
             _log.error("outbox: commit of %d entries failed: %s", len(batch), error)
@@ -198,14 +220,24 @@ class Outbox:
                 before = now - timedelta(days=self._settings.max_age_days)
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
+                self._reserve.ensure()
             await self._make_room(to_us(now))
+
+    async def _free_the_disk(self, error: sqlite3.Error) -> None:
+        """The disk is full: give up the reserve and drop a sixteenth of what is held; the file then has room inside."""
+        _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
+        self.counters.full_disk += 1
+        async with self._db.transaction():
+            await self._drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
 
     async def _make_room(self, now_us: int) -> None:
         used = await self._table.used_bytes()
         if used <= self._settings.max_bytes:
             return
         # A sixteenth at once: the next commits need not do it again.
-        wanted = used - self._settings.max_bytes * 15 // 16
+        await self._drop(used - self._settings.max_bytes * 15 // 16, now_us)
+
+    async def _drop(self, wanted: int, now_us: int) -> None:
         freed = await self._eviction.acknowledged(wanted)
         for stream in _SACRIFICE:
             if freed < wanted:
@@ -259,6 +291,10 @@ class Outbox:
                 yield
         except sqlite3.Error as error:
             raise TransientError(f"outbox: {error}") from error
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+        """The newest instants of each point that are kept already: what a repeated message is recognised by."""
+        return await recorded_instants(self._db, points, last)
 
     async def epoch(self) -> int:
         """Epoch in force; 0 = none granted yet."""

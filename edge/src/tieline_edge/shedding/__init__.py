@@ -1,1 +1,1 @@
-"""Local shedding rules: pure functions from snapshot and memory to claims."""
+"""Local shedding: rules as pure functions from the process image to safety claims."""

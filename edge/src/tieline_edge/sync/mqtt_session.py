@@ -86,6 +86,10 @@ class Client(paho.Client):
             if self.on_thread_end is not None:
                 self.on_thread_end(reason)
 
+    def release(self) -> None:
+        """Close every socket now; paho itself leaves its internal pair to the garbage collector."""
+        self._reset_sockets()
+
 
 class MqttSession:
     """One connection; made by :meth:`MqttLink.connect`, used from one event loop.
@@ -185,6 +189,11 @@ class MqttSession:
         """False once the connection is known to be gone."""
         return self._ended is None
 
+    def ensure_alive(self) -> None:
+        """Raise :class:`LinkLostError` when the connection is gone."""
+        if self._ended is not None:
+            raise LinkLostError(f"MQTT connection lost: {self._ended}")
+
     async def answer(self) -> ReasonCode:
         """The broker's answer to CONNECT; used while connecting."""
         try:
@@ -202,8 +211,7 @@ class MqttSession:
             LinkLostError: The connection is gone and everything received has been taken.
         """
         while not self._inbox:
-            if self._ended is not None:
-                raise LinkLostError(f"MQTT connection lost: {self._ended}")
+            self.ensure_alive()
             self._arrived.clear()
             await self._arrived.wait()
         return self._inbox.popleft()
@@ -235,8 +243,7 @@ class MqttSession:
         Raises:
             LinkLostError: There is no connection.
         """
-        if self._ended is not None:
-            raise LinkLostError(f"MQTT connection lost: {self._ended}")
+        self.ensure_alive()
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise LinkLostError(f"cannot publish: {paho.error_string(info.rc)}")
@@ -289,4 +296,5 @@ class MqttSession:
         if late:
             self._break_socket()
             await stopping
+        self._client.release()
         self.end("closed")

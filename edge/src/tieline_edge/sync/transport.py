@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from tieline_core.errors import TransientError
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.sync.mqtt_session import (
     Client,
@@ -179,8 +180,8 @@ class MqttLink:
         """Stay connected: serve one session after the other until cancelled.
 
         Args:
-            serve: Lives as long as its session; it ends by raising :class:`LinkLostError`, also inside a group, or by
-                returning, which disconnects cleanly and connects again.
+            serve: Lives as long as its session; it ends by raising :class:`LinkLostError` or another TransientError, also
+                inside a group, or by returning, which disconnects cleanly and connects again.
             will: Asked before every CONNECT.
         """
         failures = 0
@@ -189,12 +190,12 @@ class MqttLink:
             try:
                 async with self.connect(will()) as session:
                     await serve(session)
-            except* LinkLostError as lost:
+            except* TransientError as lost:
                 self._note(lost)
             failures = 1 if time.monotonic() - started_s > _GOOD_SESSION_S else failures + 1
             await asyncio.sleep(self._backoff.delay_s(failures))
 
-    def _note(self, group: BaseExceptionGroup[LinkLostError]) -> None:
+    def _note(self, group: BaseExceptionGroup[TransientError]) -> None:
         self.counters.losses += 1
         refused = group.subgroup(ConnectRefusedError)
         _log.log(logging.ERROR if refused else logging.INFO, "link %s: %s", self.client_id, "; ".join(_reasons(group)))

@@ -43,7 +43,8 @@ class Battery:
             return
         target = min(self.rating_w, max(-self.rating_w, target_w))
         reach = self.rating_w / self.spec.ramp_s * seconds
-        power = self.p_w + min(reach, max(-reach, target - self.p_w))
+        ramped = self.p_w + min(reach, max(-reach, target - self.p_w))
+        power = min(self.rating_w, max(-self.rating_w, ramped))
         hours = seconds / 3600
         room_wh = max(0.0, self.capacity_wh * self.spec.soc_max_pct / 100 - self.soc_wh)
         stock_wh = max(0.0, self.soc_wh - self.capacity_wh * self.spec.soc_min_pct / 100)

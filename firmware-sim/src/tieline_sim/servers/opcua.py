@@ -21,6 +21,7 @@ from tieline_sim.witness import Witness
 
 NAMESPACE: Final = "urn:tieline:field:transformer-bay"
 _BOOLEAN: Final = "BreakerClosed"
+_WAITING: Final = ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData)
 #: Node name -> (value of the substation, decimals).
 NODES: Final[dict[str, tuple[Callable[[Substation], float], int]]] = {
     "TR1.ActivePowerW": (lambda station: station.busbar.p_w, 1),
@@ -79,6 +80,8 @@ class TransformerBay:
             initial: ua.Variant = self._variant(name, 0.0)
             node = await bay.add_variable(ua.NodeId(name, space), name.removeprefix("TR1."), initial)
             self._nodes[name], self._names[node.nodeid] = node, name
+            # Until the first power flow a read must not find the zero the node was made with.
+            await server.write_attribute_value(node.nodeid, ua.DataValue(None, _WAITING, None, self._server_time()))
         server.subscribe_server_callback(CallbackType.PostRead, self._after_read)
         try:
             await server.start()

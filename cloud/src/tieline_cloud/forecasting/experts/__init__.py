@@ -55,7 +55,7 @@ class FitParams:
     leaves: int = 8
     learning_rate: float = 0.03
     ridge: float = 1e-3
-    rows_an_issue: int = 40
+    rows_an_issue: int = 24
     issue_stride: int = 23
     seed: int = 1
 

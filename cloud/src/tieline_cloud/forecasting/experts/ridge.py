@@ -32,7 +32,8 @@ class Ridge:
 def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, _earlier: Mapping[str, FittedExpert], /) -> Ridge:
     """Solve the normal equations of the standardised design; constant terms get a coefficient of zero."""
     mean = rows.design.mean(axis=0, dtype=np.float64)
-    spread = rows.design.std(axis=0, dtype=np.float64)
+    # float32 is enough: the spread only scales the penalty.
+    spread = rows.design.std(axis=0).astype(np.float64)
     live = spread > 1e-7
     scaled = (rows.design[:, live] - mean[live].astype(np.float32)) / spread[live].astype(np.float32)
     gram = (scaled.T @ scaled).astype(np.float64)

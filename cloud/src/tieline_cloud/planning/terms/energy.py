@@ -1,4 +1,4 @@
-"""Energy drawn from upstream at the day-ahead price, at P50; what the plan does not move is the offset."""
+"""Energy drawn from upstream at the day-ahead price, at P50 with marginal losses; what the plan leaves alone is the offset."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def add(formulation: Formulation) -> None:
     formulation.draft.offset += float(price @ formulation.base.import_kw)
     for draw in formulation.draws:
         if P50 in draw.scenarios:
-            formulation.draft.add_cost(draw.columns, draw.sign * price)
+            formulation.draft.add_cost(draw.columns, draw.sign * price * (1.0 + formulation.base.loss_factor[draw.site]))

@@ -1,0 +1,112 @@
+"""The edge's own word on how it stands: retained, on every change that matters and once a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from tieline_core import topics
+from tieline_core.clock import Clock
+from tieline_core.ids import PointId
+from tieline_core.messages.desired import Reported
+from tieline_edge.outbox.store import Outbox
+from tieline_edge.sync.downlink import Downlink
+from tieline_edge.sync.mqtt_session import Message, MqttSession
+from tieline_edge.sync.sinks import RunningState
+
+_LOOK_S: Final = 0.5
+_EVERY: Final = timedelta(minutes=1)
+#: A minute of a fast simulated clock is no reason to publish more often than this in wall time.
+_FLOOR_S: Final = 2.0
+
+
+class Reporter:
+    """Publishes :class:`tieline_core.messages.desired.Reported` over the durable connection.
+
+    Args:
+        outbox: For the backlog.
+        downlink: For what is in force and what was refused.
+        clock: For the instant and the minute.
+        running: The agent's own state, asked twice a second.
+        software: Name and version.
+        boot_id: The same as in the hello.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        downlink: Downlink,
+        clock: Clock,
+        running: Callable[[], RunningState],
+        software: str,
+        boot_id: str,
+    ) -> None:
+        self._outbox = outbox
+        self._downlink = downlink
+        self._clock = clock
+        self._running = running
+        self._software = software
+        self._boot_id = boot_id
+
+    def topics(self) -> Sequence[str]:
+        """It listens to nothing."""
+        return ()
+
+    async def take(self, _message: Message) -> None:
+        """It listens to nothing."""
+
+    async def report(self) -> Reported:
+        """How the edge stands now, backlog included."""
+        return self._standing().model_copy(update={"backlog": await self._outbox.backlog()})
+
+    def _standing(self) -> Reported:
+        running, installed = self._running(), self._downlink.installed
+        return Reported(
+            edge_id=self._outbox.edge,
+            at=self._clock.now(),
+            software=self._software,
+            boot_id=self._boot_id,
+            monitor_only=running.monitor_only or self._downlink.monitor_only,
+            ladder=running.ladder,
+            ladder_reason=running.ladder_reason[:200],
+            plan_id=running.plan_id,
+            plan_sha256=installed.plan,
+            policy_sha256=installed.policy,
+            models={PointId(point): sha256 for point, sha256 in (installed.models or {}).items()},
+            desired_counter=self._downlink.desired_counter,
+            devices_offline=running.devices_offline,
+            shed=running.shed,
+            commands=running.commands,
+            refusals=tuple(self._downlink.refusals),
+        )
+
+    async def serve(self, session: MqttSession) -> None:
+        """Publish at once, then on change and once a minute.
+
+        Raises:
+            LinkLostError: The connection is gone.
+        """
+        last: Reported | None = None
+        last_s = float("-inf")
+        while True:
+            self._downlink.changed.clear()
+            report = self._standing()
+            minute = last is None or (report.at - last.at >= _EVERY and time.monotonic() - last_s >= _FLOOR_S)
+            if last is None or minute or _matters(report) != _matters(last):
+                whole = await self.report()
+                await session.publish(topics.reported(self._outbox.edge), whole.to_bytes(), retain=True)
+                last, last_s = report, time.monotonic()
+            session.ensure_alive()
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._downlink.changed.wait()
+            except TimeoutError:
+                continue
+
+
+def _matters(report: Reported) -> Reported:
+    """The report without its instant."""
+    return report.model_copy(update={"at": None})

@@ -1,0 +1,384 @@
+"""The whole control loop on a fake field: overload, shedding, restoring, restart, commands, plans, policies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieline_core.clock import ManualClock
+from tieline_core.errors import BadInputError
+from tieline_core.ids import DeviceId, EdgeId, PointId
+from tieline_core.messages.command import Command, CommandState
+from tieline_core.messages.desired import LadderStep
+from tieline_core.messages.plan import Plan
+from tieline_core.messages.policy import Policy
+from tieline_core.messages.telemetry import Event, IssuedForecast
+from tieline_core.quantities import Reading
+from tieline_core.shedding import ThermalOverloadParameters
+from tieline_edge.control.commands import CommandBook
+from tieline_edge.control.cycle import ControlCycle, Parts
+from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.trace import Trace, why
+from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Role, SwitchContact
+from tieline_edge.settings import EdgeSettings
+from tieline_edge.shedding.rule import RuleSite, VitalLoadError
+from tieline_edge.shedding.rules import load_rules
+from tieline_edge.snapshot import ProcessImage
+
+EDGE = EdgeId("harbour")
+NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
+TR, BAT, LOAD, VITAL = map(DeviceId, ("tr1", "bat1", "load01", "load10"))
+SPECS = {
+    TR: DeviceSpec(TR, Role.TRANSFORMER, frozenset({Capability.MEASURE})),
+    BAT: DeviceSpec(BAT, Role.STORAGE, frozenset({Capability.HOLD_POWER}), None, -60e3, 60e3, 150e3, 10.0, 90.0, reverts=True),
+    LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset({Capability.SWITCH}), 3, off_timer=True),
+    VITAL: DeviceSpec(VITAL, Role.LOAD, frozenset({Capability.SWITCH}), 0),
+}
+LEVELS = ThermalOverloadParameters(
+    hold_s=5, severe_hold_s=5, restore_hold_s=8, restore_step_s=2, restore_spread_s=0, min_off_s=5, settle_s=1
+)
+
+
+def settings(folder: Path, keys: Sequence[str] = ("ab" * 32,)) -> EdgeSettings:
+    return EdgeSettings.model_validate(
+        {
+            "edge_id": EDGE,
+            "state_dir": folder,
+            "site": {"name": "Harbour", "rated_va": 200e3},
+            "hub": {"mqtt": {"host": "127.0.0.1"}, "http": "http://127.0.0.1:1", "public_keys": list(keys)},
+            "devices": [{"id": name, "catalog": "x", "modbus": {"host": "127.0.0.1"}} for name in SPECS],
+            "shedding": {"transformer": "tr1", "thermal_overload": LEVELS.model_dump()},
+        }
+    )
+
+
+class Disk:
+    """A recorder that keeps nothing."""
+
+    async def record(self, readings: Sequence[Reading]) -> None: ...
+
+    async def record_event(self, event: Event) -> None: ...
+
+    async def record_forecast(self, forecast: IssuedForecast) -> None: ...
+
+
+class Field:
+    """A transformer, a battery and two loads that do what they are told."""
+
+    def __init__(self) -> None:
+        self.base_w = 100e3
+        self.power = {BAT: 0.0}
+        self.closed = {LOAD: True, VITAL: True}
+        self.told: list[tuple[DeviceId, Action]] = []
+
+    def readings(self, now: datetime) -> list[Reading]:
+        loads = {device: 30e3 if closed else 0.0 for device, closed in self.closed.items()}
+        total = self.base_w + sum(loads.values()) + self.power[BAT]
+        values = {
+            (TR, "p_w"): total,
+            (TR, "q_var"): 0.0,
+            (TR, "loading_pct"): abs(total) / 2e3,
+            (TR, "v_v"): 400.0,
+            (TR, "breaker_closed"): 1.0,
+            (BAT, "p_w"): self.power[BAT],
+            (BAT, "soc_pct"): 50.0,
+            **{(device, "p_w"): power for device, power in loads.items()},
+            **{(device, "closed"): float(closed) for device, closed in self.closed.items()},
+        }
+        return [Reading(PointId.of(EDGE, device, name), value, now) for (device, name), value in values.items()]
+
+
+class Handle:
+    """One device of the field."""
+
+    def __init__(self, device: DeviceId, field: Field) -> None:
+        self.spec = SPECS[device]
+        self._field = field
+
+    async def apply(self, action: Action) -> ReadBack:
+        device = self.spec.device_id
+        self._field.told.append((device, action))
+        if isinstance(action, HoldPower):
+            self._field.power[device] = action.power_w
+        if isinstance(action, SwitchContact):
+            self._field.closed[device] = action.closed
+        return ReadBack(True, "ok")
+
+
+class Site:
+    """A control cycle with its field; ``again`` is the same site after a restart."""
+
+    def __init__(
+        self, folder: Path, *, keys: Sequence[str] = ("ab" * 32,), field: Field | None = None, at: datetime = NOW
+    ) -> None:
+        self.folder, self.keys = folder, keys
+        self.clock = ManualClock(at)
+        self.field = field or Field()
+        self.image = ProcessImage()
+        self.events: list[str] = []
+        made = settings(folder, keys)
+        self.trace = Trace.open(folder / "trace.sqlite")
+        self.outlet = Outlet(EDGE, self.clock, Disk())
+        site = RuleSite(EDGE, made.site.rated_va, SPECS, made.shedding)
+        parts = Parts(
+            settings=made,
+            clock=self.clock,
+            image=self.image,
+            rule_site=site,
+            plans=PlanBook(EDGE, SPECS, StateFile(folder / "plans.json")),
+            commands=CommandBook(EDGE, SPECS, StateFile(folder / "commands.json")),
+            trace=self.trace,
+            outlet=self.outlet,
+            state=StateFile(folder / "control.json"),
+            poll_s=dict.fromkeys(SPECS, 1.0),
+            monitor_only=not keys,
+            rng=random.Random(1),
+        )
+        self.parts = parts
+        self.cycle = ControlCycle(parts)
+        self.cycle.restore()
+
+    def ladder(self) -> LadderStep:
+        return self.cycle.standing.step
+
+    def again(self) -> Site:
+        self.trace.close()
+        return Site(self.folder, keys=self.keys, field=self.field, at=self.clock.now())
+
+    async def run(self, seconds: int) -> None:
+        handles = {device: Handle(device, self.field) for device in (BAT, LOAD, VITAL)}
+        async with Executor(handles, self.clock, Timing(60.0), self.cycle.take_outcome) as executor:
+            for _ in range(seconds):
+                self.image.put(self.field.readings(self.clock.now()))
+                await self.cycle.run_once(executor)
+                await self.clock.advance(1.0)
+        await self.cycle.close()
+        self.events = [item.code for item in self.outlet._queue._queue if isinstance(item, Event)]  # type: ignore[attr-defined]  # a look inside
+
+    def close(self) -> None:
+        self.trace.close()
+
+
+def command(**rest: Any) -> Command:
+    return Command.model_validate(
+        {
+            "command_id": "command-1",
+            "edge_id": "harbour",
+            "device_id": "bat1",
+            "action": "setpoint_w",
+            "value_w": -30e3,
+            "expires_at": NOW + timedelta(minutes=10),
+            "issued_by": "ada",
+            "issued_at": NOW,
+            "reason": "evening",
+            **rest,
+        }
+    )
+
+
+def plan(**rest: Any) -> Plan:
+    certificate = {
+        "verdict": "clean",
+        "max_loading_pct": {"p50": 80.0},
+        "max_loading_element": "tr1",
+        "min_vm_pu": 0.97,
+        "max_vm_pu": 1.02,
+        "optimality_gap": 0.0,
+        "objective_eur": 1.0,
+        "objective_without_eur": 2.0,
+        "iterations": 1,
+        "input_sha256": {"network": "00"},
+        "solver": "highs",
+        "checked_at": NOW,
+    }
+    return Plan.model_validate(
+        {
+            "plan_id": "plan-001",
+            "edge_id": "harbour",
+            "issued_at": NOW,
+            "start": NOW,
+            "step_s": 900,
+            "devices": [{"device_id": "bat1", "mode": "setpoint_w", "values_w": [40e3, 10e3]}],
+            "certificate": certificate,
+            **rest,
+        }
+    )
+
+
+async def test_an_overload_is_shed_and_restored_and_every_step_can_be_asked_for(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.field.base_w = 150e3  # with 60 kW of loads 105 %
+    await site.run(8)
+    assert site.field.closed == {LOAD: False, VITAL: True}
+    assert site.cycle.shed == (LOAD,)
+    shed_at = site.clock.now()
+    site.field.base_w = 60e3
+    await site.run(15)
+    assert site.field.closed == {LOAD: True, VITAL: True}
+    assert [code for code in site.events if code.split(".")[0] in ("shed", "restore")] == ["shed.thermal", "restore.thermal"]
+    site.close()
+    assert "safety thermal-overload: open" in why(tmp_path / "trace.sqlite", LOAD, shed_at)
+    assert "default: closed" in why(tmp_path / "trace.sqlite", LOAD, site.clock.now())
+
+
+async def test_a_shed_load_stays_shed_over_a_restart_and_returns_after_it(tmp_path: Path) -> None:
+    first = Site(tmp_path)
+    first.field.base_w = 150e3
+    await first.run(8)
+    assert first.field.closed[LOAD] is False
+    second = first.again()
+    assert second.cycle.shed == (LOAD,)
+    await second.run(3)
+    assert second.field.closed[LOAD] is False
+    second.field.base_w = 60e3
+    await second.run(20)
+    assert second.field.closed[LOAD] is True
+    second.close()
+
+
+async def test_a_plan_is_followed_safety_bars_charging_and_the_plan_comes_back(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(), "a" * 64)
+    await site.run(2)
+    assert site.field.power[BAT] == 40e3
+    assert site.cycle.standing.step is LadderStep.CURRENT_PLAN
+    site.field.base_w = 130e3  # 40 kW of charging make it 115 %
+    await site.run(2)
+    assert site.field.power[BAT] == 0.0
+    site.field.base_w = 60e3
+    await site.run(2)
+    assert site.field.power[BAT] == 40e3
+    site.close()
+
+
+async def test_a_command_beats_the_plan_and_is_reported_to_its_effect(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(), "a" * 64)
+    assert site.cycle.take_command(command()).state is CommandState.ACCEPTED
+    await site.run(3)
+    assert site.field.power[BAT] == -30e3
+    assert site.parts.commands.reports()[0].state is CommandState.EFFECTIVE
+    refused = site.cycle.take_command(command(command_id="command-2", device_id="load10", action="open", value_w=None))
+    assert refused.state is CommandState.REFUSED
+    assert "command.refused" in site.events or site.outlet._queue.qsize()
+    site.close()
+
+
+async def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.cycle.take_command(command(value_w=999e3))
+    await site.run(3)
+    assert site.field.told == []
+    site.close()
+
+
+async def test_a_refused_plan_leaves_the_old_one_in_force(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(), "a" * 64)
+    with pytest.raises(PlanRefusedError):
+        site.cycle.take_plan(plan(plan_id="plan-002", edge_id="mill"), "b" * 64)
+    await site.run(1)
+    assert site.cycle.standing.reason.startswith("plan plan-001")
+    site.close()
+
+
+async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    await site.run(1)
+    assert site.ladder() is LadderStep.DEVICE_DEFAULT
+    p50 = tuple([100e3] * 4 + [50e3] * 20)
+    site.cycle.take_forecast(
+        IssuedForecast(
+            point=PointId("harbour/site/load_w"),
+            model_id="weekly",
+            issued_at=NOW,
+            start=NOW,
+            step_s=900,
+            p10=p50,
+            p50=p50,
+            p90=p50,
+            lo90=p50,
+            hi90=p50,
+        )
+    )
+    await site.run(2)
+    assert site.ladder() is LadderStep.LOCAL_SCHEDULE
+    assert site.field.power[BAT] < -30e3
+    assert "ladder.step" in site.events
+    site.close()
+
+
+async def test_without_keys_nothing_is_written_and_derived_points_go_on(tmp_path: Path) -> None:
+    site = Site(tmp_path, keys=())
+    site.field.base_w = 190e3
+    await site.run(20)
+    assert site.field.told == []
+    assert site.cycle.shed == ()
+    assert "monitor only" in site.cycle.standing.reason
+    assert {reading.point.quantity for reading in site.cycle.derived} == {"load_w", "storage_w", "pv_w", "ladder_step"}
+    site.close()
+
+
+async def test_a_policy_can_make_a_load_vital_and_frees_it(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.field.base_w = 150e3
+    await site.run(8)
+    site.cycle.take_policy(Policy.model_validate({"policy_id": "policy-1", "edge_id": "harbour", "vital": ["load01"]}))
+    assert site.cycle.shed == ()
+    await site.run(10)
+    assert site.field.closed[LOAD] is True
+    with pytest.raises(BadInputError):
+        site.cycle.take_policy(Policy.model_validate({"policy_id": "policy-2", "edge_id": "harbour", "classes": {"load10": 4}}))
+    site.close()
+
+
+async def test_unreadable_memory_is_kept_aside_and_control_starts_fresh(tmp_path: Path) -> None:
+    (tmp_path / "control.json").write_text('{"arbiter": 3}')
+    (tmp_path / "plans.json").write_text("x")
+    site = Site(tmp_path)
+    await site.run(1)
+    assert site.events.count("state.unreadable") == 2
+    assert (tmp_path / "control.json.unreadable").exists()
+    site.close()
+
+
+def test_a_site_whose_rules_could_shed_a_vital_load_does_not_start(tmp_path: Path) -> None:
+    made = settings(tmp_path)
+    vital = made.shedding.model_copy(update={"vital": (LOAD,)})
+    with pytest.raises(VitalLoadError):
+        load_rules(RuleSite(EDGE, 1.0, SPECS, vital), random.Random(1))
+
+
+def test_inputs_may_be_older_under_a_fast_clock_and_for_slow_devices(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    assert site.cycle.ages().default_s == 10.0
+
+    class Fast(ManualClock):
+        def speed(self) -> float:
+            return 90.0
+
+    object.__setattr__(site.parts, "clock", Fast(NOW))
+    assert site.cycle.ages().default_s == 135.0
+    site.close()
+
+
+async def test_a_full_disk_stops_no_shedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path)
+
+    def full(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(site.parts.state, "write", full)
+    site.field.base_w = 150e3
+    await site.run(8)
+    assert site.field.closed[LOAD] is False
+    assert site.cycle.stats.p99_ms > 0
+    site.close()
