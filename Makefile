@@ -18,7 +18,7 @@ KEEP ?=
 help:  ## show this list
 	@grep -hE '^[a-z.%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.%-]+):.*## /  make \1\t/' | expand -t 22
 
-$(VENV)/.installed: requirements.lock $(addsuffix /pyproject.toml,$(PACKAGES)) deploy/system-packages.sh
+$(VENV)/.installed: requirements.lock $(addsuffix /pyproject.toml,$(PACKAGES)) cloud/console/package-lock.json deploy/system-packages.sh
 	@bash deploy/system-packages.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9,<1"

@@ -1,1 +1,3 @@
-"""tieline_edge."""
+"""Tieline edge agent: reads, remembers, forecasts, follows plans and sheds load by itself."""
+
+__version__ = "0.1.0"

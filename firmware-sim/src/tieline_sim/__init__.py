@@ -1,1 +1,1 @@
-"""tieline_sim."""
+"""Tieline field simulator: an independent witness that shares no code with the product."""

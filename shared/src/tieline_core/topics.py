@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from tieline_core.ids import EdgeId
@@ -84,3 +85,31 @@ def host_state(host: str) -> str:
 def artifact_path(sha256: str) -> str:
     """HTTP path below the hub's base address where an artifact can be pulled by its content hash."""
     return f"/v1/artifacts/{sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class SparkplugTopic:
+    """The parts of a Sparkplug B topic; names of third parties are not canonical ids of ours."""
+
+    group: str
+    kind: str
+    node: str
+    device: str | None = None
+
+
+_NODE_KINDS: Final = frozenset({"NBIRTH", "NDEATH", "NDATA", "NCMD"})
+_DEVICE_KINDS: Final = frozenset({"DBIRTH", "DDEATH", "DDATA", "DCMD"})
+
+
+def parse_sparkplug(topic: str) -> SparkplugTopic:
+    """Read a topic of a node or device; STATE topics are no such topics.
+
+    Raises:
+        ValueError: When it is no Sparkplug B topic of a node or device.
+    """
+    parts = topic.split("/")
+    if len(parts) in (4, 5) and parts[0] == SPARKPLUG and all(parts):
+        device = parts[4] if len(parts) == 5 else None
+        if parts[2] in (_NODE_KINDS if device is None else _DEVICE_KINDS):
+            return SparkplugTopic(parts[1], parts[2], parts[3], device)
+    raise ValueError(f"{topic!r} is no Sparkplug B topic of a node or device")

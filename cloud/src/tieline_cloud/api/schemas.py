@@ -1,0 +1,242 @@
+"""What the API answers. A number always stands with its unit, its time and its quality."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from tieline_cloud.dispatch.models import ModelState
+from tieline_cloud.dispatch.plans import PlanCurves, PlanState
+from tieline_core.ids import DeviceId, EdgeId, PointId
+from tieline_core.messages.command import Action, Command, CommandReport, CommandState
+from tieline_core.messages.desired import Desired, Reported
+from tieline_core.messages.plan import Plan, Verdict
+
+QualityWord = Literal["good", "uncertain", "substituted", "stale", "bad"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Health(_Answer):
+    """How the hub stands."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    now: AwareDatetime = Field(description="the hub's clock")
+    clock_speed: float
+    parts: dict[str, Any] = Field(description="state and counters of each room")
+
+
+class Me(_Answer):
+    """Who is asking, as the hub sees it."""
+
+    user: str
+    roles: tuple[str, ...]
+
+
+class Edge(_Answer):
+    """How an edge stands."""
+
+    edge_id: EdgeId
+    online_live: bool
+    online_durable: bool
+    last_heard: AwareDatetime | None
+    epoch: int | None
+    ladder: str | None = Field(description="step of the fallback ladder, in words", examples=["current_plan"])
+    backlog_frames: int | None
+    backlog_oldest_at: AwareDatetime | None
+    monitor_only: bool | None
+    software: str | None
+    plan_id: str | None
+    devices_offline: tuple[str, ...]
+    shed: tuple[str, ...]
+    desired_confirmed: bool | None = Field(
+        description="true when the edge says it runs what the hub wants; null = nothing wanted"
+    )
+
+
+class EdgeDetail(Edge):
+    """An edge with its own words and what the hub wants of it."""
+
+    reported: Reported | None
+    desired: Desired | None
+    desired_published_at: AwareDatetime | None
+    desired_confirmed_at: AwareDatetime | None
+
+
+class Device(_Answer):
+    """A device as its birth described it."""
+
+    edge_id: EdgeId
+    device_id: DeviceId
+    online: bool
+    points: tuple[PointId, ...]
+    born_at: AwareDatetime | None
+
+
+class Value(_Answer):
+    """A number with unit, time and quality; null = no usable number."""
+
+    value: float | None
+    unit: str
+    at: AwareDatetime
+    quality: QualityWord
+
+
+class PointValue(Value):
+    """Last value of a point."""
+
+    point: PointId
+
+
+class Row(_Answer):
+    """One value of a series; the unit stands at its head."""
+
+    at: AwareDatetime
+    value: float | None
+    quality: QualityWord
+
+
+class ReadingSeries(_Answer):
+    """Readings of one point, ascending; an interval is labelled by its start."""
+
+    point: PointId
+    unit: str
+    step: str = Field(description="ISO 8601 duration of the means, or raw", examples=["PT15M"])
+    rows: tuple[Row, ...]
+    truncated: bool = Field(description="true when there is more than the limit let through")
+
+
+class ForecastRow(_Answer):
+    """One interval of a forecast."""
+
+    at: AwareDatetime
+    p10: float
+    p50: float
+    p90: float
+    lo90: float
+    hi90: float
+
+
+class ForecastIssue(_Answer):
+    """When a forecast was issued, and by which model."""
+
+    model_id: str
+    issued_at: AwareDatetime
+
+
+class Forecast(ForecastIssue):
+    """An issued forecast."""
+
+    rows: tuple[ForecastRow, ...]
+
+
+class ForecastAnswer(_Answer):
+    """The newest forecast that reaches into the span, and all issues that do."""
+
+    point: PointId
+    unit: str
+    step: str | None
+    latest: Forecast | None
+    issues: tuple[ForecastIssue, ...]
+
+
+class PlanSummary(_Answer):
+    """A plan in one line."""
+
+    plan_id: str
+    edge_id: EdgeId
+    state: PlanState
+    verdict: Verdict
+    issued_at: AwareDatetime
+    start: AwareDatetime
+    end: AwareDatetime
+    published_at: AwareDatetime
+    confirmed_at: AwareDatetime | None
+
+
+class PlanDetail(PlanSummary):
+    """A plan with setpoints, certificate and curves."""
+
+    sha256: str
+    plan: Plan
+    curves: PlanCurves
+
+
+class CommandRequest(_Answer):
+    """An instruction to one device, with an end."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "edge_id": "harbour",
+                    "device_id": "bat1",
+                    "action": "setpoint_w",
+                    "value_w": -20000.0,
+                    "valid_for_s": 600,
+                    "reason": "relieve the feeder",
+                }
+            ]
+        },
+    )
+
+    command_id: str | None = Field(default=None, min_length=8, max_length=64, description="yours to make a repeat harmless")
+    edge_id: EdgeId
+    device_id: DeviceId
+    action: Action
+    value_w: float | None = Field(default=None, description="load convention: positive = drawn from the grid")
+    valid_for_s: float = Field(gt=0, le=86_400, description="seconds of the hub's clock until it ends")
+    reason: str = Field(min_length=3, max_length=300)
+
+
+class CommandAnswer(_Answer):
+    """A command and what became of it."""
+
+    command: Command
+    state: CommandState
+    text: str
+    reports: tuple[CommandReport, ...]
+
+
+class Model(_Answer):
+    """A trained model in use or used before."""
+
+    model_id: str
+    point: PointId
+    state: ModelState
+    published_at: AwareDatetime
+    confirmed_at: AwareDatetime | None
+    sha256: str
+    onnx_sha256: str
+    manifest: dict[str, Any]
+
+
+class JobRequest(_Answer):
+    """Work to be done by the hub."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"kind": "import", "params": {"files": ["/data/measurements.parquet"]}}]},
+    )
+
+    kind: str = Field(min_length=1, max_length=32)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class GridState(_Answer):
+    """Newest state estimate, in the order of the topology arrays; null = not known."""
+
+    grid_id: str
+    at: AwareDatetime
+    topology_hash: str
+    loading_pct: tuple[float | None, ...]
+    vm_pu: tuple[float | None, ...]
+    quality: tuple[int, ...]

@@ -1,0 +1,267 @@
+"""The hub's only composition root: opens what must be opened, binds the rooms, owns every task, and closes in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tieline_cloud import __version__
+from tieline_cloud.api.app import create_app
+from tieline_cloud.api.ports import HubServices
+from tieline_cloud.api.query import all_edges
+from tieline_cloud.api.routes.edges import edge_summary
+from tieline_cloud.api.routes.readings import point_value
+from tieline_cloud.api.server import http_server
+from tieline_cloud.console.broadcast import Broadcaster
+from tieline_cloud.console.live import LiveHub
+from tieline_cloud.dispatch.artifacts import ArtifactStore
+from tieline_cloud.dispatch.commands import CommandBook
+from tieline_cloud.dispatch.desired import DesiredStates
+from tieline_cloud.dispatch.documents import DocumentStore
+from tieline_cloud.dispatch.events import EventFeed
+from tieline_cloud.dispatch.keys import Sealer, read_key
+from tieline_cloud.dispatch.models import ModelRegistry
+from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.ingest.service import Ingest, IngestCallbacks
+from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
+from tieline_cloud.jobs.export_job import export_kind
+from tieline_cloud.jobs.grid_desk import GridDesk
+from tieline_cloud.jobs.import_job import import_kind
+from tieline_cloud.jobs.model import JobKind
+from tieline_cloud.jobs.network_job import network_kind
+from tieline_cloud.jobs.plan_job import Planner, plan_kind
+from tieline_cloud.jobs.pool import WorkerPool
+from tieline_cloud.jobs.prices_job import prices_kind, read_prices
+from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.jobs.scheduler import PlanScheduler
+from tieline_cloud.jobs.store_writer import StoreWriter
+from tieline_cloud.jobs.train_job import site_load, train_kind
+from tieline_cloud.metrics import exposition
+from tieline_cloud.observation import Observation, newest_readings
+from tieline_cloud.settings import ClockSettings, HubSettings
+from tieline_cloud.store.adapters import open_store
+from tieline_cloud.store.ports import Store
+from tieline_core.clock import Clock, FollowedClock, SystemClock
+from tieline_core.messages.desired import Reported
+from tieline_core.messages.telemetry import Event, Hello
+
+_LOG = logging.getLogger(__name__)
+STORE_FILE: Final = "hub.duckdb"
+MEMORY_FILE: Final = "hub.sqlite"
+ARTIFACTS: Final = "artifacts"
+
+
+def open_clock(settings: ClockSettings) -> Clock:
+    """The clock the settings name."""
+    return SystemClock() if settings.path is None else FollowedClock.of_file(settings.path)
+
+
+def open_ledger(settings: HubSettings) -> Store:
+    """The hub's store; its folder is made when it is not there.
+
+    Raises:
+        StoreBusyError: When another process holds it, naming it.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return open_store(f"duckdb:{settings.data_dir / STORE_FILE}")
+
+
+def ingest_settings(settings: HubSettings) -> IngestSettings:
+    """The part of the settings ingest needs."""
+    mqtt = settings.mqtt
+    return IngestSettings(
+        broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file),
+        host_id=mqtt.host_id,
+        third_party_nodes=frozenset(settings.admitted_nodes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What the hub decided, kept on the disk."""
+
+    documents: DocumentStore
+    artifacts: ArtifactStore
+    desired: DesiredStates
+    plans: PlanBook
+    models: ModelRegistry
+    commands: CommandBook
+    events: EventFeed
+
+    @classmethod
+    def open(cls, settings: HubSettings, documents: DocumentStore, publisher: MqttPublisher, clock: Clock) -> _Books:
+        artifacts = ArtifactStore(settings.data_dir / ARTIFACTS)
+        sealer = Sealer(read_key(settings.signing_key), documents)
+        desired = DesiredStates(documents, sealer, publisher, clock)
+        return cls(
+            documents=documents,
+            artifacts=artifacts,
+            desired=desired,
+            plans=PlanBook(documents, artifacts, sealer, desired, clock),
+            models=ModelRegistry(documents, artifacts, sealer, desired, clock),
+            commands=CommandBook(documents, sealer, publisher, clock),
+            events=EventFeed(documents, clock),
+        )
+
+    def heard(self, reported: Reported) -> None:
+        """An edge reported."""
+        self.desired.hear(reported)
+        self.commands.hear(reported)
+
+    def greeted(self, hello: Hello, _epoch: int) -> None:
+        """An edge said hello."""
+        self.desired.greet(hello.edge_id, hello.nonce)
+
+    def happened(self, events: Sequence[Event]) -> None:
+        """Events were committed in the ledger."""
+        for event in events:
+            self.events.pass_on(event)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHub:
+    """A hub that serves."""
+
+    url: str
+    services: HubServices
+
+
+@asynccontextmanager
+async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
+    """Run a hub while the context is open.
+
+    Raises:
+        TielineError: When key, clock, store, network or address cannot be used.
+    """
+    clock = open_clock(settings.clock)
+    read_key(settings.signing_key)
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(open_ledger(settings))
+        documents = stack.enter_context(DocumentStore(settings.data_dir / MEMORY_FILE))
+        if settings.prices is not None:
+            documents.put_prices(read_prices(settings.prices))
+        publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
+        pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
+        books = _Books.open(settings, documents, publisher, clock)
+        live = LiveHub(clock.now, __version__)
+        books.events.listen(lambda event: live.publish_event(event.model_dump(mode="json")))
+        broadcaster: Broadcaster | None = None
+
+        def values_came(_values: object) -> None:
+            if broadcaster is not None:
+                broadcaster.readings_changed()
+
+        callbacks = IngestCallbacks(books.greeted, books.happened, books.heard, values_came)
+        ingest = Ingest(ingest_settings(settings), store, clock, callbacks)
+        desk = GridDesk(
+            settings.grid.id,
+            settings.data_dir,
+            pool,
+            lambda: newest_readings(store, ingest.live.values()),
+            clock,
+            live,
+            settings.grid.estimate_every_s,
+        )
+        planner = Planner(
+            settings, clock, store, documents, books.artifacts, books.models, books.plans, books.events, desk, pool
+        )
+        jobs = JobRunner(_kinds(planner, store), documents, clock)
+        observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
+        services = HubServices(
+            settings=settings,
+            clock=clock,
+            query=store,
+            fleet=ingest.fleet,
+            grid=desk,
+            jobs=jobs,
+            plans=books.plans,
+            models=books.models,
+            commands=books.commands,
+            desired=books.desired,
+            artifacts=books.artifacts,
+            events=books.events,
+            live=live,
+            health=observation.health,
+            metrics=exposition(observation.samples),
+        )
+        broadcaster = Broadcaster(
+            live,
+            lambda: [edge_summary(services, status).model_dump(mode="json") for status in all_edges(services)],
+            lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
+        )
+        ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
+        await desk.load(settings.grid.file)
+        await stack.enter_async_context(ingest)
+        duties = {
+            "desired states": books.desired.run,
+            "jobs": jobs.run,
+            "heartbeats": live.run,
+            "broadcasts": broadcaster.run,
+            "state estimate": desk.run,
+        }
+        if settings.planning.enabled and settings.edges:
+            duties["plan scheduler"] = _scheduler(planner, jobs).run
+        await stack.enter_async_context(_on_duty(duties))
+        port = await stack.enter_async_context(http_server(create_app(services), settings.listen.host, settings.listen.port))
+        yield RunningHub(f"http://{_in_url(settings.listen.host)}:{port}", services)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@asynccontextmanager
+async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
+    """Run endless tasks while the context is open; one that fails ends the hub."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(duty(), name=name) for name, duty in duties.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
+    """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
+    settings, clock = planner.settings, planner.clock
+    table: tuple[JobKind[Any], ...] = (
+        import_kind(StoreWriter(store, clock)),
+        network_kind(planner.desk),
+        prices_kind(planner.documents),
+        train_kind(settings, store, planner.pool, planner.models, clock),
+        plan_kind(planner),
+        export_kind(store),
+    )
+    return {kind.name: kind for kind in table}
+
+
+def _scheduler(planner: Planner, jobs: JobRunner) -> PlanScheduler:
+    needed = [site_load(edge) for edge in planner.settings.edges]
+
+    def ready() -> bool:
+        return planner.desk.grid is not None and set(needed) <= set(planner.query.points())
+
+    def last() -> Any:
+        newest = planner.plans.newest(None, 1)
+        return newest[0].plan.issued_at if newest else None
+
+    return PlanScheduler(jobs, planner.clock, planner.settings.planning.replan_every_s, ready, last)
+
+
+async def serve(settings: HubSettings, stop: asyncio.Event, ready: Callable[[RunningHub], None]) -> None:
+    """Run a hub until ``stop`` is set.
+
+    Raises:
+        TielineError: When it cannot start or cannot go on.
+    """
+    if not settings.edges:
+        _LOG.warning("No edges are configured: nothing will be trained or planned")
+    async with running_hub(settings) as hub:
+        ready(hub)
+        await stop.wait()

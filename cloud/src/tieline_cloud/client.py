@@ -1,0 +1,95 @@
+"""Talks to a running hub for the command line: posts jobs and follows them with a progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from tieline_core.errors import PermanentError, TransientError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8600"
+_POLL_S: Final = 0.2
+_TIMEOUT_S: Final = 30.0
+
+
+class HubAwayError(TransientError):
+    """Nobody answers at the hub's address."""
+
+
+class HubRefusedError(PermanentError):
+    """The hub answered with a problem."""
+
+
+class HubClient:
+    """A connection to the hub's API.
+
+    Args:
+        url: Base address of the hub.
+        console: Where progress is drawn.
+        transport: In tests, something else than the network.
+    """
+
+    def __init__(self, url: str, console: Console, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        self._console = console
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._http.close()
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """Read something below ``/v1``."""
+        return self._request("GET", path, params=dict(params or {}))
+
+    def _request(self, method: str, path: str, **rest: Any) -> Any:
+        try:
+            response = self._http.request(method, f"/v1/{path}", **rest)
+        except httpx.TransportError as error:
+            raise HubAwayError(
+                f"no hub answers at {self._url} ({error}); start one with 'tieline-cloud serve CONFIG'"
+            ) from error
+        if response.is_error:
+            try:
+                detail = response.json()["detail"]
+            except (ValueError, KeyError, TypeError):
+                detail = f"{response.status_code} {response.reason_phrase}"
+            raise HubRefusedError(str(detail))
+        return response.json()
+
+    def start(self, kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a job; returns it as queued."""
+        job: dict[str, Any] = self._request("POST", "jobs", json={"kind": kind, "params": params})
+        return job
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job."""
+        job: dict[str, Any] = self._request("DELETE", f"jobs/{job_id}")
+        return job
+
+    def run(self, kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a job and follow it to its end; Ctrl-C leaves it running.
+
+        Raises:
+            HubRefusedError: When it fails or is cancelled, with the hub's reason.
+        """
+        job = self.start(kind, params)
+        columns = (TextColumn("{task.fields[kind]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        with Progress(*columns, TextColumn("{task.description}"), console=self._console) as progress:
+            bar = progress.add_task("queued", total=1.0, kind=kind)
+            while job["state"] in ("queued", "running"):
+                progress.update(bar, completed=job["progress"], description=job["message"] or job["state"])
+                time.sleep(_POLL_S)
+                job = self.get(f"jobs/{job['job_id']}")
+            progress.update(bar, completed=job["progress"], description=job["state"])
+        if job["state"] != "done":
+            raise HubRefusedError(f"{kind} {job['state']}: {job['error']}")
+        return job

@@ -1,0 +1,110 @@
+"""Reads the hub's YAML: every mistake is named with file, key, value and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from tieline_cloud.settings import HubSettings
+from tieline_core.errors import BadInputError, PermanentError
+
+MAX_BYTES: Final = 1024 * 1024
+#: Keys whose value is a path; a relative one is meant from the folder of the configuration file.
+_PATH_KEYS: Final = (
+    ("data_dir",),
+    ("signing_key",),
+    ("prices",),
+    ("clock", "path"),
+    ("grid", "file"),
+    ("mqtt", "password_file"),
+)
+
+
+class ConfigError(PermanentError):
+    """The configuration cannot be used.
+
+    Attributes:
+        mistakes: All that were found, in the order of the file's tree.
+    """
+
+    def __init__(self, mistakes: tuple[BadInputError, ...]) -> None:
+        self.mistakes = mistakes
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe loader that refuses a key that stands twice: YAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_settings(path: Path) -> HubSettings:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: Naming every mistake.
+    """
+    source = str(path)
+    tree = _read_tree(path)
+    for keys in _PATH_KEYS:
+        _anchor(tree, keys, path.parent)
+    try:
+        return HubSettings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(
+            tuple(
+                BadInputError(
+                    source, ".".join(str(part) for part in row["loc"]), row.get("input"), _sentence(row["type"], row["msg"])
+                )
+                for row in error.errors(include_url=False)
+            )
+        ) from error
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    source = str(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError((BadInputError(source, "", source, f"cannot be read: {error.strerror}"),)) from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError((BadInputError(source, "", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes are read"),))
+    try:
+        tree = yaml.load(data, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that also refuses doubled keys)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f"line {where.line + 1}" if where is not None else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError((BadInputError(source, line, path.name, f"not valid YAML: {reason}"),)) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            (BadInputError(source, "", tree, "expected a mapping with the keys data_dir, mqtt, signing_key, ..."),)
+        )
+    return tree
+
+
+def _anchor(tree: dict[str, Any], keys: tuple[str, ...], folder: Path) -> None:
+    section: object = tree
+    for key in keys[:-1]:
+        section = section.get(key) if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(value := section.get(keys[-1]), str):
+        section[keys[-1]] = str((folder / value).absolute())
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "there is no such key here"
+    if kind == "missing":
+        return "this key is needed"
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,1 @@
+"""The operator console: page shells and static files."""

@@ -1,0 +1,1 @@
+"""Dispatch: signed desired states and commands out, reported states in."""

@@ -1,0 +1,1 @@
+"""Ingest: both lanes in, hello and acknowledgement out."""

@@ -1,0 +1,1 @@
+"""Jobs: long work with progress, in a spawn pool beside ingest."""

@@ -1,0 +1,110 @@
+"""How the hub stands, for ``/v1/health`` and ``/metrics``, and the newest readings of both lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tieline_cloud.console.live import LiveHub
+from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.ingest.service import Ingest
+from tieline_cloud.jobs.grid_desk import GridDesk
+from tieline_cloud.jobs.model import JobState
+from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.metrics import Sample, age_s
+from tieline_cloud.store.ports import LastValue, Store
+from tieline_core.clock import Clock
+from tieline_core.quantities import Quality, Reading
+
+
+def newest_readings(store: Store, live: Sequence[LastValue]) -> dict[str, Reading]:
+    """The newest reading of each point, of the ledger or the live lane."""
+    newest: dict[str, LastValue] = {}
+    for value in (*store.last(), *live):
+        known = newest.get(value.point)
+        if known is None or value.at >= known.at:
+            newest[value.point] = value
+    return {
+        point: Reading(value.point, value.value, value.at, Quality(value.quality))
+        for point, value in newest.items()
+        if (value.value is not None) == Quality(value.quality).usable
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Looks into the rooms and counts."""
+
+    store: Store
+    ingest: Ingest
+    publisher: MqttPublisher
+    desk: GridDesk
+    jobs: JobRunner
+    live: LiveHub
+    clock: Clock
+
+    def health(self) -> Mapping[str, Any]:
+        """State of each part; ``ok`` is false where something that should work does not."""
+        durable, statistics = self.ingest.durable_counters, self.store.statistics()
+        now = self.clock.now()
+        return {
+            "durable_lane": {
+                "ok": self.ingest.durable.connected,
+                "readings": durable.readings,
+                "garbage": durable.garbage,
+                "pending": durable.pending,
+                "newest_measured_at": durable.newest_measured_at,
+            },
+            "live_lane": {"ok": self.ingest.live.connected, "garbage": self.ingest.live_counters.garbage},
+            "dispatch": {"ok": self.publisher.connected},
+            "store": {field.name: getattr(statistics, field.name) for field in fields(statistics)},
+            "grid": {
+                "ok": self.desk.problem is None,
+                "imported": self.desk.grid is not None,
+                "problem": self.desk.problem,
+                "estimate_age_s": age_s(self.desk.estimated_at, now),
+            },
+            "jobs": self._jobs(),
+            "console": {"sockets": self.live.clients},
+        }
+
+    def _jobs(self) -> dict[str, int]:
+        states = [job.state for job in self.jobs.newest(10_000)]
+        return {state.value: states.count(state) for state in JobState}
+
+    def samples(self) -> Iterable[Sample]:
+        """Everything Prometheus reads."""
+        now = self.clock.now()
+        edges = self.ingest.fleet.edges()
+        yield Sample("edges", "edges by lane that are online", sum(e.online_durable for e in edges), {"lane": "durable"})
+        yield Sample("edges", "edges by lane that are online", sum(e.online_live for e in edges), {"lane": "live"})
+        for edge in edges:
+            labels = {"edge": str(edge.edge_id)}
+            yield Sample("edge_silence_seconds", "time since an edge was last heard", age_s(edge.last_heard, now), labels)
+            if edge.reported is not None:
+                frames = sum(stream.frames for stream in edge.reported.backlog.values())
+                yield Sample("edge_backlog_frames", "frames in the edge's outbox", frames, labels)
+                yield Sample("edge_ladder_step", "step of the fallback ladder", int(edge.reported.ladder), labels)
+        yield from self._lanes()
+        for field in fields(statistics := self.store.statistics()):
+            yield Sample(f"store_{field.name}", f"{field.name} kept in the ledger", getattr(statistics, field.name))
+        newest = age_s(self.ingest.durable_counters.newest_measured_at, now)
+        yield Sample("newest_reading_age_seconds", "age of the newest committed reading", newest)
+        yield Sample("grid_estimate_age_seconds", "age of the newest state estimate", age_s(self.desk.estimated_at, now))
+        for state, count in self._jobs().items():
+            yield Sample("jobs", "remembered jobs by state", count, {"state": state})
+        yield Sample("live_sockets", "open live sockets", self.live.clients)
+        yield Sample("clock_speed", "seconds of the hub's clock a wall second", self.clock.speed())
+
+    def _lanes(self) -> Iterator[Sample]:
+        durable, live = self.ingest.durable_counters, self.ingest.live_counters
+        for verdict, count in durable.frames.items():
+            yield Sample("frames_total", "durable frames by verdict", count, {"verdict": verdict.name.lower()})
+        for lane, counters in (("durable", durable), ("live", live)):
+            for field in fields(counters):
+                value = getattr(counters, field.name)
+                if isinstance(value, int | float) and field.name != "pending":
+                    name = field.name.removesuffix("_seconds") + ("_seconds" if field.name.endswith("_seconds") else "")
+                    yield Sample(f"{lane}_{name}_total", f"{field.name.replace('_', ' ')} of the {lane} lane", value)
+        yield Sample("durable_pending", "frames that wait for the ledger", durable.pending)

@@ -1,0 +1,192 @@
+"""The one frozen configuration tree of the hub. Unknown keys are errors; every key has one meaning.
+
+Reading it from YAML, with file and key in every message, is :mod:`tieline_cloud.config_file`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tieline_core.ids import DeviceId, EdgeId, PointId
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def is_loopback(host: str) -> bool:
+    """True when nobody outside this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Listen(_Section):
+    """Where API, console and metrics are served."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8600, ge=0, le=65535, description="0 = any free one, printed at the start")
+    insecure: bool = Field(
+        default=False, description="serve other machines although there is no TLS and every caller is the operator"
+    )
+
+    @model_validator(mode="after")
+    def _loopback_unless_insecure(self) -> Listen:
+        if not is_loopback(self.host) and not self.insecure:
+            raise ValueError(
+                f"listen.host {self.host!r} reaches beyond this machine and there are no users and no TLS yet; "
+                "use 127.0.0.1, or say insecure: true if you mean it"
+            )
+        return self
+
+
+class ClockSettings(_Section):
+    """``system`` in production; ``file`` follows a published simulation clock."""
+
+    source: Literal["system", "file"] = "system"
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _file_needs_path(self) -> ClockSettings:
+        if (self.source == "file") != (self.path is not None):
+            raise ValueError("clock.path belongs to clock.source: file, and only to it")
+        return self
+
+
+class MqttSettings(_Section):
+    """The hub's broker, between edges and hub."""
+
+    host: str
+    port: Port = 8883
+    username: str | None = None
+    password_file: Path | None = None
+    insecure: bool = Field(default=False, description="plain TCP without TLS; only for loopback and demonstration")
+    host_id: str = Field(default="hub", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Sparkplug host application id")
+
+    @model_validator(mode="after")
+    def _tls_or_loopback(self) -> MqttSettings:
+        if self.insecure and not is_loopback(self.host):
+            raise ValueError(f"mqtt.insecure is for loopback only, {self.host!r} is another machine")
+        return self
+
+
+class SiteSettings(_Section):
+    """Calendar of the served area."""
+
+    time_zone: str = "UTC"
+    country: str = Field(default="DE", pattern=r"^[A-Z]{2}$", description="ISO 3166 code, for public holidays")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{name!r} is no time zone of the IANA list, e.g. 'Europe/Berlin'") from error
+        return name
+
+
+class BatteryAsset(_Section):
+    """A storage unit as the planner sees it."""
+
+    p_charge_max_w: float = Field(gt=0)
+    p_discharge_max_w: float = Field(gt=0)
+    energy_wh: float = Field(gt=0)
+    eta_charge: float = Field(default=0.96, gt=0, le=1, description="one-way efficiency")
+    eta_discharge: float = Field(default=0.96, gt=0, le=1, description="one-way efficiency")
+    soc_min_pct: Percent = 10.0
+    soc_max_pct: Percent = 95.0
+    soc_end_pct: Percent | None = Field(default=None, description="state of charge to end the plan with; none = as it began")
+    wear_eur_per_mwh: float = Field(default=15.0, ge=0, description="price of throughput")
+
+    @model_validator(mode="after")
+    def _window(self) -> BatteryAsset:
+        if self.soc_min_pct >= self.soc_max_pct:
+            raise ValueError(f"soc_min_pct {self.soc_min_pct:g} must be below soc_max_pct {self.soc_max_pct:g}")
+        return self
+
+
+class PvAsset(_Section):
+    """A PV plant the planner may curtail."""
+
+    p_rated_w: float = Field(gt=0)
+    curtailable: bool = True
+
+
+class FlexibleLoadAsset(_Section):
+    """A load whose energy may be moved within a day."""
+
+    p_max_w: float = Field(gt=0)
+    energy_wh: float = Field(gt=0, description="energy it needs in the planning window")
+
+
+class EdgeAssets(_Section):
+    """What one edge's site brings to the plan."""
+
+    transformer: DeviceId = Field(default=DeviceId("tr1"), description="device id of the transformer that feeds the site")
+    rated_va: float = Field(gt=0)
+    batteries: dict[DeviceId, BatteryAsset] = Field(default_factory=dict)
+    pv: dict[DeviceId, PvAsset] = Field(default_factory=dict)
+    flexible_loads: dict[DeviceId, FlexibleLoadAsset] = Field(default_factory=dict)
+
+
+class GridSettings(_Section):
+    """The network model."""
+
+    id: str = Field(default="grid", pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")
+    file: Path | None = Field(
+        default=None, description="network.json imported at the first start; later ones by the network job"
+    )
+    estimate_every_s: float = Field(default=2.0, gt=0, description="wall seconds between state estimates")
+
+
+class PlanningSettings(_Section):
+    """The day plan."""
+
+    enabled: bool = True
+    horizon_hours: float = Field(default=24.0, gt=0, le=48)
+    replan_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between plans")
+    loading_limit_pct: float = Field(default=100.0, gt=0, description="of every branch; crossed only where nothing else helps")
+    history_days: int = Field(default=45, ge=40, le=400, description="history the planning inputs are made from")
+
+
+class TrainingSettings(_Section):
+    """Load models."""
+
+    history_days: int = Field(default=340, ge=35, le=1200)
+    points: tuple[PointId, ...] = Field(default=(), description="forecast points; none = <edge>/site/load_w of every edge")
+
+
+class WorkerSettings(_Section):
+    """Processes for training and planning; they never see the database."""
+
+    processes: int = Field(default=1, ge=1, le=16)
+
+
+class HubSettings(_Section):
+    """Everything the hub is told at its start."""
+
+    data_dir: Path
+    mqtt: MqttSettings
+    signing_key: Path = Field(description="raw Ed25519 key file, made by 'tieline-cloud keygen', mode 0600")
+    listen: Listen = Listen()
+    clock: ClockSettings = ClockSettings()
+    site: SiteSettings = SiteSettings()
+    grid: GridSettings = GridSettings()
+    planning: PlanningSettings = PlanningSettings()
+    training: TrainingSettings = TrainingSettings()
+    workers: WorkerSettings = WorkerSettings()
+    prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
+    admitted_nodes: tuple[str, ...] = Field(default=(), description="third-party Sparkplug nodes as group/node")
+    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)

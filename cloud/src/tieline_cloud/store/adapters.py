@@ -1,0 +1,46 @@
+"""The table of stores: one line an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from tieline_cloud.store.ports import Store
+from tieline_core.errors import BadInputError
+
+
+def _duckdb(rest: str) -> Store:
+    from tieline_cloud.store.duckdb_store import DuckDbStore
+
+    return DuckDbStore(Path(rest))
+
+
+def _memory(_rest: str) -> Store:
+    from tieline_cloud.store.memory_store import MemoryStore
+
+    return MemoryStore()
+
+
+ADAPTERS: Final[Mapping[str, Callable[[str], Store]]] = MappingProxyType({"duckdb": _duckdb, "memory": _memory})
+
+
+def open_store(url: str) -> Store:
+    """Open a store by its URL.
+
+    Args:
+        url: ``duckdb:///var/lib/tieline/hub.duckdb`` (absolute path), ``duckdb:var/hub.duckdb`` (relative) or ``memory:``.
+
+    Raises:
+        BadInputError: Unknown scheme or missing path.
+        StoreBusyError: Another process holds the file.
+        StoreFormatError: The file is no store, or one of a newer release.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in ADAPTERS:
+        raise BadInputError("store", "url", url, f"known are {', '.join(f'{name}:' for name in ADAPTERS)}")
+    path = rest.removeprefix("//")
+    if scheme == "duckdb" and not path:
+        raise BadInputError("store", "url", url, "names no file; write it like 'duckdb:///var/lib/tieline/hub.duckdb'")
+    return ADAPTERS[scheme](path)

@@ -1,0 +1,162 @@
+"""The figures of the evening: ``report.json``, each number from whoever measured it."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import time
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from deploy.demo.stage import Stage, get_json
+from deploy.demo.story import Telling
+
+_PACKAGES = (
+    "tieline-core", "tieline-edge", "tieline-cloud", "tieline-sim", "numpy", "pandapower", "power-grid-model", "highspy",
+    "lightgbm", "onnxruntime", "duckdb", "paho-mqtt", "pymodbus", "asyncua", "fastapi",
+)  # fmt: skip
+#: A setpoint counts as followed when the mean power of its quarter-hour is this close to it, as a share of the rating.
+FOLLOWED_BAND = 0.05
+#: The first seconds of a quarter-hour belong to the change of setpoint: one refresh at the fastest clock.
+SETTLE_S = 120.0
+
+
+def read_truth(path: Path) -> list[dict[str, float]]:
+    """The simulator's own record of the evening, a row a tick."""
+    with path.open(encoding="utf-8", newline="") as table:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(table) if None not in row.values()]
+
+
+def _unix(instant: str) -> float:
+    return datetime.fromisoformat(instant).timestamp()
+
+
+def planned_w(plans: list[dict[str, Any]], device: str, at: float) -> float | None:
+    """The setpoint in force for a device at an instant: from the newest plan that was published by then."""
+    in_force = [row for row in plans if _unix(row["published_at"]) <= at and _unix(row["start"]) <= at < _unix(row["end"])]
+    for row in sorted(in_force, key=lambda row: _unix(row["published_at"]), reverse=True):
+        plan = row["plan"]
+        for part in plan["devices"]:
+            if part["device_id"] == device and part["mode"] == "setpoint_w":
+                value: float | None = part["values_w"][int((at - _unix(plan["start"])) // plan["step_s"])]
+                return value
+    return None
+
+
+def followed_pct(stage: Stage, telling: Telling, truth: list[dict[str, float]], until: float) -> float | None:
+    """Share of planned battery quarter-hours, before the crisis, whose mean power was within 5 % of rating of the setpoint."""
+    ratings = {
+        (site["id"], battery["id"]): 1000.0 * battery["power_kw"]
+        for site in stage.scenario["substations"]
+        for battery in site["batteries"]
+    }
+    kept: list[bool] = []
+    for (edge, device), rating in ratings.items():
+        quarters: dict[float, list[float]] = {}
+        for row in truth:
+            at = row["sim_unix_s"]
+            if at < until and at % 900 >= SETTLE_S:
+                quarters.setdefault(at // 900 * 900, []).append(row[f"{edge}.{device}_w"])
+        for start, powers in quarters.items():
+            setpoint = planned_w(telling.plans[edge], device, start + SETTLE_S)
+            if setpoint is not None and len(powers) >= 3:
+                kept.append(abs(fmean(powers) - setpoint) <= FOLLOWED_BAND * rating)
+    return 100 * sum(kept) / len(kept) if kept else None
+
+
+def _forecast(stage: Stage) -> dict[str, Any]:
+    by_point = {model["point"]: model["manifest"]["metrics"] for model in get_json(f"{stage.api}/v1/models")}
+    averaged = ("mape", "naive_mape", "coverage_90", "evening_mape")
+    return {
+        **{key: fmean(row[key] for row in by_point.values()) for key in averaged},
+        "onnx_parity": max(row["onnx_parity"] for row in by_point.values()),
+        "by_point": by_point,
+    }
+
+
+def figures(
+    stage: Stage,
+    telling: Telling,
+    verdict: dict[str, Any],
+    field: dict[str, Any],
+    truth: list[dict[str, float]],
+    build_s: float,
+) -> dict[str, Any]:
+    """Everything of ``report.json``.
+
+    Args:
+        verdict: What ``tieline-sim verify`` said.
+        field: What ``tieline-sim report`` said.
+        truth: The simulator's record.
+        build_s: Seconds the first build of the environment took; 0 when it was there.
+    """
+    cut = next((_unix(row["at"].isoformat()) for row in stage.scenario["timeline"] if row["fault"] == "hub-link"), float("inf"))
+    worst = max(stage.edges, key=lambda edge: field["peak_loading_pct"]["by_substation"][edge]["without"])
+    readings = ("produced", "stored", "lost", "duplicated", "fabricated", "unrecorded_in_flight", "checksum_equal")
+    return {
+        "readings": {key: verdict[key] for key in readings},
+        "forecast": _forecast(stage),
+        "plan": {
+            "peak_loading_pct": {key: field["peak_loading_pct"][key] for key in ("without", "with")},
+            "cost": {**field["cost_eur_storage_adjusted"], "unit": "EUR", "as_paid": field["cost_eur"]},
+            "certificate": telling.plans[worst][0]["plan"]["certificate"] if telling.plans[worst] else None,
+            "followed_pct": followed_pct(stage, telling, truth, cut),
+        },
+        "shedding": {
+            "hold_s": field["hold_s"],
+            "relief_after_hold_s": field["relief_after_hold_s"],
+            "shed_kw_by_class": field["shed_kw_by_class"],
+            "vital_shed_kw": field["vital_shed_kw"],
+            "restored_pct": field["restored_pct"],
+            "crisis_loading_pct": field["crisis_loading_pct"],
+            "episodes": field["episodes"],
+        },
+        "edge": {
+            "pss_mb": max(telling.memory_mb.values()),
+            "start_s": max(seconds for name, seconds in stage.start_s.items() if name.startswith("edge-")),
+            "cycle_p99_ms": max(telling.cycle_p99_ms.values()),
+        },
+        "ladder": telling.ladder,
+        "broker": telling.broker,
+        "build_s": build_s,
+        "wall_s": time.monotonic() - telling.began,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+#: What must hold, in words, with the test: shown in the table and the report, and the demo's exit code.
+def promises(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Every promise of the evening as (what, measured, kept)."""
+    readings, forecast, plan, shed, edge = (report[key] for key in ("readings", "forecast", "plan", "shedding", "edge"))
+    peak = plan["peak_loading_pct"]
+    spared = peak["without"] - peak["with"]
+    relief = shed["relief_after_hold_s"]
+    better = 1 - forecast["mape"] / forecast["naive_mape"]
+    certificate = plan["certificate"] or {"verdict": "none"}
+    return [
+        ("readings lost, doubled, invented", "{lost}, {duplicated}, {fabricated} of {produced}".format(**readings),
+         not (readings["lost"] or readings["duplicated"] or readings["fabricated"])),
+        ("checksums of field and store", "equal" if readings["checksum_equal"] else "differ", readings["checksum_equal"]),
+        ("forecast against weekly naive", f"{forecast['mape']:.1f} % against {forecast['naive_mape']:.1f} %", better >= 1 / 3),
+        ("90 % band covers", f"{100 * forecast['coverage_90']:.0f} %", 0.80 <= forecast["coverage_90"] <= 0.97),
+        ("peak loading without and with plan", f"{peak['without']:.1f} % and {peak['with']:.1f} %", spared >= 5),
+        ("plan certificate", certificate["verdict"], certificate["verdict"] in ("clean", "relief")),
+        ("battery setpoints followed", _pct(plan["followed_pct"]), (plan["followed_pct"] or 0) >= 90),
+        ("no shed before the hold", _s(shed["hold_s"]), shed["hold_s"] is not None),
+        ("relief after the hold", _s(relief), relief is not None and relief <= 3),
+        ("vital load shed", f"{shed['vital_shed_kw']:.1f} kW", shed["vital_shed_kw"] == 0),
+        ("load restored", _pct(shed["restored_pct"]), (shed["restored_pct"] or 0) >= 99),
+        ("edge memory, start, cycle p99", f"{edge['pss_mb']:.0f} MB, {edge['start_s']:.1f} s, {edge['cycle_p99_ms']:.0f} ms",
+         edge["pss_mb"] < 160 and edge["start_s"] <= 3),
+    ]  # fmt: skip
+
+
+def _pct(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1f} %"
+
+
+def _s(value: float | None) -> str:
+    return "not seen" if value is None else f"{value:.1f} s"

@@ -1,0 +1,187 @@
+"""Command line of the edge agent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from tieline_core.errors import BadInputError, TielineError
+
+_EPILOG: Final = """\
+a first hour with a new site:
+  tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
+  tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
+  tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
+  tieline-edge status --config site.yaml    how it stands
+  tieline-edge why bat1 --config site.yaml  why a device does what it does, now or --at a moment of the past
+
+exit codes: 0 done, 1 it went wrong or mistakes were found, 2 it could not begin, 3 the edge is not running
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("asyncua", "pymodbus"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return int(options.run(options))
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TielineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tieline-edge",
+        description="Edge agent of Tieline: reads a site's devices, remembers everything, follows plans, sheds by itself.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell more on standard error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run the agent until SIGTERM or Ctrl-C",
+        description="Run the agent. Without hub.public_keys it only measures, records and sends. A clean end hands batteries "
+        "and PV back to their own defaults and leaves shed loads open.",
+    )
+    run.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the site")
+    run.set_defaults(run=_run)
+    check = commands.add_parser(
+        "check-config",
+        help="name every mistake of configuration files",
+        description="Check files without touching any device. Each mistake is told with file, key, value and reason.",
+    )
+    check.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
+    check.set_defaults(run=_check)
+    _add_scan(commands)
+    why = commands.add_parser(
+        "why",
+        help="why a device does what it does",
+        description="Tell the decision in force for a device: winner, losers, limits, notes, ages of the inputs, and what "
+        "became of the writes. Reads the trace beside a running edge or after a stopped one.",
+    )
+    why.add_argument("device", metavar="DEVICE", help="device id, e.g. bat1")
+    why.add_argument("--at", metavar="T", help="instant, e.g. 2016-12-07T17:45:00Z (without a zone: UTC); default: latest")
+    why.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    why.set_defaults(run=_why)
+    status = commands.add_parser(
+        "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."
+    )
+    status.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    status.add_argument("--json", action="store_true", help="print the whole status document")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.scan import add_scan_arguments, run_scan
+
+    scan = commands.add_parser(
+        "scan",
+        help="look at devices and propose YAML for them",
+        description="Look at the endpoints you name, and only at those: SunSpec models over Modbus, nodes over OPC-UA.",
+    )
+    add_scan_arguments(scan)
+    scan.set_defaults(run=run_scan)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # One thread for each numeric library, before any of them is loaded.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    import asyncio
+
+    from tieline_edge.agent import Agent
+    from tieline_edge.config_file import check_config, load_settings
+
+    mistakes = check_config(options.config)
+    if mistakes:
+        _print_mistakes(mistakes)
+        return 2
+    agent = Agent(load_settings(options.config))
+    try:
+        asyncio.run(agent.run())
+    except BaseExceptionGroup as group:
+        known, rest = group.split(TielineError)
+        if rest is not None or known is None:
+            raise
+        for error in known.exceptions:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tieline_edge.scan import run_check_config
+
+    return run_check_config(options.configs)
+
+
+def _print_mistakes(mistakes: Sequence[BadInputError]) -> None:
+    for mistake in mistakes:
+        print(mistake, file=sys.stderr)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from tieline_core.ids import DeviceId
+    from tieline_edge.config_file import load_settings
+    from tieline_edge.control.trace import why
+    from tieline_edge.state_paths import StatePaths
+
+    settings = load_settings(options.config)
+    try:
+        device = DeviceId(options.device)
+        at = datetime.max.replace(tzinfo=UTC) if options.at is None else datetime.fromisoformat(options.at)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(why(StatePaths.below(settings.state_dir).trace, device, at if at.tzinfo else at.replace(tzinfo=UTC)))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from tieline_edge.config_file import load_settings
+
+    settings = load_settings(options.config)
+    port = settings.metrics.port
+    if port == 0:
+        print("error: metrics.port is 0 in the configuration: the edge serves no status page", file=sys.stderr)
+        return 2
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+            document = json.load(answer)
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        print(f"{settings.edge_id} does not answer on 127.0.0.1:{port}: {error}. Is it running?", file=sys.stderr)
+        return 3
+    if options.json:
+        print(json.dumps(document, indent=2))
+        return 0
+    from tieline_edge.status import in_words
+
+    print(in_words(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The agent: one process, one TaskGroup, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, closing
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+from tieline_core.clock import Clock
+from tieline_core.errors import TielineError, TransientError
+from tieline_core.ids import DeviceId
+from tieline_core.messages.telemetry import Severity
+from tieline_core.timegrid import floor_to
+from tieline_edge import status as status_page
+from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
+from tieline_edge.control.trace import why
+from tieline_edge.forecasting.forecaster import Forecaster
+from tieline_edge.forecasting.history import HistoryStore
+from tieline_edge.forecasting.store import ModelStore
+from tieline_edge.metrics import LoopbackPages, Page, exposition
+from tieline_edge.outbox.store import Outbox
+from tieline_edge.sampling import run_pollers
+from tieline_edge.settings import EdgeSettings
+from tieline_edge.sync.durable import DurableLane, durable_link
+from tieline_edge.sync.uplink import Uplink
+
+_LOG = logging.getLogger(__name__)
+#: Wall time for letting go of devices and recording the last events at the end.
+_FAREWELL_S: Final = 3.0
+#: Issue this long after a step's start, so that its last readings are in [s].
+_AFTER_STEP_S: Final = 5.0
+
+
+class Agent:
+    """Everything an edge does, from start to a clean end.
+
+    Args:
+        settings: The configuration.
+        clock: The clock; None makes the one the configuration names.
+    """
+
+    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or make_clock(settings)
+        self._began_s = time.monotonic()
+        self._ready_s: float | None = None
+        self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.forecaster: Forecaster | None = None
+        #: Port of the status pages once they are served.
+        self.port: int | None = None
+
+    def stop(self) -> None:
+        """Ask for a clean end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until :meth:`stop`, SIGTERM or SIGINT.
+
+        Raises:
+            tieline_core.errors.TielineError: When the configuration cannot be run.
+        """
+        self._settings.state_dir.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            path = self._settings.state_dir / "outbox.sqlite"
+            outbox = await stack.enter_async_context(
+                Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
+            )
+            parts = compose(self._settings, self._clock, outbox)
+            stack.enter_context(closing(parts.trace))
+            parts.cycle.restore()
+            await self._serve(parts)
+
+    async def _serve(self, parts: Composition) -> None:
+        uplink = Uplink(parts.outbox, self._clock, SOFTWARE, parts.boot_id)
+        lane = DurableLane(durable_link(self._settings.hub.mqtt, self._settings.edge_id), [uplink])
+        async with asyncio.TaskGroup() as group:
+            outlet = group.create_task(parts.outlet.run(), name="outlet")
+            running = [
+                group.create_task(run_pollers(parts.handles, parts.context, self._settings.cycle), name="pollers"),
+                group.create_task(lane.run(), name="durable-lane"),
+            ]
+            if self._settings.metrics.port:
+                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, uplink))
+                running.append(group.create_task(pages.run(self._listening), name="pages"))
+            if self._settings.forecast.enabled:
+                running.append(group.create_task(self._forecast(parts), name="forecast"))
+            control = group.create_task(self._control(parts), name="control")
+            await self._until_stopped()
+            _LOG.info("stopping")
+            # Devices are let go first, while their connections stand; what that causes is still recorded.
+            await _end(control)
+            for task in running:
+                await _end(task)
+            await parts.outlet.drain(_FAREWELL_S)
+            await _end(outlet)
+
+    async def _until_stopped(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._stop.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _listening(self, port: int) -> None:
+        self.port = port
+
+    async def _control(self, parts: Composition) -> None:
+        """The control loop; it alone feeds the watchdog."""
+        cycle = self._settings.cycle
+        if parts.monitor_only:
+            text = "no hub key is configured: this edge measures, records and sends, and writes to no device"
+            parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
+        try:
+            async with parts.executor:
+                while True:
+                    began = self._clock.now()
+                    await parts.cycle.run_once(parts.executor)
+                    if self._ready_s is None:
+                        self._ready_s = time.monotonic() - self._began_s
+                        self.ready.set()
+                        notify("READY=1")
+                        parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
+                    notify("WATCHDOG=1")
+                    period_s = max(cycle.period_s, cycle.floor_wall_s * self._clock.speed())
+                    await self._clock.sleep(max(0.0, period_s - (self._clock.now() - began).total_seconds()))
+        finally:
+            notify("STOPPING=1")
+            try:
+                async with asyncio.timeout(_FAREWELL_S):
+                    await parts.executor.release_all()
+            except TimeoutError:
+                _LOG.warning("not every device could be released in time; their own timers do it")
+
+    async def _forecast(self, parts: Composition) -> None:
+        """Issue at once and then at every period; feed the forecaster's history with what the cycle derives."""
+        async with HistoryStore(parts.paths.history) as history:
+            forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
+            await forecaster.start()
+            self.forecaster = forecaster
+            parts.outlet.taps.append(forecaster.add)
+            step = timedelta(seconds=self._settings.forecast.issue_every_s)
+            while True:
+                now = self._clock.now()
+                await self._issue(parts, forecaster, now)
+                await self._clock.sleep((floor_to(now, step) + step - now).total_seconds() + _AFTER_STEP_S)
+
+    async def _issue(self, parts: Composition, forecaster: Forecaster, now: datetime) -> None:
+        forecast = await forecaster.issue(now)
+        if forecast is None:
+            return
+        parts.cycle.take_forecast(forecast)
+        try:
+            await parts.outbox.record_forecast(forecast)
+        except TransientError as error:
+            _LOG.warning("forecast of %s not recorded: %s", forecast.issued_at, error)
+
+    def _forecast_words(self) -> str:
+        if not self._settings.forecast.enabled:
+            return "switched off"
+        if self.forecaster is None:
+            return "starting"
+        return self.forecaster.fallback_reason or f"by model {str(self.forecaster.model_sha256)[:12]}"
+
+    def _pages(self, parts: Composition, uplink: Uplink) -> Mapping[str, Any]:
+        async def document() -> dict[str, Any]:
+            return status_page.document(
+                parts,
+                await parts.outbox.backlog(),
+                hub_online=uplink.online,
+                ready_s=self._ready_s,
+                forecast=self._forecast_words(),
+            )
+
+        async def status(_query: Mapping[str, str]) -> Page:
+            return Page.of_json(await document())
+
+        async def metrics(_query: Mapping[str, str]) -> Page:
+            body = exposition(parts, await document())
+            return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
+
+        async def explain(query: Mapping[str, str]) -> Page:
+            at = datetime.fromisoformat(query["at"]) if "at" in query else self._clock.now()
+            device = DeviceId(query.get("device", ""))
+            return Page.of_json({"text": await asyncio.to_thread(why, parts.paths.trace, device, at)})
+
+        return {"/status": status, "/metrics": metrics, "/why": explain}
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end; an error of its last breath is told, not raised over the others."""
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+    except TielineError as error:
+        _LOG.warning("%s ended with: %s", task.get_name(), error)
+
+
+def notify(message: str) -> None:
+    """Tell systemd, when it listens (sd_notify protocol)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.send(message.encode())
+    except OSError as error:
+        _LOG.debug("systemd was not told %s: %s", message, error)

@@ -1,0 +1,141 @@
+"""The only composition root: from a configuration to an agent whose parts know each other, with nothing running yet."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tieline_core.clock import Clock, FollowedClock, SystemClock
+from tieline_core.ids import DeviceId, PointId
+from tieline_core.shedding import VITAL
+from tieline_edge import __version__
+from tieline_edge.control.commands import CommandBook
+from tieline_edge.control.cycle import ControlCycle, Parts
+from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.plan_book import PlanBook
+from tieline_edge.control.site_points import SITE
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.trace import Trace
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec
+from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.outbox.store import Outbox
+from tieline_edge.sampling import DeviceHandle, open_devices
+from tieline_edge.settings import EdgeSettings
+from tieline_edge.shedding.rule import RuleSite
+from tieline_edge.snapshot import ProcessImage
+from tieline_edge.state_paths import StatePaths
+
+SOFTWARE = f"tieline-edge/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """The parts of an agent, connected to each other; none of them runs yet."""
+
+    settings: EdgeSettings
+    paths: StatePaths
+    clock: Clock
+    image: ProcessImage
+    outbox: Outbox
+    handles: Mapping[DeviceId, DeviceHandle]
+    context: DriverContext
+    outlet: Outlet
+    trace: Trace
+    plans: PlanBook
+    commands: CommandBook
+    cycle: ControlCycle
+    executor: Executor
+    boot_id: str
+    load_point: PointId
+
+    @property
+    def monitor_only(self) -> bool:
+        """True when there is no hub key to believe: then nothing is written to any device."""
+        return not self.settings.hub.public_keys
+
+
+def make_clock(settings: EdgeSettings) -> Clock:
+    """The clock the configuration names.
+
+    Raises:
+        tieline_core.errors.BadInputError: When a published clock is named and cannot be read.
+    """
+    if settings.clock.path is not None:
+        return FollowedClock.of_file(settings.clock.path)
+    return SystemClock()
+
+
+def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -> dict[DeviceId, DeviceSpec]:
+    """Specifications of all devices; a switchable load of the vital list without a class of its own gets class 0."""
+    specs = {device: handle.spec for device, handle in handles.items()}
+    for device in settings.shedding.vital:
+        if Capability.SWITCH in specs[device].capabilities and specs[device].priority_class is None:
+            specs[device] = replace(specs[device], priority_class=VITAL)
+    return specs
+
+
+def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition:
+    """Make all parts.
+
+    Args:
+        settings: The configuration.
+        clock: From :func:`make_clock`.
+        outbox: Open.
+
+    Raises:
+        tieline_core.errors.TielineError: When the configuration cannot be run; nothing was connected.
+    """
+    paths = StatePaths.below(settings.state_dir)
+    image = ProcessImage()
+    meters = None
+    if settings.field_broker is not None:
+        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
+    context = DriverContext(settings.edge_id, clock, outbox, image, meters)
+    handles = open_devices(settings, context)
+    specs = specs_of(handles, settings)
+    outlet = Outlet(settings.edge_id, clock, outbox)
+    trace = Trace.open(paths.trace)
+    plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
+    commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
+    parts = Parts(
+        settings=settings,
+        clock=clock,
+        image=image,
+        rule_site=RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding),
+        plans=plans,
+        commands=commands,
+        trace=trace,
+        outlet=outlet,
+        state=StateFile(paths.control),
+        poll_s={device: handle.period_s for device, handle in handles.items()},
+        monitor_only=not settings.hub.public_keys,
+        rng=random.Random(),
+    )
+    cycle = ControlCycle(parts)
+    writable = {
+        device: handle
+        for device, handle in handles.items()
+        if specs[device].capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
+    }
+    executor = Executor(writable, clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
+    return Composition(
+        settings=settings,
+        paths=paths,
+        clock=clock,
+        image=image,
+        outbox=outbox,
+        handles=handles,
+        context=context,
+        outlet=outlet,
+        trace=trace,
+        plans=plans,
+        commands=commands,
+        cycle=cycle,
+        executor=executor,
+        boot_id=uuid.uuid4().hex,
+        load_point=PointId.of(settings.edge_id, SITE, "load_w"),
+    )

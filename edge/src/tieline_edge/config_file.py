@@ -1,0 +1,284 @@
+"""Reading the site configuration: every mistake gets file, key, value, reason, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tieline_core.errors import BadInputError
+from tieline_edge.drivers.capabilities import Capability, Role
+from tieline_edge.drivers.catalog.entry import CatalogEntry
+from tieline_edge.drivers.catalog.load import entry as catalog_entry
+from tieline_edge.drivers.catalog.load import names as catalog_names
+from tieline_edge.settings import DeviceSettings, EdgeSettings
+
+MAX_BYTES: Final = 1024 * 1024
+_MAX_DEPTH: Final = 20
+
+#: pydantic's words where ours say more; the rest of its messages are plain enough.
+_REASONS: Final = {
+    "missing": "this key is required",
+    "string_type": "a text is expected",
+    "int_type": "a whole number is expected",
+    "float_type": "a number is expected",
+    "bool_type": "true or false is expected",
+    "tuple_type": "a list is expected",
+    "model_type": "a block of keys is expected",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """yaml.SafeLoader that refuses a key written twice and aliases that would blow up."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not read", parent.start_mark if parent else None)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                raise yaml.constructor.ConstructorError(
+                    "while reading a block", node.start_mark, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Mapping[str, object]:
+    """The raw tree of a configuration file.
+
+    Raises:
+        BadInputError: When it cannot be read, is too large, is no YAML or writes a key twice.
+    """
+    source = str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadInputError(source, "", None, f"cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise BadInputError(source, "", f"over {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes are read")
+    try:
+        tree = yaml.load(data.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader, stricter
+    except UnicodeDecodeError as error:
+        raise BadInputError(source, "", None, f"is not UTF-8: {error}") from error
+    except RecursionError as error:
+        raise BadInputError(source, "", None, "is nested too deeply") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BadInputError(source, where, None, f"no YAML we read: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(tree, dict):
+        raise BadInputError(source, "", tree, "a block of keys is expected, such as 'edge_id: harbour'")
+    return tree
+
+
+def load_settings(path: Path) -> EdgeSettings:
+    """Read a site configuration.
+
+    Args:
+        path: YAML file; relative paths inside it are meant from the working directory.
+
+    Raises:
+        BadInputError: The first mistake; :func:`check_config` gives all.
+    """
+    settings, mistakes = _read(path)
+    if mistakes or settings is None:
+        raise mistakes[0]
+    return settings
+
+
+def check_config(path: Path) -> list[BadInputError]:
+    """Every mistake of a site configuration; empty when it can be run."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[EdgeSettings | None, list[BadInputError]]:
+    source = str(path)
+    try:
+        tree = read_yaml(path)
+    except BadInputError as error:
+        return None, [error]
+    mistakes: list[BadInputError] = []
+    settings: EdgeSettings | None = None
+    try:
+        settings = EdgeSettings.model_validate(tree)
+    except ValidationError as error:
+        mistakes = [_mistake(source, details, tree) for details in error.errors()]
+    # Rules over the whole tree look at every device that can be read, so that one typing error hides no second mistake.
+    devices = settings.devices if settings is not None else _readable_devices(tree)
+    mistakes.extend(_device_mistakes(source, devices))
+    if settings is not None:
+        mistakes.extend(_site_mistakes(source, settings))
+    return settings, mistakes
+
+
+def _readable_devices(tree: Mapping[str, object]) -> tuple[DeviceSettings | None, ...]:
+    rows = tree.get("devices")
+    devices: list[DeviceSettings | None] = []
+    for row in rows if isinstance(rows, list) else []:
+        try:
+            devices.append(DeviceSettings.model_validate(row))
+        except ValidationError:
+            devices.append(None)
+    return tuple(devices)
+
+
+def _path(location: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _model_at(location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The settings class that owns the last part of a path."""
+    model: type[BaseModel] = EdgeSettings
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if part not in model.model_fields:
+            return None
+        annotation = model.model_fields[part].annotation
+        nested = [
+            item for item in (annotation, *get_args(annotation)) if isinstance(item, type) and issubclass(item, BaseModel)
+        ]
+        if not nested:
+            return None
+        model = nested[0]
+    return model
+
+
+def _mistake(source: str, details: ErrorDetails, tree: Mapping[str, object]) -> BadInputError:
+    location = details["loc"]
+    kind = details["type"]
+    value = details.get("input")
+    if kind == "extra_forbidden":
+        model = _model_at(location)
+        known = list(model.model_fields) if model is not None else []
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}" if known else ""
+        return BadInputError(source, _path(location), value, f"unknown key{hint}")
+    if kind == "missing":
+        value = None
+    reason = _REASONS.get(kind) or details["msg"].removeprefix("Value error, ")
+    if value is tree or (isinstance(value, dict) and kind == "value_error"):
+        value = None if value is tree else value.get("id", "block")
+    return BadInputError(source, _path(location), value, reason)
+
+
+def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> Iterator[BadInputError]:
+    places: dict[Hashable, DeviceSettings] = {}
+    for number, device in enumerate(devices):
+        if device is None:
+            continue
+        at = f"devices[{number}]"
+        place = _place(device)
+        if place in places:
+            kind = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
+            yield BadInputError(source, f"{at}.{kind}", _place_text(place), f"is already the place of {places[place].id}")
+        places.setdefault(place, device)
+        if device.catalog not in catalog_names():
+            near = difflib.get_close_matches(device.catalog, catalog_names(), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(catalog_names())}"
+            yield BadInputError(source, f"{at}.catalog", device.catalog, f"no such catalogue entry; {hint}")
+            continue
+        for key, value, reason in _entry_mistakes(device, catalog_entry(device.catalog)):
+            yield BadInputError(source, f"{at}.{key}", value, f"{device.id}: {reason}")
+
+
+def _place(device: DeviceSettings) -> tuple[str, ...]:
+    if device.modbus is not None:
+        return ("modbus", device.modbus.host, str(device.modbus.port), str(device.modbus.unit))
+    if device.opcua is not None:
+        return ("opcua", device.opcua.url, device.opcua.root)
+    return ("mqtt", device.mqtt.serial if device.mqtt else "")
+
+
+def _place_text(place: tuple[str, ...]) -> str:
+    return " ".join(place[1:])
+
+
+def _entry_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tuple[str, object, str]]:
+    endpoint = getattr(device, entry.protocol)
+    if endpoint is None:
+        given = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
+        yield given, given, f"{entry.name} speaks {entry.protocol}; give its '{entry.protocol}' endpoint instead"
+    storage = entry.role is Role.STORAGE
+    if storage and device.energy_wh is None:
+        yield "energy_wh", None, "a storage needs its usable capacity in Wh"
+    if not storage and device.energy_wh is not None:
+        yield "energy_wh", device.energy_wh, f"only a storage has a capacity, {entry.name} is a {entry.role.value}"
+    if Capability.SWITCH in entry.capabilities and device.priority_class is None:
+        yield "priority_class", None, "a load that can be shed needs its class (0 = vital, never shed)"
+    if Capability.SWITCH not in entry.capabilities and device.priority_class is not None:
+        yield "priority_class", device.priority_class, f"{entry.name} cannot be switched, so it has no class"
+    yield from _limit_mistakes(device, entry)
+
+
+def _limit_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tuple[str, object, str]]:
+    low, high = device.p_min_w, device.p_max_w
+    if low is not None and high is not None and low > high:
+        yield "p_min_w", low, f"limits are crossed: p_min_w {low:g} W is above p_max_w {high:g} W"
+    elif Capability.HOLD_POWER in entry.capabilities:
+        if low is None or low > 0:
+            yield "p_min_w", low, "a storage needs its largest discharging power as p_min_w, at most 0 W (load convention)"
+        if high is None or high < 0:
+            yield "p_max_w", high, "a storage needs its largest charging power as p_max_w, at least 0 W (load convention)"
+    if Capability.LIMIT_GENERATION in entry.capabilities and (low is None or low >= 0):
+        yield "p_min_w", low, "a PV inverter needs its rating as p_min_w, below 0 W (load convention: generation is negative)"
+    soc_low = device.soc_min_pct if device.soc_min_pct is not None else 0.0
+    soc_high = device.soc_max_pct if device.soc_max_pct is not None else 100.0
+    if soc_low >= soc_high:
+        yield "soc_min_pct", device.soc_min_pct, f"limits are crossed: {soc_low:g} % is not below soc_max_pct {soc_high:g} %"
+
+
+def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
+    devices = {device.id: (number, device) for number, device in enumerate(settings.devices)}
+    for number, name in enumerate(settings.shedding.vital):
+        _, device = devices[name]
+        if device.priority_class:
+            yield BadInputError(
+                source,
+                f"shedding.vital[{number}]",
+                name,
+                f"a vital device has class 0, but devices[{devices[name][0]}].priority_class is {device.priority_class}",
+            )
+    transformer = settings.shedding.transformer
+    if transformer is not None and (known := _entry_of(devices[transformer][1])) and known.role is not Role.TRANSFORMER:
+        yield BadInputError(
+            source, "shedding.transformer", transformer, f"is a {known.role.value}; the thermal rule watches a transformer"
+        )
+    yield from _timer_mistakes(source, settings)
+    for key in ("field_broker", "hub.mqtt"):
+        broker = settings.field_broker if key == "field_broker" else settings.hub.mqtt
+        if broker is not None and broker.insecure and broker.host not in ("localhost", "127.0.0.1", "::1"):
+            yield BadInputError(source, f"{key}.insecure", True, f"plain TCP is for loopback only, not for {broker.host}")
+
+
+def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
+    reversion, cycle, speed = settings.reversion, settings.cycle, settings.clock.max_speed
+    if reversion.timer_s <= reversion.refresh_s:
+        reason = f"must outlast reversion.refresh_s ({reversion.refresh_s:g} s), or devices revert between two refreshes"
+        yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
+    late_s = reversion.refresh_s + 2 * max(cycle.period_s, cycle.floor_wall_s * speed)
+    if reversion.refresh_s < reversion.timer_s < late_s:
+        reason = f"a refresh may come two cycles late at speed {speed:g}: at least {math.ceil(late_s)} s are needed"
+        yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
+    for number, device in enumerate(settings.devices):
+        entry = _entry_of(device)
+        period_s = max(device.poll_s, entry.message.report_s if entry and entry.message else 0.0)
+        if entry and entry.message is None and period_s > settings.cycle.max_input_age_s:
+            reason = f"older inputs than cycle.max_input_age_s ({cycle.max_input_age_s:g} s) are not used; poll more often"
+            yield BadInputError(source, f"devices[{number}].poll_s", device.poll_s, reason)
+
+
+def _entry_of(device: DeviceSettings) -> CatalogEntry | None:
+    return catalog_entry(device.catalog) if device.catalog in catalog_names() else None

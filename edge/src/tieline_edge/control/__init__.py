@@ -1,0 +1,1 @@
+"""Control: claims in, one decision a device out, written, read back, measured and traced."""

@@ -1,0 +1,204 @@
+"""Operator commands at the edge: checked, kept, turned into claims that expire, and followed to their effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.command import Action, Command, CommandReport, CommandState
+from tieline_core.shedding import VITAL
+from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
+
+#: How long a finished command is remembered, so that a repeated message finds its report [s].
+REMEMBER_S: Final = 86_400.0
+MAX_COMMANDS: Final = 500
+#: Reports handed to the hub at once, newest first.
+MAX_REPORTS: Final = 20
+
+_FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED})
+
+
+class HeldCommand(BaseModel):
+    """A command and how far it has come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: Command
+    report: CommandReport
+    released: bool = False
+
+
+_HELD: TypeAdapter[list[HeldCommand]] = TypeAdapter(list[HeldCommand])
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a command means for its device: at most one of the three."""
+
+    setpoint_w: float | None = None
+    closed: bool | None = None
+    limit: Interval | None = None
+
+
+def meaning(command: Command, spec: DeviceSpec) -> Wish | str:
+    """What a command means for this device, or why it means nothing. A pure function.
+
+    ``limit_w`` bounds the signed power on the side of its sign: 5000 draws at most 5 kW, -5000 delivers at most 5 kW,
+    0 on a storage means rest, on a plant no generation.
+    """
+    able = spec.capabilities
+    if command.action is Action.RELEASE:
+        return Wish()
+    if command.action in (Action.OPEN, Action.CLOSE):
+        if Capability.SWITCH not in able:
+            return f"{spec.device_id} is a {spec.role} and has no contactor to switch"
+        if command.action is Action.OPEN and spec.priority_class == VITAL:
+            return f"{spec.device_id} is vital (class 0): it is never opened"
+        return Wish(closed=command.action is Action.CLOSE)
+    value = command.value_w or 0.0
+    if command.action is Action.SETPOINT_W:
+        if Capability.HOLD_POWER not in able:
+            return f"{spec.device_id} is a {spec.role} and holds no setpoint"
+        if not spec.p_min_w <= value <= spec.p_max_w:
+            return f"{value:g} W is outside [{spec.p_min_w:g}, {spec.p_max_w:g}] W of {spec.device_id}"
+        return Wish(setpoint_w=value)
+    if not able & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION}:
+        return f"{spec.device_id} is a {spec.role} and takes no limit of power"
+    if spec.role is Role.PV:
+        return Wish(limit=Interval(lo=value)) if value <= 0 else "a limit of generation is a signed power of at most 0 W"
+    if value == 0:
+        return Wish(limit=Interval(0.0, 0.0))
+    return Wish(limit=Interval(hi=value) if value > 0 else Interval(lo=value))
+
+
+class CommandBook:
+    """Commands on disk and in mind.
+
+    Args:
+        edge: The only edge whose commands are taken.
+        specs: The devices a command may name.
+        file: Where commands survive a restart.
+    """
+
+    def __init__(self, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], file: StateFile) -> None:
+        self._edge = edge
+        self.specs = specs
+        self._file = file
+        self._held: dict[str, HeldCommand] = {}
+
+    def restore(self) -> str | None:
+        """Take up what an earlier run held; returns why nothing could be taken up, if so."""
+        text = self._file.read()
+        if text is None:
+            return None
+        try:
+            rows = _HELD.validate_json(text)
+        except ValidationError:
+            return f"stored commands were unreadable and are kept as {self._file.set_aside().name}"
+        self._held = {row.command.command_id: row for row in rows}
+        return None
+
+    def accept(self, command: Command, now: datetime) -> CommandReport:
+        """Take or refuse a command; the answer to an id that is known already is its present report."""
+        known = self._held.get(command.command_id)
+        if known is not None:
+            return known.report
+        reason = self._refusal(command, now)
+        state = CommandState.ACCEPTED if reason is None else CommandState.REFUSED
+        report = CommandReport(command_id=command.command_id, state=state, at=now, text=(reason or "")[:300])
+        held = dict(self._held)
+        if reason is None and command.action is Action.RELEASE:
+            for key, row in held.items():
+                if row.command.device_id == command.device_id:
+                    held[key] = row.model_copy(update={"released": True})
+        held[command.command_id] = HeldCommand(command=command, report=report)
+        self._store(held, now)
+        return report
+
+    def claims(self, now: datetime) -> tuple[Claim, ...]:
+        """What the commands in force want; of several setpoints or positions for one device the newest."""
+        claims: dict[tuple[str, str], Claim] = {}
+        for row in sorted(self._held.values(), key=lambda one: (one.command.issued_at, one.command.command_id)):
+            if row.report.state is CommandState.REFUSED or row.command.expires_at <= now:
+                continue
+            command = row.command
+            spec = self.specs.get(command.device_id)
+            wish = Wish() if spec is None else meaning(command, spec)
+            if isinstance(wish, str) or wish == Wish():
+                continue
+            if row.released:
+                if wish.limit is not None:
+                    claims[command.device_id, "limit"] = self._claim(command, Wish(limit=NO_LIMIT))
+                continue
+            kind = "limit" if wish.limit is not None else "power"
+            claims[command.device_id, kind] = self._claim(command, wish)
+        return tuple(claims.values())
+
+    def progress(self, device: DeviceId, source: str, state: CommandState, text: str, now: datetime) -> CommandReport | None:
+        """Take over what became of a write; returns the report when it has changed."""
+        row = next((one for one in self._held.values() if _source(one.command) == source), None)
+        if row is None or row.command.device_id != device or row.report.state in _FINAL or row.report.state is state:
+            return None
+        if row.report.state is CommandState.EFFECTIVE and state in (CommandState.COMMANDED, CommandState.CONFIRMED):
+            # A refresh of what already works is no step back.
+            return None
+        return self._report(row, state, text, now)
+
+    def expire(self, now: datetime) -> tuple[CommandReport, ...]:
+        """Reports of commands whose time has just run out before they had an effect."""
+        open_states = (CommandState.ACCEPTED, CommandState.COMMANDED, CommandState.UNCONFIRMED, CommandState.FAILED)
+        over = [row for row in self._held.values() if row.command.expires_at <= now and row.report.state in open_states]
+        text = "its time ran out before it had an effect"
+        return tuple(self._report(row, CommandState.EXPIRED, text, now) for row in over)
+
+    def reports(self) -> tuple[CommandReport, ...]:
+        """Newest reports first."""
+        ranked = sorted(self._held.values(), key=lambda row: row.report.at, reverse=True)
+        return tuple(row.report for row in ranked[:MAX_REPORTS])
+
+    def _refusal(self, command: Command, now: datetime) -> str | None:
+        if command.edge_id != self._edge:
+            return f"the command is for {command.edge_id}, this is {self._edge}"
+        if command.expires_at <= now:
+            return f"expired at {command.expires_at.isoformat()}"
+        spec = self.specs.get(command.device_id)
+        if spec is None:
+            return f"{command.device_id} is not a device of {self._edge}"
+        wish = meaning(command, spec)
+        return wish if isinstance(wish, str) else None
+
+    def _claim(self, command: Command, wish: Wish) -> Claim:
+        return Claim(
+            command.device_id,
+            Band.OPERATOR,
+            _source(command),
+            f"{command.issued_by}: {command.reason}",
+            setpoint_w=wish.setpoint_w,
+            closed=wish.closed,
+            limit=wish.limit,
+            expires_at=command.expires_at,
+            failsafe=None if wish.limit is None else Failsafe(NO_LIMIT, 0.0),
+        )
+
+    def _report(self, row: HeldCommand, state: CommandState, text: str, now: datetime) -> CommandReport:
+        report = CommandReport(command_id=row.command.command_id, state=state, at=now, text=text[:300])
+        self._store({**self._held, row.command.command_id: row.model_copy(update={"report": report})}, now)
+        return report
+
+    def _store(self, held: Mapping[str, HeldCommand], now: datetime) -> None:
+        oldest = now - timedelta(seconds=REMEMBER_S)
+        kept = [row for row in held.values() if row.command.expires_at > oldest]
+        kept = sorted(kept, key=lambda row: row.report.at)[-MAX_COMMANDS:]
+        self._file.write(_HELD.dump_json(kept).decode())
+        self._held = {row.command.command_id: row for row in kept}
+
+
+def _source(command: Command) -> str:
+    return f"command {command.command_id}"

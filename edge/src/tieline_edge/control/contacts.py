@@ -1,0 +1,106 @@
+"""Gates of contactors: minimum times, dead busbar, and respect for a hand on the switch. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tieline_edge.control.claims import Band
+from tieline_edge.control.facts import DeviceFacts
+from tieline_edge.control.memory import ContactMemory
+from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything the gates look at."""
+
+    spec: DeviceSpec
+    memory: ContactMemory
+    known: DeviceFacts
+    bus_live: bool | None
+    now: datetime
+
+    @property
+    def since_switch_s(self) -> float:
+        """Seconds since the last change of position."""
+        return (self.now - (self.memory.switched_at or self.now)).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The gated action; None = leave the contactor alone."""
+
+    action: SwitchContact | None
+    memory: ContactMemory
+    notes: tuple[str, ...] = ()
+
+
+def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: float) -> Result:
+    """Position of a contactor.
+
+    Args:
+        request: The device and what is known of it.
+        wish: Wanted position; None when nobody claims one.
+        band: Who wants it.
+        off_timer_s: Timer to write with an opening where the device has one [s].
+    """
+    request = replace(request, memory=_observed(request))
+    if wish is None or band is None:
+        return Result(None, request.memory)
+    if wish:
+        return _close(request, band)
+    return _open(request, band, off_timer_s if request.spec.off_timer else 0.0)
+
+
+def _observed(request: Request) -> ContactMemory:
+    """The believed position after a look at the field; a position first seen counts as just switched."""
+    memory, seen = request.memory, request.known.closed
+    if memory.switched_at is None:
+        return ContactMemory(seen, request.now, seen is not None)
+    if seen is None:
+        return memory
+    measured_at = request.now - timedelta(seconds=request.known.ages_s.get("closed", 0.0))
+    if memory.closed is None:
+        return replace(memory, closed=seen, settled=True)
+    if measured_at < memory.switched_at:
+        return memory
+    if seen == memory.closed:
+        return memory if memory.settled else replace(memory, settled=True)
+    if memory.settled:
+        # A hand, or the device's own timer, has moved it.
+        return ContactMemory(seen, request.now, True)
+    return memory
+
+
+def _open(request: Request, band: Band, timer_s: float) -> Result:
+    memory, spec = request.memory, request.spec
+    opening = SwitchContact(closed=False, off_timer_s=timer_s)
+    if memory.closed is False:
+        if not memory.ours:
+            return Result(None, memory, ("it is open already, not by us",))
+        return Result(opening, replace(memory, off_timer_s=timer_s))
+    notes: tuple[str, ...] = ()
+    rest_s = spec.min_on_s - request.since_switch_s
+    if rest_s > 0:
+        if band > Band.SAFETY:
+            return Result(None, memory, (f"minimum on time: stays closed for another {rest_s:.0f} s",))
+        notes = (f"minimum on time cut by {rest_s:.0f} s: {band.name.lower()} goes first",)
+    return Result(opening, ContactMemory(False, request.now, ours=True, off_timer_s=timer_s), notes)
+
+
+def _close(request: Request, band: Band) -> Result:
+    memory, spec = request.memory, request.spec
+    if memory.closed is True:
+        # Settled and closed: nothing to write. Not settled: the closing has not been seen yet, keep asking for it.
+        return Result(None if memory.settled else SwitchContact(closed=True), memory)
+    stay = SwitchContact(closed=False, off_timer_s=memory.off_timer_s) if memory.ours else None
+    if band is Band.DEFAULT and not memory.ours:
+        return Result(None, memory, ("it was not opened here, so it is not closed by default",))
+    rest_s = spec.min_off_s - request.since_switch_s
+    if rest_s > 0:
+        return Result(stay, memory, (f"minimum off time: stays open for another {rest_s:.0f} s",))
+    if request.bus_live is not True:
+        state = "dead" if request.bus_live is False else "of unknown state"
+        return Result(stay, memory, (f"the busbar is {state}: nothing closes onto it",))
+    return Result(SwitchContact(closed=True), ContactMemory(True, request.now))

@@ -1,0 +1,281 @@
+"""One cycle: freeze the process image, hear rules, commands and plan, let the arbiter decide, carry it out, keep why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from tieline_core.clock import Clock
+from tieline_core.ids import DeviceId
+from tieline_core.messages.command import Command, CommandReport, CommandState
+from tieline_core.messages.desired import LadderStep
+from tieline_core.messages.plan import Plan
+from tieline_core.messages.policy import Policy
+from tieline_core.messages.telemetry import IssuedForecast, Severity
+from tieline_edge.control.arbiter import Decision, decide
+from tieline_edge.control.claims import Claim
+from tieline_edge.control.commands import CommandBook
+from tieline_edge.control.executor import Executor, Outcome
+from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
+from tieline_edge.control.local_schedule import Battery, LocalSchedule, local_schedule
+from tieline_edge.control.memory import ArbiterMemory
+from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.site_points import site_power, site_readings
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.trace import Trace
+from tieline_edge.drivers.capabilities import DeviceSpec
+from tieline_edge.settings import EdgeSettings
+from tieline_edge.shedding.rule import Rule, RuleSite, RuleView
+from tieline_edge.shedding.rules import load_rules, with_policy
+from tieline_edge.snapshot import ProcessImage, Snapshot
+
+_LOG = logging.getLogger(__name__)
+#: Under a fast clock inputs may be this much wall time old: three polls on a busy machine.
+_AGE_WALL_S: Final = 1.5
+#: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
+_STORE_EVERY_S: Final = 60.0
+_PROBLEMS: Final = frozenset({CommandState.FAILED, CommandState.UNCONFIRMED})
+
+
+class StoredState(BaseModel):
+    """What survives a restart besides plans and commands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    arbiter: ArbiterMemory = ArbiterMemory()
+    rules: dict[str, str] = Field(default_factory=dict)
+
+
+_STATE: Final = TypeAdapter(StoredState)
+
+
+@dataclass(slots=True)
+class CycleStats:
+    """How the loop runs; durations in wall milliseconds."""
+
+    count: int = 0
+    last_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+
+    @property
+    def p99_ms(self) -> float:
+        """99th percentile of the last durations."""
+        ranked = sorted(self.last_ms)
+        return ranked[min(len(ranked) - 1, int(0.99 * len(ranked)))] if ranked else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a cycle works with; made in :mod:`tieline_edge.bootstrap`.
+
+    Attributes:
+        rule_site: The site as the rules know it, before any policy.
+        poll_s: Poll period by device [s].
+    """
+
+    settings: EdgeSettings
+    clock: Clock
+    image: ProcessImage
+    rule_site: RuleSite
+    plans: PlanBook
+    commands: CommandBook
+    trace: Trace
+    outlet: Outlet
+    state: StateFile
+    poll_s: Mapping[DeviceId, float]
+    monitor_only: bool
+    rng: random.Random
+
+
+class ControlCycle:
+    """The loop's body and everything it remembers.
+
+    Args:
+        parts: What it works with.
+
+    Raises:
+        tieline_edge.shedding.rule.VitalLoadError: When the configured rules could shed a vital load.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._rules: dict[str, Rule] = load_rules(parts.rule_site, parts.rng)
+        self._site = parts.rule_site
+        self._memory = ArbiterMemory()
+        self._stored: tuple[object, ...] = ()
+        self._stored_at: datetime | None = None
+        self.stats = CycleStats()
+        self.standing = Standing(LadderStep.DEVICE_DEFAULT, "starting", ())
+        self.decisions: Mapping[DeviceId, Decision] = {}
+        self.local: LocalSchedule | None = None
+        self.policy: Policy | None = None
+
+    @property
+    def specs(self) -> Mapping[DeviceId, DeviceSpec]:
+        """Devices with their classes as a policy has set them."""
+        return self._site.specs
+
+    @property
+    def shed(self) -> tuple[DeviceId, ...]:
+        """Loads kept open by the rules."""
+        return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
+
+    def restore(self) -> None:
+        """Take up what an earlier run remembered; what is unreadable is kept aside and said."""
+        parts = self._parts
+        told = [parts.plans.restore(), parts.commands.restore()]
+        text = parts.state.read()
+        if text is not None:
+            try:
+                stored = _STATE.validate_json(text)
+                for name, rule in self._rules.items():
+                    if name in stored.rules:
+                        rule.load(stored.rules[name])
+                self._memory = stored.arbiter
+            except (ValidationError, ValueError) as error:
+                told.append(f"control memory was unreadable ({type(error).__name__}): {parts.state.set_aside().name}")
+        for message in filter(None, told):
+            parts.outlet.tell(Severity.ALARM, "state.unreadable", message)
+
+    def ages(self) -> AgeLimits:
+        """How old inputs may be at the present speed of the clock."""
+        cycle, speed = self._parts.settings.cycle, self._parts.clock.speed()
+        wall_s = max(3.0 * cycle.floor_wall_s, _AGE_WALL_S) * speed if speed > 1.0 else 3.0 * cycle.floor_wall_s
+        base_s = max(cycle.max_input_age_s, wall_s)
+        return AgeLimits(base_s, {device: max(base_s, 3.0 * poll_s) for device, poll_s in self._parts.poll_s.items()})
+
+    async def run_once(self, executor: Executor) -> None:
+        """One cycle."""
+        started = time.perf_counter()
+        parts, now, ages = self._parts, self._parts.clock.now(), self.ages()
+        snapshot = parts.image.freeze(now)
+        facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
+        self._take_standing(now, facts)
+        if not parts.monitor_only:
+            claims = self._hear(snapshot, facts, ages, now)
+            judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            self._memory, self.decisions = judged.memory, judged.by_device
+            await self._store(now)
+            await executor.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, now)
+            for report in parts.commands.expire(now):
+                parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
+        power = site_power(self.specs, facts, parts.settings.shedding.transformer)
+        parts.outlet.keep(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        self.stats.count += 1
+        self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
+
+    def _take_standing(self, now: datetime, facts: SiteFacts) -> None:
+        before = self.standing
+        self.standing = (
+            Standing(LadderStep.DEVICE_DEFAULT, "monitor only: no hub key is configured, nothing is written", ())
+            if self._parts.monitor_only
+            else self._parts.plans.stand(self.local, now)
+        )
+        if before.step is not self.standing.step or before.reason == "starting":
+            worse = self.standing.step > before.step and before.reason != "starting"
+            self._parts.outlet.tell(
+                Severity.INFORMATION if not worse else Severity.ACTION,
+                "ladder.step",
+                f"{self.standing.step.name.lower().replace('_', ' ')}: {self.standing.reason}",
+                data={"step": int(self.standing.step), "from": int(before.step), "bus_live": facts.bus_live},
+            )
+
+    def _hear(self, snapshot: Snapshot, facts: SiteFacts, ages: AgeLimits, now: datetime) -> list[Claim]:
+        claims = [*default_claims(self.specs, now, ages.default_s), *self.standing.claims, *self._parts.commands.claims(now)]
+        view = RuleView(now, snapshot, facts, ages)
+        for rule in self._rules.values():
+            result = rule.step(view)
+            claims.extend(result.claims)
+            for event in result.events:
+                self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
+        return claims
+
+    async def _store(self, now: datetime) -> None:
+        """Positions and sheddings reach the disk before anything is written to a device."""
+        urgent = (
+            tuple(sorted((device, one.closed, one.ours, one.switched_at) for device, one in self._memory.contacts.items())),
+            self.shed,
+            self._memory.limits,
+        )
+        due = self._stored_at is None or now - self._stored_at >= timedelta(seconds=_STORE_EVERY_S * self._parts.clock.speed())
+        if urgent == self._stored and not due:
+            return
+        text = _STATE.dump_json(
+            StoredState(arbiter=self._memory, rules={name: rule.dump() for name, rule in self._rules.items()})
+        ).decode()
+        self._stored, self._stored_at = urgent, now
+        try:
+            await asyncio.to_thread(self._parts.state.write, text)
+        except OSError as error:
+            # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
+            _LOG.warning("control memory was not stored: %s", error)
+
+    async def take_outcome(self, outcome: Outcome) -> None:
+        """Listener of the executor."""
+        parts = self._parts
+        parts.trace.happened(outcome)
+        if outcome.state in _PROBLEMS:
+            code = f"write.{outcome.state.value}"
+            parts.outlet.tell(Severity.ALARM, code, f"{outcome.device}: {outcome.text}", outcome.device)
+        report = parts.commands.progress(outcome.device, outcome.source, outcome.state, outcome.text, outcome.at)
+        if report is not None:
+            text = f"command {report.command_id}: {report.state.value}, {report.text}"
+            parts.outlet.tell(Severity.INFORMATION, "command.progress", text, outcome.device)
+
+    def take_plan(self, plan: Plan, sha256: str) -> None:
+        """Take a plan.
+
+        Raises:
+            tieline_edge.control.plan_book.PlanRefusedError: With the check that failed.
+        """
+        self._parts.plans.offer(plan, sha256, self._parts.clock.now())
+        text = f"plan {plan.plan_id} taken: {plan.steps} steps from {plan.start:%Y-%m-%d %H:%M} UTC"
+        self._parts.outlet.tell(Severity.INFORMATION, "plan.taken", text, data={"plan_id": plan.plan_id, "sha256": sha256})
+
+    def take_command(self, command: Command) -> CommandReport:
+        """Take or refuse a command; the report says which."""
+        report = self._parts.commands.accept(command, self._parts.clock.now())
+        told = f"command {command.command_id} of {command.issued_by}: {report.state.value} {report.text}".strip()
+        severity = Severity.ALARM if report.state is CommandState.REFUSED else Severity.INFORMATION
+        known = command.device_id if command.device_id in self.specs else None
+        self._parts.outlet.tell(severity, f"command.{report.state.value}", told, known)
+        return report
+
+    def take_policy(self, policy: Policy) -> None:
+        """Take a shedding policy; what is shed now stays shed under the new rules unless it has become vital.
+
+        Raises:
+            tieline_core.errors.PermanentError: When the policy could shed a vital load; the old rules stay.
+        """
+        site = with_policy(self._parts.rule_site, policy)
+        rules = load_rules(site, self._parts.rng)
+        for name, rule in rules.items():
+            if name in self._rules:
+                rule.load(self._rules[name].dump())
+        self._rules, self._site, self.policy = rules, site, policy
+        self._parts.plans.specs = self._parts.commands.specs = site.specs
+        self._parts.outlet.tell(Severity.INFORMATION, "policy.taken", f"shedding policy {policy.policy_id} taken")
+
+    def take_forecast(self, forecast: IssuedForecast) -> None:
+        """Make the local schedule anew from a forecast."""
+        now = self._parts.clock.now()
+        snapshot = self._parts.image.freeze(now)
+        facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
+        batteries = []
+        for device, spec in self.specs.items():
+            soc = facts.of(device).soc_pct
+            battery = None if soc is None else Battery.of(spec, soc)
+            if battery is not None:
+                batteries.append(battery)
+        self.local = local_schedule(forecast, batteries, now) if batteries else None

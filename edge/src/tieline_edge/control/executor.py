@@ -1,0 +1,268 @@
+"""From decisions to devices: written on change or refresh, read back, and watched until the power has moved.
+
+Every device has at most one write under way; a slow or dead one delays nobody else. A failed write is tried again with
+back-off in later cycles, as long as the arbiter still wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from tieline_core.clock import Clock
+from tieline_core.ids import DeviceId
+from tieline_core.messages.command import CommandState
+from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.claims import Band
+from tieline_edge.control.effect import Written, effective, same
+from tieline_edge.control.facts import SiteFacts
+from tieline_edge.drivers.capabilities import (
+    Action,
+    DevicePermanentError,
+    DeviceSpec,
+    DeviceTransientError,
+    ReadBack,
+    Release,
+    SwitchContact,
+)
+
+_LOG = logging.getLogger(__name__)
+#: Longest back-off between tries [s]; what safety asked for is tried oftener.
+MAX_BACKOFF_S: Final = 60.0
+MAX_SAFETY_BACKOFF_S: Final = 5.0
+
+
+class DeviceHandle(Protocol):
+    """A device as the executor knows it; shares its connection with the poller."""
+
+    @property
+    def spec(self) -> DeviceSpec:
+        """What the device is."""
+        ...
+
+    async def apply(self, action: Action) -> ReadBack:
+        """Write and read back.
+
+        Raises:
+            tieline_edge.drivers.capabilities.DeviceTransientError: It may or may not have arrived.
+            tieline_edge.drivers.capabilities.DevicePermanentError: Refused, nothing was written.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Periods of the executor, in seconds of the clock.
+
+    Attributes:
+        refresh_s: After this long the same action is written again, so that device timers do not run out.
+        effect_s: Within this time a write must show its effect.
+        retry_s: First back-off after a failure; doubled each time.
+        wall_s: Wall time that polling and writing need at least; with a fast clock it outweighs the other two.
+    """
+
+    refresh_s: float
+    effect_s: float = 10.0
+    retry_s: float = 1.0
+    wall_s: float = 2.0
+
+    def effect_at(self, speed: float) -> float:
+        """Effect window at a speed of the clock [s]."""
+        return max(self.effect_s, self.wall_s * speed if speed > 1.0 else 0.0)
+
+    def backoff_at(self, failures: int, cap_s: float, speed: float) -> float:
+        """Back-off after this many failures in a row at a speed of the clock [s]."""
+        return min(self.retry_s * 2.0 ** min(failures - 1, 10), cap_s) * max(1.0, speed / 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Something that became of a write; only changes of state and writes are told.
+
+    Attributes:
+        device: Which.
+        state: How far it has come.
+        action: What was written or refused.
+        source: Source of the winning claim; empty for a release at the end.
+        text: Read-back or error, in words.
+        at: When.
+        refresh: It repeats an action that had been written before.
+    """
+
+    device: DeviceId
+    state: CommandState
+    action: Action
+    source: str
+    text: str
+    at: datetime
+    refresh: bool = False
+
+
+#: Receives each outcome: trace, events and command reports hang here.
+Listener = Callable[[Outcome], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Line:
+    """The executor's side of one device; touched by the loop only."""
+
+    handle: DeviceHandle
+    written: Written | None = None
+    state: CommandState = CommandState.COMMANDED
+    source: str = ""
+    failures: int = 0
+    not_before: datetime | None = None
+    busy: bool = False
+
+
+class Executor:
+    """Writes decisions. Entering starts it; leaving waits for the writes under way.
+
+    Args:
+        handles: Devices that can be written to.
+        clock: The clock of stamps and periods.
+        timing: Its periods.
+        listener: Told of every outcome.
+    """
+
+    def __init__(self, handles: Mapping[DeviceId, DeviceHandle], clock: Clock, timing: Timing, listener: Listener) -> None:
+        self._lines = {device: _Line(handle) for device, handle in handles.items()}
+        self._clock = clock
+        self._timing = timing
+        self._listener = listener
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, trace)
+
+    @property
+    def states(self) -> dict[DeviceId, CommandState]:
+        """State of the last write of each device that was written to."""
+        return {device: line.state for device, line in self._lines.items() if line.written is not None or line.failures}
+
+    @property
+    def busy(self) -> bool:
+        """True while a write is under way."""
+        return any(line.busy for line in self._lines.values())
+
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+        """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
+        now = self._clock.now()
+        for device, decision in decisions.items():
+            line = self._lines.get(device)
+            if line is None or line.busy:
+                continue
+            await self._judge(device, line, facts, now)
+            if decision.action is None or not self._due(line, decision, now):
+                continue
+            line.busy = True
+            self._tasks.create_task(self._write(device, line, decision, facts.of(device).p_w), name=f"write-{device}")
+
+    async def release_all(self) -> None:
+        """Hand storages and plants back to their own default; shed loads stay as they are."""
+        async with asyncio.TaskGroup() as tasks:
+            for device, line in self._lines.items():
+                tasks.create_task(self._release(device, line), name=f"release-{device}")
+
+    def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
+        action = decision.action
+        if action is None or (line.written is None and isinstance(action, Release)):
+            # A device nobody has written to is in its default already.
+            return False
+        held = line.written
+        changed = held is None or not same(line.handle.spec, held.action, action)
+        urgent = decision.band is not None and decision.band <= Band.SAFETY
+        if line.not_before is not None and now < line.not_before:
+            # A new wish of safety does not wait for the back-off of an older one.
+            return changed and urgent and line.source != _source(decision)
+        if changed or line.state in (CommandState.FAILED, CommandState.UNCONFIRMED):
+            return True
+        needs_refresh = line.handle.spec.reverts or (isinstance(action, SwitchContact) and action.off_timer_s > 0)
+        return held is not None and needs_refresh and (now - held.at).total_seconds() >= self._timing.refresh_s
+
+    async def _write(self, device: DeviceId, line: _Line, decision: Decision, power_w: float | None) -> None:
+        action, source = decision.action, _source(decision)
+        if action is None:
+            line.busy = False
+            return
+        repeated = line.written is not None and same(line.handle.spec, line.written.action, action)
+        line.source = source
+        try:
+            read_back = await line.handle.apply(action)
+        except DevicePermanentError as error:
+            await self._failed(device, line, decision, CommandState.FAILED, f"refused: {error}")
+        except DeviceTransientError as error:
+            await self._failed(device, line, decision, CommandState.FAILED, f"no answer: {error}")
+        except Exception as error:  # noqa: BLE001 - a driver's defect must not stop the shedding of other loads
+            _LOG.exception("driver of %s failed in an unforeseen way", device)
+            await self._failed(device, line, decision, CommandState.FAILED, f"driver defect: {error!r}")
+        else:
+            now = self._clock.now()
+            baseline = line.written.baseline_w if repeated and line.written is not None else power_w
+            line.written = Written(action, now, baseline)
+            if not read_back.confirmed:
+                await self._failed(device, line, decision, CommandState.UNCONFIRMED, f"read back {read_back.text}")
+                return
+            line.failures, line.not_before = (line.failures if repeated else 0), None
+            known_good = repeated and line.state is CommandState.EFFECTIVE
+            line.state = CommandState.EFFECTIVE if known_good else CommandState.CONFIRMED
+            await self._listener(Outcome(device, line.state, action, source, read_back.text, now, repeated))
+        finally:
+            line.busy = False
+
+    async def _failed(self, device: DeviceId, line: _Line, decision: Decision, state: CommandState, text: str) -> None:
+        now = self._clock.now()
+        line.failures += 1
+        cap_s = MAX_SAFETY_BACKOFF_S if decision.band is not None and decision.band <= Band.SAFETY else MAX_BACKOFF_S
+        line.not_before = now + timedelta(seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed()))
+        first = line.state is not state or line.failures == 1
+        line.state = state
+        if first and decision.action is not None:
+            # Told on the edge of change: a device that stays dead does not fill the trace.
+            await self._listener(Outcome(device, state, decision.action, line.source, text, now))
+
+    async def _judge(self, device: DeviceId, line: _Line, facts: SiteFacts, now: datetime) -> None:
+        written = line.written
+        if written is None or line.state not in (CommandState.CONFIRMED, CommandState.EFFECTIVE):
+            return
+        seen = effective(line.handle.spec, written, facts.of(device), now)
+        if line.state is CommandState.CONFIRMED and seen:
+            line.state, line.failures = CommandState.EFFECTIVE, 0
+            await self._listener(Outcome(device, line.state, written.action, line.source, "the field shows it", now))
+        window_s = self._timing.effect_at(self._clock.speed())
+        late = (now - written.at).total_seconds() > window_s
+        lost = line.state is CommandState.EFFECTIVE and isinstance(written.action, SwitchContact) and seen is False
+        if late and (lost or (line.state is CommandState.CONFIRMED and not seen)):
+            line.state = CommandState.UNCONFIRMED
+            line.failures += 1
+            wait_s = self._timing.backoff_at(line.failures, MAX_BACKOFF_S, self._clock.speed())
+            line.not_before = now + timedelta(seconds=wait_s)
+            shown = facts.of(device)
+            text = f"no effect within {window_s:g} s: p_w {shown.p_w}, closed {shown.closed}"
+            await self._listener(Outcome(device, line.state, written.action, line.source, text, now))
+
+    async def _release(self, device: DeviceId, line: _Line) -> None:
+        if line.written is None or isinstance(line.written.action, Release | SwitchContact):
+            return
+        try:
+            read_back = await line.handle.apply(Release())
+        except (DevicePermanentError, DeviceTransientError) as error:
+            _LOG.warning("%s could not be released, its own timer will do it: %s", device, error)
+            return
+        now = self._clock.now()
+        await self._listener(Outcome(device, CommandState.CONFIRMED, Release(), "", read_back.text, now))
+
+
+def _source(decision: Decision) -> str:
+    return "" if decision.winner is None else decision.winner.source

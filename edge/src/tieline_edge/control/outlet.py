@@ -1,0 +1,116 @@
+"""From the control loop to the outbox without waiting for the disk: a bounded queue with one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tieline_core.clock import Clock
+from tieline_core.errors import TransientError
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.quantities import Reading
+from tieline_edge.outbox.ports import Recorder
+
+_LOG = logging.getLogger(__name__)
+MAX_WAITING: Final = 5000
+_RETRY_S: Final = 0.5
+
+#: Told of each derived reading after it was recorded, e.g. the forecaster's history.
+Tap = Callable[[Reading], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class OutletCounters:
+    """What has passed."""
+
+    events: int = 0
+    readings: int = 0
+    dropped: int = 0
+
+
+class Outlet:
+    """Takes readings and events from the loop and records them in order.
+
+    Args:
+        edge: Whose events they are.
+        clock: For the stamps of events.
+        recorder: The outbox.
+    """
+
+    def __init__(self, edge: EdgeId, clock: Clock, recorder: Recorder) -> None:
+        self.counters = OutletCounters()
+        self.taps: list[Tap] = []
+        self._edge = edge
+        self._clock = clock
+        self._recorder = recorder
+        self._queue: asyncio.Queue[Event | Sequence[Reading]] = asyncio.Queue(MAX_WAITING)
+
+    def tell(
+        self, severity: Severity, code: str, text: str, device: DeviceId | None = None, data: Mapping[str, object] | None = None
+    ) -> None:
+        """Queue an event, stamped now."""
+        event = Event(
+            event_id=uuid.uuid4().hex,
+            edge_id=self._edge,
+            device_id=device,
+            severity=severity,
+            code=code,
+            text=text[:500],
+            at=self._clock.now(),
+            data=dict(data or {}),
+        )
+        level = logging.WARNING if severity is Severity.ALARM else logging.INFO
+        _LOG.log(level, "%s: %s", code, text)
+        self._put(event)
+
+    def keep(self, readings: Sequence[Reading]) -> None:
+        """Queue readings; when the disk has been away for too long they are dropped and counted, control goes on."""
+        if readings:
+            self._put(readings)
+
+    def _put(self, item: Event | Sequence[Reading]) -> None:
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            self.counters.dropped += 1
+
+    async def run(self) -> None:
+        """Record until cancelled; a disk that refuses is tried again."""
+        while True:
+            item = await self._queue.get()
+            try:
+                await self._record(item)
+            finally:
+                self._queue.task_done()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all that was queued is recorded, at most this long (wall time)."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._queue.join()
+        except TimeoutError:
+            _LOG.warning("%d items were not recorded before the end", self._queue.qsize())
+
+    async def _record(self, item: Event | Sequence[Reading]) -> None:
+        while True:
+            try:
+                if isinstance(item, Event):
+                    await self._recorder.record_event(item)
+                    self.counters.events += 1
+                else:
+                    await self._recorder.record(item)
+                    self.counters.readings += len(item)
+            except TransientError as error:
+                _LOG.warning("not recorded yet: %s", error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            break
+        if not isinstance(item, Event):
+            for tap in self.taps:
+                for reading in item:
+                    await tap(reading)

@@ -1,0 +1,239 @@
+"""The plans an edge holds, and the step of the fallback ladder it stands on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tieline_core.errors import BadInputError, PermanentError
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.desired import LadderStep
+from tieline_core.messages.plan import Certificate, Plan, PlanMode, Verdict
+from tieline_core.shedding import VITAL
+from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
+from tieline_edge.control.local_schedule import LocalSchedule
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec
+
+#: Plans kept: the one in force, its forerunners that may still cover now, and one that starts later.
+MAX_PLANS: Final = 8
+_NEEDS: Final[Mapping[PlanMode, Capability]] = {
+    PlanMode.SETPOINT_W: Capability.HOLD_POWER,
+    PlanMode.GENERATION_LIMIT_W: Capability.LIMIT_GENERATION,
+    PlanMode.LOAD_LIMIT_W: Capability.SWITCH,
+}
+
+
+class PlanRefusedError(PermanentError):
+    """A plan that must not be followed.
+
+    Attributes:
+        check: ``edge``, ``certificate``, ``device``, ``mode`` or ``validity``.
+    """
+
+    def __init__(self, check: str, reason: str) -> None:
+        self.check = check
+        self.reason = reason
+        super().__init__(f"{check}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPlan:
+    """A plan that was taken, and the hash it came by."""
+
+    plan: Plan
+    sha256: str
+
+    @property
+    def end(self) -> datetime:
+        """End of its last step."""
+        return self.plan.start + timedelta(seconds=self.plan.step_s * self.plan.steps)
+
+    def covers(self, now: datetime) -> bool:
+        """True while it has a step for the instant."""
+        return self.plan.start <= now < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the edge stands on the ladder now.
+
+    Attributes:
+        step: The step.
+        reason: Why this one, in words.
+        claims: What it wants of the devices.
+        held: The plan that is followed; None on the two lower steps.
+    """
+
+    step: LadderStep
+    reason: str
+    claims: tuple[Claim, ...]
+    held: HeldPlan | None = None
+
+
+def stand(
+    plans: Sequence[HeldPlan], local: LocalSchedule | None, now: datetime, specs: Mapping[DeviceId, DeviceSpec]
+) -> Standing:
+    """The highest step that has something for this instant: a pure function."""
+    ranked = sorted(plans, key=lambda held: (held.plan.issued_at, held.plan.start, held.sha256), reverse=True)
+    covering = next((held for held in ranked if held.covers(now)), None)
+    if covering is not None:
+        index = int((now - covering.plan.start).total_seconds() // covering.plan.step_s)
+        name = f"plan {covering.plan.plan_id}, step {index + 1} of {covering.plan.steps}"
+        claims = tuple(_plan_claims(covering, index, specs))
+        if covering is ranked[0]:
+            return Standing(LadderStep.CURRENT_PLAN, name, claims, covering)
+        newest = ranked[0]
+        state = f"starts at {newest.plan.start:%H:%M}" if newest.plan.start > now else f"ended at {newest.end:%H:%M}"
+        reason = f"newest plan {newest.plan.plan_id} {state} UTC; {name} still covers now"
+        return Standing(LadderStep.LAST_PLAN, reason[:200], claims, covering)
+    ended = f"newest plan {ranked[0].plan.plan_id} does not cover now" if ranked else "no plan"
+    if local is not None and local.covers(now):
+        reason = f"{ended}; schedule from the local forecast {local.model_id} of {local.issued_at:%H:%M} UTC"
+        return Standing(LadderStep.LOCAL_SCHEDULE, reason[:200], tuple(_local_claims(local, now)))
+    return Standing(LadderStep.DEVICE_DEFAULT, f"{ended} and no local schedule", ())
+
+
+def _plan_claims(held: HeldPlan, index: int, specs: Mapping[DeviceId, DeviceSpec]) -> Iterable[Claim]:
+    plan = held.plan
+    expires = plan.start + timedelta(seconds=plan.step_s * (index + 1))
+    for part in plan.devices:
+        if part.device_id not in specs:
+            continue
+        value = part.values_w[index]
+        reason = f"plan {plan.plan_id}, step {index + 1}"
+        if part.mode is PlanMode.SETPOINT_W:
+            if value is not None:
+                yield Claim(part.device_id, Band.PLAN, "plan", reason, setpoint_w=value, expires_at=expires)
+            continue
+        # A step without a number lifts the limit in so many words: silence would leave the failsafe of the last one.
+        limit = NO_LIMIT
+        if value is not None:
+            limit = Interval(lo=value) if part.mode is PlanMode.GENERATION_LIMIT_W else Interval(hi=value)
+        failsafe = Failsafe(limit, float(plan.step_s))
+        yield Claim(part.device_id, Band.PLAN, "plan", reason, limit=limit, expires_at=expires, failsafe=failsafe)
+
+
+def _local_claims(local: LocalSchedule, now: datetime) -> Iterable[Claim]:
+    index = int((now - local.start).total_seconds() // local.step_s)
+    expires = local.start + timedelta(seconds=local.step_s * (index + 1))
+    reason = f"flat top of {local.top_w / 1000:.0f} kW by the local forecast"
+    for device, values in sorted(local.values_w.items()):
+        yield Claim(device, Band.PLAN, "local-schedule", reason, setpoint_w=values[index], expires_at=expires)
+
+
+def default_claims(specs: Mapping[DeviceId, DeviceSpec], now: datetime, for_s: float) -> tuple[Claim, ...]:
+    """What devices do when nobody else speaks: loads run. The arbiter closes by default only what it opened itself."""
+    until = now + timedelta(seconds=for_s)
+    return tuple(
+        Claim(device, Band.DEFAULT, "default", "nobody wants it open", closed=True, expires_at=until)
+        for device, spec in sorted(specs.items())
+        if Capability.SWITCH in spec.capabilities
+    )
+
+
+class PlanBook:
+    """Plans on disk and in mind.
+
+    Args:
+        edge: The only edge whose plans are taken.
+        specs: The devices a plan may name.
+        file: Where plans survive a restart.
+    """
+
+    def __init__(self, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], file: StateFile) -> None:
+        self._edge = edge
+        self.specs = specs
+        self._file = file
+        self._plans: tuple[HeldPlan, ...] = ()
+
+    @property
+    def plans(self) -> tuple[HeldPlan, ...]:
+        """What is held, newest issue first."""
+        return self._plans
+
+    def restore(self) -> str | None:
+        """Take up what an earlier run held; returns why nothing could be taken up, if so."""
+        text = self._file.read()
+        if text is None:
+            return None
+        try:
+            rows = json.loads(text)
+            plans = [HeldPlan(Plan.model_validate(row["plan"]), str(row["sha256"])) for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            return f"stored plans were unreadable ({type(error).__name__}) and are kept as {self._file.set_aside().name}"
+        self._plans = tuple(plans)
+        return None
+
+    def offer(self, plan: Plan, sha256: str, now: datetime) -> None:
+        """Check a plan and keep it; it is on disk when this returns.
+
+        Raises:
+            PlanRefusedError: With the check that failed; what was held stays in force.
+        """
+        check_plan(plan, self._edge, self.specs, now)
+        others = (held for held in self._plans if held.sha256 != sha256 and held.end > now)
+        kept = sorted((HeldPlan(plan, sha256), *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS]
+        self._file.write(json.dumps([{"sha256": held.sha256, "plan": held.plan.model_dump(mode="json")} for held in kept]))
+        self._plans = tuple(kept)
+
+    def stand(self, local: LocalSchedule | None, now: datetime) -> Standing:
+        """Where the edge stands now."""
+        return stand(self._plans, local, now, self.specs)
+
+
+def parse_plan(data: bytes, source: str) -> Plan:
+    """Read a plan.
+
+    Raises:
+        PlanRefusedError: When it is no plan, or one without a certificate.
+    """
+    try:
+        return Plan.from_bytes(data, source)
+    except BadInputError as error:
+        check = "certificate" if error.key.startswith("certificate") else "format"
+        raise PlanRefusedError(check, str(error)) from error
+
+
+def check_plan(plan: Plan, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], now: datetime) -> None:
+    """Everything that must hold before a plan is followed.
+
+    Raises:
+        PlanRefusedError: Naming the first thing that does not.
+    """
+    if plan.edge_id != edge:
+        raise PlanRefusedError("edge", f"the plan is for {plan.edge_id}, this is {edge}")
+    if plan.steps == 0 or HeldPlan(plan, "").end <= now:
+        raise PlanRefusedError("validity", f"the plan has no step after {now.isoformat()}")
+    _check_certificate(plan.certificate)
+    for part in plan.devices:
+        spec = specs.get(part.device_id)
+        if spec is None:
+            raise PlanRefusedError("device", f"{part.device_id} is not a device of {edge}")
+        if _NEEDS[part.mode] not in spec.capabilities:
+            raise PlanRefusedError("mode", f"{part.device_id} is a {spec.role} and takes no {part.mode.value}")
+        if part.mode is PlanMode.LOAD_LIMIT_W and spec.priority_class == VITAL:
+            raise PlanRefusedError("device", f"{part.device_id} is vital: no plan limits it")
+        if part.mode is PlanMode.GENERATION_LIMIT_W and any(value is not None and value > 0 for value in part.values_w):
+            raise PlanRefusedError(
+                "mode", f"{part.device_id}: a generation limit is a lower bound of signed power, at most 0 W"
+            )
+
+
+def _check_certificate(certificate: Certificate) -> None:
+    if not certificate.input_sha256:
+        raise PlanRefusedError("certificate", "it names no inputs by hash")
+    if certificate.verdict is Verdict.CLEAN and certificate.violations:
+        raise PlanRefusedError("certificate", f"verdict clean with {len(certificate.violations)} violations")
+    if certificate.verdict is Verdict.RELIEF:
+        if not certificate.violations:
+            raise PlanRefusedError("certificate", "verdict relief without the violations it cannot avoid")
+        for quantity in ("loading_pct", "vm_pu"):
+            rows = [row for row in certificate.violations if row.quantity == quantity]
+            worst = max((abs(row.value - row.limit) for row in rows), default=0.0)
+            without = max((abs(row.without_plan - row.limit) for row in rows), default=0.0)
+            if worst > without + 1e-9:
+                raise PlanRefusedError("certificate", f"{quantity} would be worse with the plan than without it")

@@ -1,0 +1,125 @@
+"""Gates of power: clamp, ramp, dead time at a change of sign, limit of generation. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tieline_edge.control.claims import NO_LIMIT, Interval
+from tieline_edge.control.facts import DeviceFacts
+from tieline_edge.control.memory import PowerMemory
+from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, LimitGeneration, Release
+
+#: Below this a power counts as 0 W; finer than any register's resolution.
+ZERO_W = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything the gates look at.
+
+    Attributes:
+        spec: The device.
+        memory: What was decided before.
+        known: What the field shows.
+        bounds: What all limits leave.
+        claimed: What they leave without the device's own rating; a rating at its end is no reason to skip a ramp.
+        now: Present instant.
+        revert_s: Reversion time of the command [s].
+    """
+
+    spec: DeviceSpec
+    memory: PowerMemory
+    known: DeviceFacts
+    bounds: Interval
+    claimed: Interval
+    now: datetime
+    revert_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The gated action; ``limited`` says that a generation limit is in force."""
+
+    action: Action
+    memory: PowerMemory
+    notes: tuple[str, ...] = ()
+    limited: bool = False
+
+
+def hold(request: Request, setpoint_w: float | None) -> Result:
+    """Power of a storage: the setpoint through all gates; released when nobody wants anything and nothing limits it."""
+    if setpoint_w is None and request.claimed == NO_LIMIT:
+        return Result(Release(), _moved(request, 0.0, 0.0), ("nobody claims a setpoint: released",))
+    notes: list[str] = []
+    wanted = 0.0 if setpoint_w is None else setpoint_w
+    target = request.bounds.clamp(wanted)
+    if target != wanted:
+        notes.append(f"clamped from {wanted:g} W to {target:g} W by {request.bounds}")
+    last = _last(request)
+    value = _ramped(request, last, target)
+    if value != target:
+        notes.append(f"ramped: {value:g} W on the way to {target:g} W")
+    if _must_rest(request, last, value):
+        notes.append(f"dead time: 0 W for {request.spec.dead_time_s:g} s before the sign changes to {value:+g} W")
+        value = 0.0
+    return Result(HoldPower(value, request.revert_s), _moved(request, last, value), tuple(notes))
+
+
+def limit_generation(request: Request) -> Result:
+    """Limit of a plant: the lower end of what is allowed; None when it lies beyond the rating.
+
+    A tighter limit counts at once; a wider one opens with the ramp.
+    """
+    full = request.spec.p_min_w
+    target = min(0.0, max(request.bounds.lo, full))
+    last, at = request.memory.power_w, request.memory.at
+    notes: tuple[str, ...] = ()
+    value = target
+    if last is not None and at is not None and request.spec.ramp_w_per_s is not None and target < last:
+        value = max(target, last - request.spec.ramp_w_per_s * _elapsed_s(at, request.now))
+        if value != target:
+            notes = (f"ramped: limit {value:g} W on the way to {target:g} W",)
+    free = value <= full
+    memory = PowerMemory(None if free else value, request.now)
+    return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
+
+
+def _last(request: Request) -> float:
+    if request.memory.power_w is not None:
+        return request.memory.power_w
+    return request.known.p_w or 0.0
+
+
+def _ramped(request: Request, last: float, target: float) -> float:
+    rate = request.spec.ramp_w_per_s
+    inward = (target < last and last >= request.claimed.hi) or (target > last and last <= request.claimed.lo)
+    if rate is None or inward:
+        return target
+    at = request.memory.at or request.now
+    step = rate * _elapsed_s(at, request.now)
+    return request.bounds.clamp(last + min(max(target - last, -step), step))
+
+
+def _must_rest(request: Request, last: float, value: float) -> bool:
+    memory, dead_s = request.memory, request.spec.dead_time_s
+    before = _sign(last) or memory.sign
+    if dead_s <= 0 or _sign(value) == 0 or before in (0, _sign(value)):
+        return False
+    return _sign(last) != 0 or memory.zero_since is None or _elapsed_s(memory.zero_since, request.now) < dead_s
+
+
+def _moved(request: Request, last: float, value: float) -> PowerMemory:
+    sign = _sign(value)
+    zero_since = None
+    if sign == 0:
+        zero_since = request.memory.zero_since if request.memory.zero_since is not None else request.now
+    return PowerMemory(value, request.now, sign or _sign(last) or request.memory.sign, zero_since)
+
+
+def _sign(value: float) -> int:
+    return 0 if abs(value) < ZERO_W else (1 if value > 0 else -1)
+
+
+def _elapsed_s(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())

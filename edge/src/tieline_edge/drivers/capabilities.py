@@ -1,0 +1,162 @@
+"""What a device can do, and what is asked of it. Callers ask for the capability, never for the vendor.
+
+All powers are signed watts in load convention; a driver translates to the register's own sign at the rim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Protocol, Self
+
+from tieline_core.errors import PermanentError, TransientError
+from tieline_core.ids import DeviceId
+from tieline_core.quantities import Reading
+
+
+class Role(StrEnum):
+    """What a device is to the site."""
+
+    TRANSFORMER = "transformer"
+    METER = "meter"
+    STORAGE = "storage"
+    PV = "pv"
+    LOAD = "load"
+
+
+class Capability(Enum):
+    """One thing a device can be asked to do."""
+
+    MEASURE = "measure"
+    HOLD_POWER = "hold_power"
+    """Storage: hold a signed active power."""
+    LIMIT_GENERATION = "limit_generation"
+    """PV: deliver at most this much."""
+    SWITCH = "switch"
+    """Sheddable load: open or close its contactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """What the site configuration and the catalogue say about a device.
+
+    Attributes:
+        device_id: Unique within the edge.
+        role: What it is to the site.
+        capabilities: What it can be asked to do.
+        priority_class: Shedding class of a sheddable load; None for everything else.
+        p_min_w: Hard lower limit of signed power [W].
+        p_max_w: Hard upper limit of signed power [W].
+        energy_wh: Usable storage capacity [Wh]; None when it is no storage.
+        soc_min_pct: Lower end of the state-of-charge window [%].
+        soc_max_pct: Upper end of the state-of-charge window [%].
+        reverts: True when the device has a reversion timer of its own that a write carries.
+        off_timer: True when an opened contactor closes by itself after the written time; False means latched.
+        safe_closed: Declared safe position of a contactor.
+        ramp_w_per_s: Fastest change of setpoint; None = no limit.
+        dead_time_s: Pause at 0 W before the sign of storage power changes [s].
+        min_on_s: Shortest time closed [s].
+        min_off_s: Shortest time open [s].
+    """
+
+    device_id: DeviceId
+    role: Role
+    capabilities: frozenset[Capability]
+    priority_class: int | None = None
+    p_min_w: float = 0.0
+    p_max_w: float = 0.0
+    energy_wh: float | None = None
+    soc_min_pct: float = 0.0
+    soc_max_pct: float = 100.0
+    reverts: bool = False
+    off_timer: bool = False
+    safe_closed: bool = True
+    ramp_w_per_s: float | None = None
+    dead_time_s: float = 0.0
+    min_on_s: float = 0.0
+    min_off_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPower:
+    """Hold this signed power; the device reverts to its neutral state after ``revert_s`` without a refresh."""
+
+    power_w: float
+    revert_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGeneration:
+    """Deliver at most this much: ``min_power_w`` <= 0 bounds the signed power from below; None lifts the limit."""
+
+    min_power_w: float | None
+    revert_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchContact:
+    """Open or close the contactor; ``off_timer_s`` is written where the device has one."""
+
+    closed: bool
+    off_timer_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Hand the device back to its own default."""
+
+
+Action = HoldPower | LimitGeneration | SwitchContact | Release
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What the device's own registers say after a write.
+
+    Attributes:
+        confirmed: The registers hold what was written.
+        text: What was read, for the trace.
+    """
+
+    confirmed: bool
+    text: str
+
+
+class DeviceTransientError(TransientError):
+    """No answer, busy, connection gone: the poller backs off and tries again."""
+
+
+class DevicePermanentError(PermanentError):
+    """The device says this can never work (illegal address, illegal value): a mistake in the configuration."""
+
+
+class Driver(Protocol):
+    """One connected device. Entering opens the connection, leaving closes it; it may be entered again."""
+
+    @property
+    def spec(self) -> DeviceSpec:
+        """What the device is."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def read(self) -> Sequence[Reading]:
+        """Poll once.
+
+        Raises:
+            DeviceTransientError: Nothing could be read now.
+            DevicePermanentError: Nothing can ever be read with this configuration.
+        """
+        ...
+
+    async def apply(self, action: Action) -> ReadBack:
+        """Write and read back; refuses before the first byte what the device cannot do.
+
+        Raises:
+            DeviceTransientError: The write may or may not have arrived.
+            DevicePermanentError: Refused, nothing was written.
+        """
+        ...

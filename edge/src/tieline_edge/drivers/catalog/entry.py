@@ -1,0 +1,183 @@
+"""The form of a catalogue entry: what a device model offers and how its values are read and written.
+
+Register words follow Telegraf (``INT16``, ``byte_order: CDAB``, ``scale``); SunSpec registers are given by model number
+and offset from the model's ID register, as in the public model files.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tieline_core.quantities import QUANTITIES
+from tieline_edge.drivers.capabilities import Capability, Role
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Table(StrEnum):
+    """The four address spaces of Modbus."""
+
+    HOLDING = "holding"
+    INPUT = "input"
+    COIL = "coil"
+    DISCRETE = "discrete"
+
+    @property
+    def is_bits(self) -> bool:
+        """True for the spaces of single bits."""
+        return self in (Table.COIL, Table.DISCRETE)
+
+
+class RegisterType(StrEnum):
+    """How the 16-bit words of a value are read."""
+
+    BOOL = "BOOL"
+    INT16 = "INT16"
+    UINT16 = "UINT16"
+    INT32 = "INT32"
+    UINT32 = "UINT32"
+    INT64 = "INT64"
+    UINT64 = "UINT64"
+    FLOAT32 = "FLOAT32"
+    FLOAT64 = "FLOAT64"
+    ACC32 = "ACC32"
+
+    @property
+    def words(self) -> int:
+        """Number of 16-bit registers; 1 for a bit."""
+        return {"16": 1, "32": 2, "64": 4}.get(self.value[-2:], 1)
+
+
+class Register(_Form):
+    """Where a value lives and how it is encoded.
+
+    ``address`` counts from 0 as on the wire; with ``model`` it is the offset from that SunSpec model's ID register.
+    ``scale_factor`` is the address (same counting) of a SunSpec ``sunssf`` register, a power of ten.
+    """
+
+    address: int = Field(ge=0, le=65535)
+    type: RegisterType = RegisterType.UINT16
+    table: Table = Table.HOLDING
+    model: int | None = Field(default=None, ge=1, le=65534)
+    name: str = Field(default="", max_length=40, description="name in the source document")
+    byte_order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
+    scale: float = Field(default=1.0, gt=0)
+    scale_factor: int | None = Field(default=None, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Register:
+        if self.table.is_bits != (self.type is RegisterType.BOOL):
+            raise ValueError("type BOOL belongs to the tables coil and discrete, and only to them")
+        if self.scale_factor is not None and self.model is None:
+            raise ValueError("scale_factor needs a SunSpec model")
+        if self.model is not None and self.table is not Table.HOLDING:
+            raise ValueError("SunSpec models live in holding registers")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Short name for messages."""
+        place = f"model {self.model} offset {self.address}" if self.model else f"{self.table.value} {self.address}"
+        return f"{self.name} ({place})" if self.name else place
+
+
+class Point(_Form):
+    """One measured quantity; exactly one of ``register``, ``node`` and ``field`` says where it is found."""
+
+    quantity: str
+    register_: Register | None = Field(default=None, alias="register")
+    node: str | None = Field(default=None, max_length=200, description="OPC-UA node id; {root} is the instance's root")
+    field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a message")
+    sign: Literal[1, -1] = Field(default=1, description="-1 where the source counts generation positive")
+
+    @model_validator(mode="after")
+    def _known_and_placed(self) -> Point:
+        if self.quantity not in QUANTITIES:
+            raise ValueError(f"{self.quantity!r} is no quantity of tieline_core.quantities")
+        if sum(place is not None for place in (self.register_, self.node, self.field)) != 1:
+            raise ValueError(f"point {self.quantity}: exactly one of register, node and field says where it is")
+        return self
+
+
+Variable = Literal["power_w", "power_pct", "limit_pct", "revert_s", "off_timer_s"]
+
+
+class Write(_Form):
+    """One register of a write; steps are written in order, neighbours in one request.
+
+    ``value`` is a constant or a variable: ``power_w`` the signed setpoint, ``power_pct`` the same in per cent of
+    ``rating``, ``limit_pct`` the largest allowed generation in per cent of the rated one, ``revert_s`` and
+    ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest).
+    """
+
+    register_: Register = Field(alias="register")
+    value: float | Variable
+    sign: Literal[1, -1] = 1
+    optional: bool = Field(default=False, description="skipped when the device has not implemented the register")
+
+
+class Writes(_Form):
+    """What is written for each action; an action without steps is one the model cannot do."""
+
+    hold_power: tuple[Write, ...] = ()
+    limit_generation: tuple[Write, ...] = ()
+    open: tuple[Write, ...] = ()
+    close: tuple[Write, ...] = ()
+    release: tuple[Write, ...] = ()
+
+
+class MessageForm(_Form):
+    """How a publishing device speaks: topics and keys of its JSON messages."""
+
+    topic: str = Field(pattern=r"^[^#+]*\{serial\}[^#+]*$", description="where readings arrive, with {serial}")
+    receipt_topic: str = Field(pattern=r"^[^#+]*\{serial\}[^#+]*$", description="where the receipt is published")
+    id_key: str = "id"
+    time_key: str = "ts"
+    report_s: float = Field(gt=0, description="period of the device's own reports")
+
+
+class CatalogEntry(_Form):
+    """One device model."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{2,60}$")
+    title: str
+    source: str = Field(min_length=8, description="public document the entry was written from")
+    protocol: Literal["modbus", "opcua", "mqtt"]
+    role: Role
+    capabilities: Annotated[tuple[Capability, ...], Field(min_length=1)]
+    points: Annotated[tuple[Point, ...], Field(min_length=1)]
+    writes: Writes = Writes()
+    rating: Register | None = Field(default=None, description="register of the rating that power_pct refers to [W]")
+    message: MessageForm | None = None
+    reverts: bool = False
+    off_timer: bool = False
+    safe_closed: bool = True
+    safe_power_w: float | None = Field(default=None, description="power the device falls back to; None = its own rule")
+    dead_time_s: float = Field(default=0.0, ge=0)
+    min_on_s: float = Field(default=0.0, ge=0)
+    min_off_s: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CatalogEntry:
+        quantities = [point.quantity for point in self.points]
+        if doubled := sorted({name for name in quantities if quantities.count(name) > 1}):
+            raise ValueError(f"quantities stand more than once: {', '.join(doubled)}")
+        place = {"modbus": "register_", "opcua": "node", "mqtt": "field"}[self.protocol]
+        if wrong := [point.quantity for point in self.points if getattr(point, place) is None]:
+            raise ValueError(f"points without {place.rstrip('_')}: {', '.join(wrong)}")
+        if (self.protocol == "mqtt") != (self.message is not None):
+            raise ValueError("message belongs to protocol mqtt, and only to it")
+        needed = {
+            Capability.HOLD_POWER: (self.writes.hold_power, self.writes.release),
+            Capability.LIMIT_GENERATION: (self.writes.limit_generation, self.writes.release),
+            Capability.SWITCH: (self.writes.open, self.writes.close, self.writes.release),
+        }
+        for capability, steps in needed.items():
+            if (capability in self.capabilities) != any(steps[:-1]) or (any(steps[:-1]) and not all(steps)):
+                raise ValueError(f"capability {capability.value} and its writes (release included) belong together")
+        return self

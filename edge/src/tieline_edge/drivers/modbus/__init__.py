@@ -1,0 +1,1 @@
+"""Modbus TCP: plain registers and SunSpec models."""

@@ -1,0 +1,127 @@
+"""paho's client of the field broker behind an asyncio queue: its thread hands over, nothing is worked on there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from tieline_edge.settings import MqttEndpoint
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+_LOG = logging.getLogger(__name__)
+_KEEPALIVE_S: Final = 15
+_RECONNECT_S: Final = (1, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that waits for its PUBACK."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+
+
+class FieldClient:
+    """One connection to the field broker; acknowledges by hand, reconnects by itself.
+
+    Args:
+        endpoint: The broker.
+        client_id: Unique at that broker.
+        topics: What to subscribe to, at QoS 1.
+        max_waiting: Arrivals held at most; more are dropped without PUBACK or receipt, so their devices repeat them.
+    """
+
+    def __init__(self, endpoint: MqttEndpoint, client_id: str, topics: Sequence[str], max_waiting: int = 2000) -> None:
+        self._endpoint, self._client_id, self._topics = endpoint, client_id, topics
+        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(max_waiting)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self.connected = False
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        """Start connecting; returns at once, :attr:`connected` tells when it stands."""
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._loop = asyncio.get_running_loop()
+        client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True, manual_ack=True)
+        endpoint = self._endpoint
+        if endpoint.username is not None:
+            password = endpoint.password_file.read_text(encoding="utf-8").strip() if endpoint.password_file else None
+            client.username_pw_set(endpoint.username, password)
+        if not endpoint.insecure:
+            client.tls_set()
+        client.reconnect_delay_set(*_RECONNECT_S)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.connect_async(endpoint.host, endpoint.port, keepalive=_KEEPALIVE_S)
+        client.loop_start()
+        self._client = client
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            await asyncio.to_thread(client.loop_stop)
+
+    async def arrivals(self, at_most: int) -> list[Arrival]:
+        """Wait for a message, then take with it what else is there."""
+        batch = [await self._queue.get()]
+        while len(batch) < at_most and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
+    def acknowledge(self, arrival: Arrival) -> None:
+        """Send the PUBACK; after a reconnect it is void and the broker delivers again."""
+        if self._client is not None and arrival.qos:
+            self._client.ack(arrival.mid, arrival.qos)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send at QoS 0: who waits for it asks again."""
+        if self._client is not None and self.connected:
+            self._client.publish(topic, payload, qos=0)
+
+    def _on_connect(
+        self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            _LOG.warning("field broker %s:%s refuses: %s", self._endpoint.host, self._endpoint.port, reason)
+            return
+        for at in range(0, len(self._topics), 50):
+            client.subscribe([(topic, 1) for topic in self._topics[at : at + 50]])
+        self.connected = True
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: object,
+        _flags: DisconnectFlags,
+        _reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self.connected = False
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended; the device repeats
+                arrival = Arrival(message.topic, bytes(message.payload), message.mid, message.qos)
+                self._loop.call_soon_threadsafe(self._keep, arrival)
+
+    def _keep(self, arrival: Arrival) -> None:
+        try:
+            self._queue.put_nowait(arrival)
+        except asyncio.QueueFull:
+            self.dropped += 1

@@ -1,0 +1,216 @@
+"""Everything that publishes to the field broker: recorded first, receipted then.
+
+A device repeats its message, with the same id, until it holds the receipt. So a receipt leaves only after the outbox has
+committed, and a repeated message is receipted again but recorded once. After a restart the memory of what was recorded
+comes from the outbox itself (:class:`~tieline_edge.outbox.ports.RecordedInstants`), because nothing else is exact when
+the power fails between commit and receipt.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from tieline_core.clock import Clock
+from tieline_core.errors import BadInputError, TransientError
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.quantities import Reading
+from tieline_edge.drivers.capabilities import DeviceTransientError
+from tieline_edge.drivers.catalog.entry import MessageForm
+from tieline_edge.drivers.finish import finish
+from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
+from tieline_edge.drivers.mqtt.message import parse_message, readings_of
+from tieline_edge.drivers.points import PointTable
+from tieline_edge.outbox.ports import RecordedInstants, Recorder
+from tieline_edge.settings import MqttEndpoint
+from tieline_edge.snapshot import ProcessImage
+
+_BATCH: Final = 500
+#: Messages remembered for each meter: far more than a device holds back unreceipted at one moment.
+_REMEMBERED: Final = 256
+#: A meter is silent after this many of its own periods, and not before this wall time at a fast clock.
+_SILENT_PERIODS: Final = 3.0
+_SILENT_WALL_S: Final = 10.0
+_RETRY_S: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Meter:
+    """One publishing device and what is remembered of it."""
+
+    device_id: DeviceId
+    serial: str
+    form: MessageForm
+    points: PointTable
+    heard_at: datetime | None = None
+    ids: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    instants: deque[datetime] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    in_error: bool = False
+
+    @property
+    def topic(self) -> str:
+        """Where its readings arrive."""
+        return self.form.topic.format(serial=self.serial)
+
+
+@dataclass(slots=True)
+class GatewayCounters:
+    """What has passed, for metrics."""
+
+    messages: int = 0
+    recorded: int = 0
+    repeated: int = 0
+    refused: int = 0
+    receipts: int = 0
+
+
+class MeterGateway:
+    """The client of the field broker, shared by all publishing devices of an edge.
+
+    Args:
+        endpoint: The field broker.
+        edge: The edge; its client id is ``<edge>-field``.
+        clock: Tells how long a meter has been silent.
+        recorder: Where readings are kept before the receipt leaves.
+        image: Last values.
+        recorded: Memory of what was recorded before a restart; None forgets it.
+    """
+
+    def __init__(
+        self,
+        endpoint: MqttEndpoint,
+        edge: EdgeId,
+        clock: Clock,
+        recorder: Recorder,
+        image: ProcessImage,
+        recorded: RecordedInstants | None = None,
+    ) -> None:
+        self._endpoint, self._edge, self._clock = endpoint, edge, clock
+        self._recorder, self._image, self._recorded = recorder, image, recorded
+        self._meters: dict[str, Meter] = {}
+        self._client: FieldClient | None = None
+        self._since: datetime | None = None
+        self.counters = GatewayCounters()
+
+    @property
+    def connected(self) -> bool:
+        """True while the field broker holds the connection."""
+        return self._client is not None and self._client.connected
+
+    @property
+    def meters(self) -> Collection[Meter]:
+        """All registered devices."""
+        return self._meters.values()
+
+    def register(self, device_id: DeviceId, serial: str, form: MessageForm, points: PointTable) -> Meter:
+        """Listen for one more device once :meth:`run` starts."""
+        meter = Meter(device_id, serial, form, points)
+        return self._meters.setdefault(meter.topic, meter)
+
+    def check_heard(self, meter: Meter) -> None:
+        """Raise DeviceTransientError when the meter has been silent for too long."""
+        since = meter.heard_at or self._since
+        if since is None:
+            return
+        limit_s = max(_SILENT_PERIODS * meter.form.report_s, _SILENT_WALL_S * self._clock.speed())
+        silent_s = (self._clock.now() - since).total_seconds()
+        if silent_s > limit_s:
+            address = f"{self._endpoint.host}:{self._endpoint.port}"
+            broker = "" if self.connected else f"; field broker {address} is not reached"
+            raise DeviceTransientError(
+                f"meter {meter.serial}: silent for {silent_s:.0f} s, reports each {meter.form.report_s:g} s{broker}"
+            )
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        await self._recall()
+        topics = [meter.topic for meter in self._meters.values()]
+        self._since = self._clock.now()
+        async with FieldClient(self._endpoint, f"{self._edge}-field", topics) as client:
+            self._client = client
+            try:
+                while True:
+                    await finish(self._take(await client.arrivals(_BATCH), client))
+            finally:
+                self._client = None
+
+    async def _recall(self) -> None:
+        if self._recorded is None:
+            return
+        first = {point: meter for meter in self._meters.values() for point in meter.points.ids()[:1]}
+        for point, instants in (await self._recorded.recorded_instants(list(first), _REMEMBERED)).items():
+            first[point].instants.extend(sorted(instants))
+
+    async def _take(self, batch: Sequence[Arrival], client: FieldClient) -> None:
+        """Record what is new, then receipt all of it."""
+        readings: list[Reading] = []
+        receipts: list[tuple[Meter, str]] = []
+        fresh: list[tuple[Meter, str, datetime]] = []
+        pending: set[tuple[str, datetime]] = set()
+        for arrival in batch:
+            self.counters.messages += 1
+            meter = self._meters.get(arrival.topic)
+            if meter is None:
+                continue
+            try:
+                message = parse_message(arrival.payload, meter.form, arrival.topic)
+                found = readings_of(message, meter.points, arrival.topic)
+            except BadInputError as error:
+                await self._refuse(meter, error)
+                continue
+            meter.in_error, meter.heard_at = False, self._clock.now()
+            receipts.append((meter, message.id))
+            if message.id in meter.ids or message.at in meter.instants or (meter.serial, message.at) in pending:
+                self.counters.repeated += 1
+                continue
+            pending.add((meter.serial, message.at))
+            fresh.append((meter, message.id, message.at))
+            readings.extend(found)
+        if readings and not await self._record(readings):
+            receipts = []
+        else:
+            for meter, identity, at in fresh:
+                meter.ids.append(identity)
+                meter.instants.append(at)
+            self.counters.recorded += len(fresh)
+        self._image.put(readings)
+        for meter, identity in receipts:
+            topic = meter.form.receipt_topic.format(serial=meter.serial)
+            client.publish(topic, json.dumps({meter.form.id_key: identity}).encode())
+            self.counters.receipts += 1
+        for arrival in batch:
+            client.acknowledge(arrival)
+
+    async def _record(self, readings: Sequence[Reading]) -> bool:
+        try:
+            await self._recorder.record(readings)
+        except TransientError:
+            # No receipt leaves, so every meter of the batch repeats; a breath keeps a full disk from a busy loop.
+            await self._clock.sleep(_RETRY_S * self._clock.speed())
+            return False
+        return True
+
+    async def _refuse(self, meter: Meter, error: BadInputError) -> None:
+        self.counters.refused += 1
+        if meter.in_error:
+            return
+        meter.in_error = True
+        event = Event(
+            event_id=uuid.uuid4().hex,
+            edge_id=self._edge,
+            device_id=meter.device_id,
+            severity=Severity.ALARM,
+            code="meter.bad_message",
+            text=f"{meter.device_id} sends what cannot be read: {error}"[:500],
+            at=self._clock.now(),
+        )
+        try:
+            await self._recorder.record_event(event)
+        except TransientError:
+            meter.in_error = False  # told with the next bad message

@@ -1,0 +1,83 @@
+"""One JSON message of a meter, checked. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tieline_core.errors import BadInputError
+from tieline_core.quantities import Reading
+from tieline_edge.drivers.catalog.entry import MessageForm
+from tieline_edge.drivers.points import PointTable, good_reading
+
+MAX_BYTES: Final = 4096
+_MAX_ID_CHARS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class MeterMessage:
+    """A checked message.
+
+    Attributes:
+        id: Identity that the receipt repeats.
+        at: Instant of measurement, as the meter says.
+        values: The JSON object.
+    """
+
+    id: str
+    at: datetime
+    values: Mapping[str, object]
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def parse_message(payload: bytes, form: MessageForm, source: str) -> MeterMessage:
+    """Check size, JSON, identity and time.
+
+    Raises:
+        BadInputError: Naming topic, key, value and reason.
+    """
+    if len(payload) > MAX_BYTES:
+        raise BadInputError(source, "", f"{len(payload)} bytes", f"at most {MAX_BYTES} bytes are read")
+    try:
+        found = json.loads(payload, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(source, "", payload[:80], f"no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInputError(source, "", payload[:80], "a JSON object is expected")
+    identity, stamp = found.get(form.id_key), found.get(form.time_key)
+    if not isinstance(identity, str) or not 0 < len(identity) <= _MAX_ID_CHARS:
+        raise BadInputError(source, form.id_key, identity, f"a text of 1 to {_MAX_ID_CHARS} characters is expected")
+    try:
+        at = datetime.fromisoformat(stamp) if isinstance(stamp, str) else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise BadInputError(source, form.time_key, stamp, "an RFC 3339 time with zone is expected")
+    return MeterMessage(identity, at, found)
+
+
+def readings_of(message: MeterMessage, points: PointTable, source: str) -> list[Reading]:
+    """The message's numbers as readings; a key that is absent or null gives none.
+
+    Raises:
+        BadInputError: When a value is no finite number, or none of the points is there.
+    """
+    readings = []
+    for row in points:
+        key = row.point.field or ""
+        value = message.values.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise BadInputError(source, key, value, "a finite number is expected")
+        readings.append(good_reading(row, float(value), message.at))
+    if not readings:
+        raise BadInputError(source, "", sorted(message.values), "none of the expected values is there")
+    return readings

@@ -1,0 +1,1 @@
+"""OPC-UA: direct reads of nodes."""

@@ -1,0 +1,44 @@
+"""What the outbox already holds of a point: asked at the start by devices that repeat what was not receipted.
+
+A kill between commit and receipt leaves readings in the newest frames whose device will send them again; nothing but the
+outbox itself knows them exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from tieline_core.errors import FrameError
+from tieline_core.frame import decode_readings
+from tieline_core.ids import PointId
+from tieline_core.messages.telemetry import FrameKind, Stream
+from tieline_core.timegrid import from_us
+from tieline_edge.outbox.database import Database
+
+#: Newest frames looked through. A commit a tenth of a second makes this most of a minute, many times what a device waits
+#: before it repeats.
+_FRAMES: Final = 500
+
+
+async def recorded_instants(database: Database, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+    """The newest instants of each point among the newest frames, at most ``last`` each, ascending."""
+    async with database.reading():
+        rows = await database.rows(
+            "SELECT body FROM frames WHERE stream = ? AND kind = ? ORDER BY id DESC LIMIT ?",
+            Stream.MEASURE,
+            int(FrameKind.READINGS),
+            _FRAMES,
+        )
+    found: dict[PointId, set[datetime]] = {point: set() for point in points}
+    for (body,) in rows:
+        try:
+            columns = decode_readings(body)
+        except FrameError:
+            continue  # the uplink reports a damaged frame; here it only cannot help
+        wanted = {place: PointId(name) for place, name in enumerate(columns.points) if name in found}
+        for place, at_us in zip(columns.point_index.tolist(), columns.at_us.tolist(), strict=True):
+            if place in wanted:
+                found[wanted[place]].add(from_us(at_us))
+    return {point: sorted(instants)[-last:] for point, instants in found.items()}

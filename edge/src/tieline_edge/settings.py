@@ -1,0 +1,194 @@
+"""The one frozen configuration tree of an edge agent. Unknown keys are errors; every key has one meaning.
+
+Reading it from YAML, with file and key in every message, is :mod:`tieline_edge.config_file`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.shedding import PriorityClass, ThermalOverloadParameters
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Site(_Section):
+    """Where the edge stands."""
+
+    name: str
+    time_zone: str = "UTC"
+    rated_va: float = Field(gt=0, description="rating of the transformer that feeds the site [VA]")
+
+
+class ClockSettings(_Section):
+    """``system`` in production; ``file`` follows a published simulation clock."""
+
+    source: Literal["system", "file"] = "system"
+    path: Path | None = None
+    max_speed: float = Field(default=1.0, ge=1, description="fastest simulated clock the timers are checked against")
+
+    @model_validator(mode="after")
+    def _file_needs_path(self) -> ClockSettings:
+        if (self.source == "file") != (self.path is not None):
+            raise ValueError("clock.path belongs to clock.source: file, and only to it")
+        return self
+
+
+class MqttEndpoint(_Section):
+    """A broker."""
+
+    host: str
+    port: Port = 8883
+    username: str | None = None
+    password_file: Path | None = None
+    insecure: bool = Field(default=False, description="plain TCP without TLS; only for loopback and demonstration")
+
+
+class HubSettings(_Section):
+    """How to reach the hub, and whom to believe."""
+
+    mqtt: MqttEndpoint
+    http: str = Field(pattern=r"^https?://", description="base address for pulling artifacts by content hash")
+    public_keys: tuple[str, ...] = Field(default=(), description="hex Ed25519 public keys; none = monitor only")
+    host_id: str = "hub"
+
+
+class CycleSettings(_Section):
+    """Periods in seconds of the clock, with a floor in wall time for fast simulated clocks."""
+
+    period_s: float = Field(default=1.0, gt=0)
+    floor_wall_s: float = Field(default=0.2, gt=0)
+    max_input_age_s: float = Field(default=10.0, gt=0, description="older inputs are not used (floor: three wall periods)")
+
+
+class OutboxSettings(_Section):
+    """Bounds of the durable memory."""
+
+    max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
+    max_age_days: float = Field(default=14.0, gt=0)
+    commit_interval_s: float = Field(default=0.1, ge=0, le=5, description="wall time a commit may wait for company")
+    frame_readings: int = Field(default=1000, ge=1, le=10000)
+
+
+class ReversionSettings(_Section):
+    """Timers written into devices: they must outlast two polls at every speed."""
+
+    refresh_s: float = Field(default=60.0, gt=0)
+    timer_s: float = Field(default=180.0, gt=0)
+
+
+class ModbusEndpoint(_Section):
+    """A Modbus TCP server and one of its units."""
+
+    host: str
+    port: Port = 502
+    unit: int = Field(default=1, ge=0, le=247)
+    timeout_s: float = Field(default=1.0, gt=0, le=30)
+
+
+class OpcUaEndpoint(_Section):
+    """An OPC-UA server."""
+
+    url: str = Field(pattern=r"^opc\.tcp://")
+    root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
+    timeout_s: float = Field(default=2.0, gt=0, le=30)
+
+
+class MqttSource(_Section):
+    """A device that publishes to the field broker."""
+
+    serial: str = Field(min_length=1, max_length=64)
+
+
+class DeviceSettings(_Section):
+    """One device: which catalogue entry describes it and where it is."""
+
+    id: DeviceId
+    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704")
+    modbus: ModbusEndpoint | None = None
+    opcua: OpcUaEndpoint | None = None
+    mqtt: MqttSource | None = None
+    poll_s: float = Field(default=1.0, gt=0)
+    priority_class: PriorityClass | None = None
+    p_min_w: float | None = None
+    p_max_w: float | None = None
+    energy_wh: float | None = Field(default=None, gt=0)
+    soc_min_pct: float | None = Field(default=None, ge=0, le=100)
+    soc_max_pct: float | None = Field(default=None, ge=0, le=100)
+    ramp_w_per_s: float | None = Field(default=None, gt=0)
+    dead_time_s: float | None = Field(default=None, ge=0)
+    min_on_s: float | None = Field(default=None, ge=0)
+    min_off_s: float | None = Field(default=None, ge=0)
+    orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
+
+    @model_validator(mode="after")
+    def _one_endpoint(self) -> DeviceSettings:
+        if sum(endpoint is not None for endpoint in (self.modbus, self.opcua, self.mqtt)) != 1:
+            raise ValueError(f"device {self.id}: exactly one of modbus, opcua and mqtt says where it is")
+        return self
+
+
+class SheddingSettings(_Section):
+    """Local shedding of this site."""
+
+    transformer: DeviceId | None = Field(default=None, description="whose loading_pct the thermal rule watches")
+    thermal_overload: ThermalOverloadParameters = ThermalOverloadParameters()
+    vital: tuple[DeviceId, ...] = Field(default=(), description="never shed, whatever their class says")
+
+
+class ForecastSettings(_Section):
+    """Local forecasting."""
+
+    enabled: bool = True
+    issue_every_s: float = Field(default=900.0, gt=0)
+
+
+class MetricsSettings(_Section):
+    """Prometheus and status endpoint on loopback."""
+
+    port: int = Field(default=9464, ge=0, le=65535, description="0 = none")
+
+
+class EdgeSettings(_Section):
+    """Everything an edge agent is told at its start."""
+
+    edge_id: EdgeId
+    state_dir: Path
+    site: Site
+    hub: HubSettings
+    clock: ClockSettings = ClockSettings()
+    field_broker: MqttEndpoint | None = None
+    cycle: CycleSettings = CycleSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    reversion: ReversionSettings = ReversionSettings()
+    devices: tuple[DeviceSettings, ...] = Field(min_length=1)
+    shedding: SheddingSettings = SheddingSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EdgeSettings:
+        ids = [device.id for device in self.devices]
+        doubled = sorted({device for device in ids if ids.count(device) > 1})
+        if doubled:
+            raise ValueError(f"device ids must be unique, {', '.join(doubled)} stands more than once")
+        unknown = sorted({*self.shedding.vital, *filter(None, [self.shedding.transformer])} - set(ids))
+        if unknown:
+            raise ValueError(f"shedding names devices that are not configured: {', '.join(unknown)}")
+        if any(device.mqtt for device in self.devices) and self.field_broker is None:
+            raise ValueError("field_broker is needed: there are devices that publish over MQTT")
+        polls_s = max(max(device.poll_s, self.cycle.floor_wall_s * self.clock.max_speed) for device in self.devices)
+        if self.reversion.timer_s < 2 * polls_s:
+            raise ValueError(
+                f"reversion.timer_s {self.reversion.timer_s:g} s must outlast two polls "
+                f"at the fastest clock ({2 * polls_s:g} s)"
+            )
+        return self

@@ -1,0 +1,120 @@
+"""How an edge stands, as one document: for the status page, the command line and the report to the hub."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tieline_core.messages.desired import Reported, StreamBacklog
+from tieline_core.messages.telemetry import Stream
+from tieline_edge.bootstrap import SOFTWARE, Composition
+
+
+def document(
+    parts: Composition, backlog: dict[Stream, StreamBacklog], *, hub_online: bool, ready_s: float | None, forecast: str
+) -> dict[str, Any]:
+    """The status as plain JSON values.
+
+    Args:
+        parts: The agent.
+        backlog: What waits in the outbox.
+        hub_online: The durable lane is answered.
+        ready_s: How long the start took [s]; None while starting.
+        forecast: State of local forecasting, in words.
+    """
+    now = parts.clock.now()
+    cycle, standing = parts.cycle, parts.cycle.standing
+    states = parts.executor.states
+    return {
+        "edge": parts.settings.edge_id,
+        "site": parts.settings.site.name,
+        "software": SOFTWARE,
+        "boot_id": parts.boot_id,
+        "at": now.isoformat(),
+        "speed": parts.clock.speed(),
+        "monitor_only": parts.monitor_only,
+        "ready_s": ready_s,
+        "hub_online": hub_online,
+        "ladder": {"step": int(standing.step), "name": standing.step.name.lower(), "reason": standing.reason},
+        "plan": None
+        if standing.held is None
+        else {"plan_id": standing.held.plan.plan_id, "sha256": standing.held.sha256, "end": standing.held.end.isoformat()},
+        "shed": list(cycle.shed),
+        "forecast": forecast,
+        "cycle": {"count": cycle.stats.count, "p99_ms": round(cycle.stats.p99_ms, 3)},
+        "backlog": {stream.value: row.model_dump(mode="json") for stream, row in backlog.items()},
+        "devices": {
+            device: {
+                "role": handle.spec.role.value,
+                "online": handle.online,
+                "error": handle.last_error,
+                "command": states[device].value if device in states else None,
+            }
+            for device, handle in parts.handles.items()
+        },
+        "site_w": _site_values(parts, now),
+        "unrecorded": sum(handle.counters.unrecorded for handle in parts.handles.values()),
+        "dropped_events": parts.outlet.counters.dropped,
+        "pss_mb": pss_mb(),
+    }
+
+
+def reported(parts: Composition, backlog: dict[Stream, StreamBacklog]) -> Reported:
+    """The edge's own word for the hub; what only the downlink knows is filled in there."""
+    standing = parts.cycle.standing
+    return Reported(
+        edge_id=parts.settings.edge_id,
+        at=parts.clock.now(),
+        software=SOFTWARE,
+        boot_id=parts.boot_id,
+        monitor_only=parts.monitor_only,
+        ladder=standing.step,
+        ladder_reason=standing.reason[:200],
+        plan_id=None if standing.held is None else standing.held.plan.plan_id,
+        plan_sha256=None if standing.held is None else standing.held.sha256,
+        backlog=backlog,
+        devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
+        shed=parts.cycle.shed,
+        commands=parts.commands.reports(),
+    )
+
+
+def _site_values(parts: Composition, now: datetime) -> dict[str, float | None]:
+    snapshot, limit_s = parts.image.freeze(now), parts.cycle.ages().default_s
+    transformer = parts.settings.shedding.transformer
+    if transformer is None:
+        return {}
+    points = {point.quantity: point for point in snapshot.readings if point.device == transformer}
+    return {name: snapshot.value(point, limit_s) for name, point in sorted(points.items())}
+
+
+def pss_mb() -> float | None:
+    """Proportional set size of this process [MB]; None where the system does not say."""
+    try:
+        text = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    rows = [line.split() for line in text.splitlines() if line.startswith("Pss:")]
+    return round(int(rows[0][1]) / 1024, 1) if rows else None
+
+
+def in_words(status: dict[str, Any]) -> str:
+    """A status document for a person at a terminal."""
+    ladder = status["ladder"]
+    offline = [f"{name} ({row['error'] or 'not reached yet'})" for name, row in status["devices"].items() if not row["online"]]
+    waiting = sum(row["frames"] for row in status["backlog"].values())
+    lines = [
+        f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
+        f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
+        f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
+        f"  shed      {', '.join(status['shed']) or 'nothing'}",
+        f"  devices   {len(status['devices']) - len(offline)} of {len(status['devices'])} answer",
+        *(f"            offline: {one}" for one in offline),
+        f"  forecast  {status['forecast']}",
+        f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
+    ]
+    if status["monitor_only"]:
+        lines.insert(1, "  MONITOR ONLY: no hub key is configured; nothing is written to any device")
+    return "\n".join(lines)

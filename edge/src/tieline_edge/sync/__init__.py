@@ -1,0 +1,1 @@
+"""The two lanes to the hub, and the way back: durable uplink, live view, downlink."""

@@ -1,0 +1,207 @@
+"""One MQTT connection at a time, as structured asyncio on top of paho's network thread.
+
+:class:`MqttLink` knows how to connect; a :class:`MqttSession` is one connection from CONNECT to its end. Nothing survives
+a session: the next one has a fresh client, a fresh will and no messages of the old one, because every lane of Tieline
+repeats by itself what it has not been answered. MQTT 5 where the broker speaks it, because only there a denied publish
+is visible; else 3.1.1 with a warning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from tieline_core.errors import TransientError
+from tieline_edge.settings import MqttEndpoint
+from tieline_edge.sync.mqtt_session import (
+    Client,
+    ConnectRefusedError,
+    LinkCounters,
+    LinkLostError,
+    LinkTimes,
+    Message,
+    MqttSession,
+    NoAnswerError,
+    PublishRefusedError,
+)
+
+__all__ = [
+    "Backoff",
+    "ConnectRefusedError",
+    "LinkCounters",
+    "LinkLostError",
+    "LinkTimes",
+    "Message",
+    "MqttLink",
+    "MqttSession",
+    "PublishRefusedError",
+    "Will",
+]
+
+_log = logging.getLogger(__name__)
+DEFAULT_TIMES: Final = LinkTimes()
+_UNSUPPORTED_VERSION: Final = 0x84
+#: A session that lived this long was a good one: the next back-off starts small again.
+_GOOD_SESSION_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says when the connection dies."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Capped exponential back-off with full jitter: many edges must not knock at the same moment."""
+
+    first_s: float
+    cap_s: float
+    rng: random.Random = field(default_factory=random.Random)
+
+    def delay_s(self, failures: int) -> float:
+        """How long to wait after this many failures in a row (from 1 on)."""
+        ceiling = min(self.cap_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return self.rng.uniform(ceiling / 4, ceiling)
+
+
+class MqttLink:
+    """How one client id reaches one broker.
+
+    Args:
+        endpoint: Broker address and credentials.
+        client_id: Unique at the broker; one link, one id.
+        times: Protocol wall times.
+        inbox: Messages that may wait to be received; newer ones are dropped and counted.
+        rng: Source of the back-off's jitter.
+    """
+
+    def __init__(
+        self,
+        endpoint: MqttEndpoint,
+        client_id: str,
+        times: LinkTimes = DEFAULT_TIMES,
+        inbox: int = 10_000,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.client_id = client_id
+        self.counters = LinkCounters()
+        self._times = times
+        self._inbox = inbox
+        self._backoff = Backoff(times.backoff_s, times.backoff_cap_s, rng or random.Random())
+        self._warned = False
+
+    @property
+    def address(self) -> str:
+        """Host and port, for messages to people."""
+        return f"{self.endpoint.host}:{self.endpoint.port}"
+
+    @asynccontextmanager
+    async def connect(self, will: Will | None = None) -> AsyncIterator[MqttSession]:
+        """One session: connected on entry, cleanly disconnected on exit.
+
+        Raises:
+            LinkLostError: The broker cannot be reached or does not answer.
+            ConnectRefusedError: The broker refuses the credentials.
+        """
+        session = await self._open(will)
+        self.counters.connects += 1
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def _open(self, will: Will | None) -> MqttSession:
+        try:
+            return await self._attempt(MQTTProtocolVersion.MQTTv5, will)
+        except NoAnswerError:
+            session = await self._attempt(MQTTProtocolVersion.MQTTv311, will)
+        if not self._warned:
+            self._warned = True
+            _log.warning("broker %s does not speak MQTT 5: a denied publish will not be visible", self.address)
+        return session
+
+    def _client(self, protocol: MQTTProtocolVersion, will: Will | None) -> Client:
+        clean: dict[str, Any] = {} if protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
+        client = Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=protocol, reconnect_on_failure=False, **clean)
+        client.connect_timeout = self._times.connect_s
+        if not self.endpoint.insecure:
+            client.tls_set_context(ssl.create_default_context())
+        if self.endpoint.username is not None:
+            path = self.endpoint.password_file
+            client.username_pw_set(self.endpoint.username, path.read_text("utf-8").strip() if path else None)
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
+        return client
+
+    async def _attempt(self, protocol: MQTTProtocolVersion, will: Will | None) -> MqttSession:
+        version = "5" if protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
+        client = self._client(protocol, will)
+        session = MqttSession(client, version, self._times, self.counters, self._inbox)
+        dialling = asyncio.create_task(
+            asyncio.to_thread(client.connect, self.endpoint.host, self.endpoint.port, self._times.keepalive_s)
+        )
+        try:
+            await asyncio.shield(dialling)
+            client.loop_start()
+            code = await session.answer()
+        except OSError as error:
+            await session.close()
+            raise LinkLostError(f"broker {self.address} cannot be reached: {error}") from error
+        except BaseException:
+            # Dialling cannot be interrupted; it ends within its own time-out, and its socket must not be left open.
+            await asyncio.wait({dialling})
+            await session.close()
+            raise
+        if not code.is_failure:
+            return session
+        await session.close()
+        if code.value == _UNSUPPORTED_VERSION:
+            raise NoAnswerError(f"broker {self.address}: {code}")
+        raise ConnectRefusedError(f"broker {self.address} refuses client {self.client_id}: {code}")
+
+    async def run(
+        self, serve: Callable[[MqttSession], Awaitable[None]], will: Callable[[], Will | None] = lambda: None
+    ) -> None:
+        """Stay connected: serve one session after the other until cancelled.
+
+        Args:
+            serve: Lives as long as its session; it ends by raising :class:`LinkLostError` or another TransientError, also
+                inside a group, or by returning, which disconnects cleanly and connects again.
+            will: Asked before every CONNECT.
+        """
+        failures = 0
+        while True:
+            started_s = time.monotonic()
+            try:
+                async with self.connect(will()) as session:
+                    await serve(session)
+            except* TransientError as lost:
+                self._note(lost)
+            failures = 1 if time.monotonic() - started_s > _GOOD_SESSION_S else failures + 1
+            await asyncio.sleep(self._backoff.delay_s(failures))
+
+    def _note(self, group: BaseExceptionGroup[TransientError]) -> None:
+        self.counters.losses += 1
+        refused = group.subgroup(ConnectRefusedError)
+        _log.log(logging.ERROR if refused else logging.INFO, "link %s: %s", self.client_id, "; ".join(_reasons(group)))
+
+
+def _reasons(group: BaseExceptionGroup[BaseException]) -> Sequence[str]:
+    return [
+        text for part in group.exceptions for text in (_reasons(part) if isinstance(part, BaseExceptionGroup) else [str(part)])
+    ]

@@ -1,0 +1,261 @@
+"""The durable lane's rim: moves frames from the outbox to the broker as :mod:`tieline_edge.sync.uplink_state` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tieline_core import topics
+from tieline_core.clock import Clock
+from tieline_core.errors import BadInputError
+from tieline_core.frame import encode
+from tieline_core.messages.telemetry import Ack, Hello, HelloAnswer, Stream
+from tieline_edge.outbox.store import Outbox
+from tieline_edge.sync import uplink_state as core
+from tieline_edge.sync.mqtt_session import Message, MqttSession
+
+_log = logging.getLogger(__name__)
+_MAX_BYTES: Final = 16 * 1024
+_TICK_S: Final = 0.25
+#: Nonces of this many hellos are still good for a desired state that answers one of them.
+_NONCES: Final = 8
+
+
+class TokenBucket:
+    """Bounds how fast a backlog drains, so that live values and alarms keep their share of a thin line.
+
+    Args:
+        rate_per_s: Tokens that come back a second.
+        burst: Most tokens it holds.
+        monotonic: Seconds.
+    """
+
+    def __init__(self, rate_per_s: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate_per_s
+        self._burst = burst
+        self._monotonic = monotonic
+        self._tokens = float(burst)
+        self._at_s = monotonic()
+
+    def available(self) -> int:
+        """Whole tokens there are now."""
+        now_s = self._monotonic()
+        self._tokens = min(float(self._burst), self._tokens + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        return int(self._tokens)
+
+    def take(self, count: int) -> None:
+        """Use tokens that :meth:`available` has shown."""
+        self._tokens -= count
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """Times and rates of the lane; all of them wall time."""
+
+    times: core.UplinkTimes = field(default_factory=core.UplinkTimes)
+    drain_frames_per_s: float = 200.0
+    drain_burst: int = 128
+
+
+@dataclass(slots=True)
+class UplinkCounters:
+    """What happened since the start."""
+
+    hellos: int = 0
+    frames_sent: int = 0
+    frames_acknowledged: int = 0
+    go_backs: int = 0
+    refused: int = 0
+    epochs: int = 0
+
+
+class Uplink:
+    """Sends what the outbox holds over one session after the other.
+
+    Args:
+        outbox: Where frames come from.
+        clock: For the instant in a hello.
+        software: Name and version for the hello.
+        boot_id: One value for the life of the process.
+        settings: Times and rates.
+        rng: Source of the jitter of hellos.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        clock: Clock,
+        software: str,
+        boot_id: str,
+        settings: UplinkSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.counters = UplinkCounters()
+        self.nonces: deque[str] = deque(maxlen=_NONCES)
+        self._outbox = outbox
+        self._clock = clock
+        self._software = software
+        self._boot_id = boot_id
+        self._settings = settings or UplinkSettings()
+        self._rng = rng or random.Random()
+        self._bucket = TokenBucket(self._settings.drain_frames_per_s, self._settings.drain_burst)
+        nothing = dict.fromkeys(Stream, 0)
+        self._state = core.begin(0, nothing, nothing)
+        self._loaded = False
+        self._stirred = asyncio.Event()
+        self._lock = asyncio.Lock()
+
+    @property
+    def state(self) -> core.UplinkState:
+        """Present state of the lane, for status pages."""
+        return self._state
+
+    @property
+    def online(self) -> bool:
+        """True while the hub answers: the newest hello has been answered and the connection stands."""
+        return self._state.open
+
+    def topics(self) -> Sequence[str]:
+        """What a session has to subscribe to before :meth:`serve`."""
+        return topics.answer(self._outbox.edge), topics.ack(self._outbox.edge)
+
+    async def serve(self, session: MqttSession) -> None:
+        """Run the lane over one session until it is lost.
+
+        Raises:
+            LinkLostError: The connection is gone.
+            TransientError: The outbox refused to note something; the caller tries again with a new session.
+        """
+        if not self._loaded:
+            states = await self._outbox.states()
+            acked = {stream: state.acked_seq for stream, state in states.items()}
+            recorded = {stream: state.next_seq - 1 for stream, state in states.items()}
+            self._state = core.begin(await self._outbox.epoch(), acked, recorded)
+            self._loaded = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_outbox(), name="uplink.watch")
+                await self._pump(session)
+        finally:
+            self._state = core.disconnected(self._state)
+
+    async def take(self, message: Message) -> None:
+        """Handle a message of :meth:`topics`; what cannot be read is counted and reported, never obeyed."""
+        try:
+            if message.topic == topics.answer(self._outbox.edge):
+                answer = HelloAnswer.from_bytes(message.payload, message.topic, _MAX_BYTES)
+                _for(answer.edge_id, self._outbox.edge, message.topic)
+                async with self._lock:
+                    state, effects = core.answered(self._state, answer, time.monotonic())
+                    await self._adopt(state, effects)
+            else:
+                ack = Ack.from_bytes(message.payload, message.topic, _MAX_BYTES)
+                _for(ack.edge_id, self._outbox.edge, message.topic)
+                async with self._lock:
+                    state, effects = core.acknowledged(self._state, ack, time.monotonic(), self._settings.times)
+                    await self._adopt(state, effects)
+        except BadInputError as error:
+            await self._refuse(core.Refuse("uplink.garbage", str(error)))
+
+    async def _adopt(self, state: core.UplinkState, effects: Sequence[core.Effect]) -> None:
+        """Do what follows from a step, durably first, then take the new state."""
+        for effect in effects:
+            match effect:
+                case core.Relabel(epoch):
+                    self.counters.epochs += 1
+                    await self._outbox.relabel(epoch)
+                case core.Acknowledge(stream, seq):
+                    self.counters.frames_acknowledged += await self._outbox.mark_acknowledged(stream, seq)
+                case core.Rewind(stream, seq):
+                    await self._outbox.rewind(stream, seq)
+                case core.Refuse():
+                    await self._refuse(effect)
+        self.counters.go_backs += sum(state.streams[s].sent < self._state.streams[s].sent for s in Stream)
+        self._state = state
+        self._hold()
+        self._stirred.set()
+
+    def _hold(self) -> None:
+        for stream, progress in self._state.streams.items():
+            self._outbox.hold(stream, min(progress.highest, progress.acked + self._settings.times.window))
+
+    async def _refuse(self, refusal: core.Refuse) -> None:
+        self.counters.refused += 1
+        _log.error("durable lane: %s", refusal.text)
+        # One event a code and burst is enough: the counter goes on counting.
+        if self.counters.refused == 1 or self.counters.refused % 100 == 0:
+            await self._outbox.alarm(refusal.code, refusal.text)
+
+    async def _watch_outbox(self) -> None:
+        while True:
+            await self._outbox.wait_for_more()
+            self._stirred.set()
+
+    async def _pump(self, session: MqttSession) -> None:
+        while session.alive:
+            async with self._lock:
+                before = self._state
+                self._state, effects = core.tick(before, time.monotonic(), self._settings.times)
+                self.counters.go_backs += sum(self._state.streams[s].sent < before.streams[s].sent for s in Stream)
+                if effects:
+                    await self._say_hello(session)
+                more = await self._send_some(session)
+            if more:
+                await asyncio.sleep(0)
+                continue
+            self._stirred.clear()
+            try:
+                async with asyncio.timeout(_TICK_S):
+                    await self._stirred.wait()
+            except TimeoutError:
+                continue
+        session.ensure_alive()
+
+    async def _say_hello(self, session: MqttSession) -> None:
+        nonce = secrets.token_hex(16)
+        wait_s = core.hello_wait_s(self._state, self._settings.times) * self._rng.uniform(0.75, 1.25)
+        self._state = core.hello_said(self._state, nonce, time.monotonic() + wait_s)
+        self.nonces.append(nonce)
+        hello = Hello(
+            edge_id=self._outbox.edge,
+            epoch=self._state.epoch,
+            boot_id=self._boot_id,
+            nonce=nonce,
+            streams=await self._outbox.states(),
+            software=self._software,
+            at=self._clock.now(),
+        )
+        self.counters.hellos += 1
+        session.send(topics.hello(self._outbox.edge), hello.to_bytes())
+
+    async def _send_some(self, session: MqttSession) -> bool:
+        """Send what window and bucket allow, alarms first; true when something went out."""
+        count = 0
+        for stream in Stream:
+            room = self._state.room(stream, self._settings.times)
+            if stream is not Stream.ALARM:
+                room = min(room, self._bucket.available())
+            if room == 0:
+                continue
+            for frame in await self._outbox.next_frames(stream, self._state.streams[stream].sent, room):
+                session.send(topics.frame(self._outbox.edge, stream), encode(frame))
+                self._state = core.sent(self._state, stream, frame.seq, time.monotonic())
+                count += 1
+                if stream is not Stream.ALARM:
+                    self._bucket.take(1)
+            self._hold()
+        self.counters.frames_sent += count
+        return count > 0
+
+
+def _for(named: str, edge: str, topic: str) -> None:
+    if named != edge:
+        raise BadInputError(topic, "edge_id", named, f"this is {edge}")

@@ -1,0 +1,1 @@
+"""Simulated devices: each file names the public document it was written from."""

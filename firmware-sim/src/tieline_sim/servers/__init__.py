@@ -1,0 +1,1 @@
+"""What the field speaks: Modbus TCP, OPC-UA and MQTT."""

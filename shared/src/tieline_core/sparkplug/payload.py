@@ -1,0 +1,207 @@
+"""Sparkplug B 3.0 payloads: frozen values inside, protobuf bytes on the wire.
+
+Refused at this border: NaN and infinities, numbers outside their datatype, values that are not of their datatype, and
+anything larger than the limits. A payload that parses is not yet valid, so every field is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError, EncodeError
+
+from tieline_core.sparkplug.metric import (
+    DEFAULT_LIMITS,
+    FIELDS,
+    INTEGERS,
+    NO_PROPERTIES,
+    OPAQUE_TYPES,
+    DataType,
+    Limits,
+    Metric,
+    Payload,
+    Property,
+    Scalar,
+    SparkplugError,
+    fold,
+    in_range,
+)
+from tieline_core.sparkplug.schema import PayloadMessage
+
+_OPAQUE_FIELDS: Final = frozenset({"dataset_value", "template_value", "propertyset_value", "propertysets_value"})
+_FLOAT32_MAX: Final = (2 - 2**-23) * 2.0**127
+_NATURAL_TYPES: Final = {
+    "int_value": DataType.INT32,
+    "long_value": DataType.INT64,
+    "float_value": DataType.FLOAT,
+    "double_value": DataType.DOUBLE,
+    "boolean_value": DataType.BOOLEAN,
+    "string_value": DataType.STRING,
+    "propertyset_value": DataType.PROPERTYSET,
+    "propertysets_value": DataType.PROPERTYSET_LIST,
+}
+
+
+def encode(payload: Payload, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Serialise a payload.
+
+    The datatype chooses the wire form of every metric; it is written only beside a name, because data under an alias
+    must not repeat what the birth declared.
+
+    Raises:
+        SparkplugError: A value is NaN, infinite, out of range, not of its datatype, or the payload is beyond the limits.
+    """
+    if len(payload.metrics) > limits.max_metrics:
+        raise SparkplugError(f"{len(payload.metrics)} metrics, at most {limits.max_metrics} go into one payload")
+    message: Any = PayloadMessage()  # fields of a class built from a descriptor are unknown to the type checker
+    try:
+        if payload.timestamp_ms is not None:
+            message.timestamp = payload.timestamp_ms
+        if payload.seq is not None:
+            message.seq = payload.seq
+        for metric in payload.metrics:
+            _write_metric(message.metrics.add(), metric, limits)
+        data = bytes(message.SerializeToString(deterministic=True))
+    except (ValueError, TypeError, EncodeError) as error:
+        raise SparkplugError(f"cannot be written: {error}") from error
+    if len(data) > limits.max_bytes:
+        raise SparkplugError(f"{len(data)} bytes, at most {limits.max_bytes} are sent")
+    return data
+
+
+def _write_metric(target: Any, metric: Metric, limits: Limits) -> None:
+    if metric.name is None and metric.alias is None:
+        raise SparkplugError("a metric has neither name nor alias")
+    if metric.name is not None:
+        if len(metric.name) > limits.max_name_chars:
+            raise SparkplugError(f"{metric.label}: names have at most {limits.max_name_chars} characters")
+        target.name = metric.name
+    if metric.alias is not None:
+        target.alias = metric.alias
+    if metric.timestamp_ms is not None:
+        target.timestamp = metric.timestamp_ms
+    if metric.datatype is not None and metric.name is not None:
+        target.datatype = int(metric.datatype)
+    if metric.is_historical:
+        target.is_historical = True
+    if metric.is_transient:
+        target.is_transient = True
+    for key, prop in metric.properties.items():
+        target.properties.keys.append(key)
+        value = target.properties.values.add()
+        value.type = int(prop.datatype)
+        _write_value(value, prop.value, prop.datatype, f"{metric.label}.{key}")
+    _write_value(target, metric.value, metric.datatype, metric.label)
+
+
+def _write_value(target: Any, value: Scalar | None, datatype: DataType | None, label: str) -> None:
+    if value is None:
+        target.is_null = True
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SparkplugError(f"{label}: {value} is not a finite number")
+    kind = datatype if datatype is not None else _natural(value)
+    if kind in OPAQUE_TYPES:
+        raise SparkplugError(f"{label}: values of type {kind.name} are not written")
+    if kind in INTEGERS:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SparkplugError(f"{label}: {value!r} is no {kind.name}")
+        number, wide = in_range(value, kind, label), INTEGERS[kind][0] == 64
+        setattr(target, "long_value" if wide else "int_value", number % (1 << (64 if wide else 32)))
+        return
+    fold(value, kind, label)
+    if kind is DataType.FLOAT and abs(float(value)) > _FLOAT32_MAX:
+        raise SparkplugError(f"{label}: {value!r} is beyond FLOAT")
+    setattr(target, FIELDS[kind], value)
+
+
+def _natural(value: Scalar) -> DataType:
+    if isinstance(value, bool):
+        return DataType.BOOLEAN
+    if isinstance(value, int):
+        return DataType.INT64
+    if isinstance(value, float):
+        return DataType.DOUBLE
+    return DataType.STRING if isinstance(value, str) else DataType.BYTES
+
+
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Payload:
+    """Read a payload.
+
+    Raises:
+        SparkplugError: Too large, not protobuf, or a metric that is not valid; nothing else is ever raised.
+    """
+    if len(data) > limits.max_bytes:
+        raise SparkplugError(f"{len(data)} bytes, at most {limits.max_bytes} are read")
+    try:
+        message: Any = PayloadMessage.FromString(data)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise SparkplugError(f"not a Sparkplug payload: {error}") from error
+    if len(message.metrics) > limits.max_metrics:
+        raise SparkplugError(f"{len(message.metrics)} metrics, at most {limits.max_metrics} are read")
+    seq = int(message.seq) if message.HasField("seq") else None
+    if seq is not None and seq > 255:
+        raise SparkplugError(f"seq {seq} is above 255")
+    return Payload(
+        metrics=tuple(_read_metric(metric, limits) for metric in message.metrics),
+        timestamp_ms=int(message.timestamp) if message.HasField("timestamp") else None,
+        seq=seq,
+    )
+
+
+def _read_metric(message: Any, limits: Limits) -> Metric:
+    name = str(message.name) if message.HasField("name") else None
+    alias = int(message.alias) if message.HasField("alias") else None
+    label = name if name is not None else f"alias {alias}"
+    if name is None and alias is None:
+        raise SparkplugError("a metric has neither name nor alias")
+    if name is not None and len(name) > limits.max_name_chars:
+        raise SparkplugError(f"{label[:40]}…: names have at most {limits.max_name_chars} characters")
+    datatype = _datatype(int(message.datatype), label) if message.HasField("datatype") else None
+    properties = _read_properties(message.properties, label, limits) if message.HasField("properties") else NO_PROPERTIES
+    return Metric(
+        name=name,
+        value=_read_value(message, datatype, label, limits),
+        datatype=datatype,
+        alias=alias,
+        timestamp_ms=int(message.timestamp) if message.HasField("timestamp") else None,
+        is_historical=bool(message.is_historical),
+        is_transient=bool(message.is_transient),
+        properties=properties,
+    )
+
+
+def _datatype(number: int, label: str) -> DataType:
+    try:
+        return DataType(number)
+    except ValueError as error:
+        raise SparkplugError(f"{label}: datatype {number} is unknown") from error
+
+
+def _read_properties(message: Any, label: str, limits: Limits) -> Mapping[str, Property]:
+    if len(message.keys) != len(message.values):
+        raise SparkplugError(f"{label}: {len(message.keys)} property keys for {len(message.values)} values")
+    if len(message.keys) > limits.max_properties:
+        raise SparkplugError(f"{label}: at most {limits.max_properties} properties are read")
+    properties = {}
+    for key, value in zip(message.keys, message.values, strict=True):
+        # Only births must name the type of a property; in data the field itself says enough.
+        natural = _NATURAL_TYPES.get(value.WhichOneof("value"), DataType.STRING)
+        datatype = _datatype(int(value.type), f"{label}.{key}") if value.HasField("type") else natural
+        properties[str(key)] = Property(datatype, _read_value(value, datatype, f"{label}.{key}", limits))
+    return MappingProxyType(properties)
+
+
+def _read_value(message: Any, datatype: DataType | None, label: str, limits: Limits) -> Scalar | None:
+    field = message.WhichOneof("value")
+    if message.is_null or field is None or field in _OPAQUE_FIELDS or datatype in OPAQUE_TYPES:
+        return None
+    value: Scalar = getattr(message, field)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SparkplugError(f"{label}: {value} is not a finite number")
+    if isinstance(value, str | bytes) and len(value) > limits.max_text_bytes:
+        raise SparkplugError(f"{label}: {len(value)} characters, at most {limits.max_text_bytes} are read")
+    return value if datatype is None else fold(value, datatype, label)

@@ -1,0 +1,1 @@
+"""Benchmarks: each module runs by `make bench-NAME` and writes `var/bench/NAME.json` (figure, peer, ratio, versions)."""

@@ -1,0 +1,79 @@
+"""The hub's configuration: every mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tieline_cloud.config_file import ConfigError, load_settings
+
+GOOD = """
+data_dir: data
+signing_key: keys/hub.key
+mqtt: {host: 127.0.0.1, port: 1883, insecure: true}
+edges:
+  harbour:
+    rated_va: 630000
+    batteries:
+      bat1: {p_charge_max_w: 60000, p_discharge_max_w: 60000, energy_wh: 150000}
+    pv:
+      pv1: {p_rated_w: 40000}
+"""
+
+
+def load(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "hub.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+def test_relative_paths_are_meant_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "hub.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    settings = load_settings(path)
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.signing_key == tmp_path / "keys" / "hub.key"
+    assert [battery.energy_wh for battery in settings.edges["harbour"].batteries.values()] == [150_000]  # type: ignore[index]  # EdgeId is a str
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistakes"),
+    [
+        (
+            "data_dir: data",
+            "data_folder: data",
+            ["data_dir = ", "this key is needed", "data_folder = 'data': there is no such key"],
+        ),
+        ("energy_wh: 150000", "energy_wh: 150 kWh", ["edges.harbour.batteries.bat1.energy_wh = '150 kWh'"]),
+        ("  harbour:", "  Harbour:", ["edges.Harbour", "is no EdgeId"]),
+        ("data_dir: data", "data_dir: data\nlisten: {host: 0.0.0.0}", ["listen = ", "reaches beyond this machine"]),
+        ("127.0.0.1", "10.1.2.3", ["mqtt = ", "insecure is for loopback only"]),
+        ("data_dir: data", "data_dir: data\nsite: {time_zone: Mars/Olympus}", ["site.time_zone", "is no time zone"]),
+        ("data_dir: data", "data_dir: data\ndata_dir: other", ["line 3", "stands twice"]),
+        ("data_dir: data", "data_dir: [data", ["not valid YAML"]),
+        ("data_dir: data", "data_dir: data\nclock: {source: file}", ["clock = ", "clock.path belongs to"]),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_and_reason(tmp_path: Path, old: str, new: str, mistakes: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    for mistake in ("hub.yaml", *mistakes):
+        assert mistake in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace("rated_va: 630000", "rated_va: -1").replace("port: 1883", "port: 99999"))
+    assert [mistake.key for mistake in caught.value.mistakes] == ["mqtt.port", "edges.harbour.rated_va"]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_settings(tmp_path / "absent.yaml")

@@ -1,0 +1,112 @@
+"""One clock: it follows a published schedule, and stands still in tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tieline_core.clock import FollowedClock, ManualClock, SystemClock
+from tieline_core.errors import BadInputError
+
+NOON = datetime(2016, 12, 7, 12, tzinfo=UTC).timestamp()
+
+
+class Wall:
+    """A hand on the wall clock and on the published text."""
+
+    def __init__(self, *segments: tuple[float, float, float]) -> None:
+        self.now = 0.0
+        self.text: str | None = None
+        self.publish(*segments)
+
+    def publish(self, *segments: tuple[float, float, float]) -> None:
+        rows = [{"wall_unix_s": wall, "sim_unix_s": sim, "speed": speed} for wall, sim, speed in segments]
+        self.text = json.dumps({"version": 1, "segments": rows})
+
+    def follow(self) -> FollowedClock:
+        return FollowedClock(lambda: self.text, "clock.json", wall=lambda: self.now, monotonic=lambda: self.now)
+
+
+def test_simulated_time_runs_at_the_published_speed() -> None:
+    wall = Wall((0.0, NOON, 90.0))
+    clock = wall.follow()
+    wall.now = 10.0
+    assert clock.now() == datetime(2016, 12, 7, 12, 15, tzinfo=UTC)
+    assert clock.speed() == 90.0
+
+
+def test_a_change_announced_ahead_takes_effect_at_its_instant() -> None:
+    wall = Wall((0.0, NOON, 1.0))
+    clock = wall.follow()
+    wall.now = 1.0
+    wall.publish((0.0, NOON, 1.0), (2.0, NOON + 2, 90.0))
+    assert clock.now().timestamp() == NOON + 1
+    wall.now = 3.0
+    assert clock.now().timestamp() == NOON + 92
+
+
+def test_it_keeps_running_while_the_publisher_is_away() -> None:
+    wall = Wall((0.0, NOON, 2.0))
+    clock = wall.follow()
+    wall.text = None
+    wall.now = 50.0
+    assert clock.now().timestamp() == NOON + 100
+
+
+def test_a_torn_publication_is_an_error_with_the_name_of_the_file() -> None:
+    wall = Wall((0.0, NOON, 1.0))
+    clock = wall.follow()
+    wall.text, wall.now = '{"segm', 1.0
+    with pytest.raises(BadInputError, match=r"clock\.json"):
+        clock.now()
+
+
+@pytest.mark.parametrize("text", ['{"segments": []}', '{"segments": [{"wall_unix_s": 0, "sim_unix_s": 0, "speed": 0}]}', "[]"])
+def test_a_clock_without_a_running_segment_is_refused(text: str) -> None:
+    with pytest.raises(BadInputError):
+        FollowedClock(lambda: text, "clock.json")
+
+
+def test_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no clock is published"):
+        FollowedClock.of_file(tmp_path / "clock.json")
+
+
+async def test_sleep_follows_the_schedule(tmp_path: Path) -> None:
+    path = tmp_path / "clock.json"
+    path.write_text(json.dumps({"segments": [{"wall_unix_s": 0, "sim_unix_s": 0, "speed": 20.0}]}), encoding="utf-8")
+    clock = FollowedClock.of_file(path)
+    before = clock.now()
+    await clock.sleep(1)
+    assert timedelta(seconds=1) <= clock.now() - before < timedelta(seconds=100)
+
+
+async def test_a_manual_clock_wakes_sleepers_in_order() -> None:
+    clock = ManualClock(datetime(2016, 12, 7, tzinfo=UTC))
+    woken: list[tuple[str, float]] = []
+    start = clock.now()
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append((name, (clock.now() - start).total_seconds()))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sleeper("late", 9))
+        group.create_task(sleeper("early", 3))
+        await clock.settle()
+        await clock.advance(5)
+        assert woken == [("early", 3.0)]
+        await clock.advance(5)
+    assert woken == [("early", 3.0), ("late", 9.0)]
+
+
+async def test_the_system_clock_is_aware_and_runs_at_one() -> None:
+    clock = SystemClock()
+    before = clock.now()
+    await clock.sleep(0.001)
+    assert clock.now() > before
+    assert (clock.speed(), before.tzinfo) == (1.0, UTC)

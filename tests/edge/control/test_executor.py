@@ -1,0 +1,285 @@
+"""The executor: when it writes, what it makes of failures, and how it sees an effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import pytest
+
+from tieline_core.clock import ManualClock
+from tieline_core.ids import DeviceId
+from tieline_core.messages.command import CommandState
+from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.claims import Band, Claim
+from tieline_edge.control.executor import Executor, Outcome, Timing
+from tieline_edge.control.facts import DeviceFacts, SiteFacts
+from tieline_edge.drivers.capabilities import (
+    Action,
+    DevicePermanentError,
+    DeviceSpec,
+    DeviceTransientError,
+    HoldPower,
+    LimitGeneration,
+    ReadBack,
+    Release,
+    Role,
+    SwitchContact,
+)
+
+NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
+BAT, LOAD, PV = DeviceId("bat1"), DeviceId("load01"), DeviceId("pv1")
+SPECS = {
+    BAT: DeviceSpec(BAT, Role.STORAGE, frozenset(), p_min_w=-60e3, p_max_w=60e3, reverts=True),
+    LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset(), priority_class=3, off_timer=True),
+    PV: DeviceSpec(PV, Role.PV, frozenset(), p_min_w=-50e3, reverts=True),
+}
+
+
+class Handle:
+    """A device that records what it was told and fails on demand."""
+
+    def __init__(self, device: DeviceId) -> None:
+        self.spec = SPECS[device]
+        self.told: list[Action] = []
+        self.error: Exception | None = None
+        self.confirmed = True
+        self.gate: asyncio.Event | None = None
+
+    async def apply(self, action: Action) -> ReadBack:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        self.told.append(action)
+        return ReadBack(self.confirmed, "registers")
+
+
+class Bench:
+    """An executor with a clock, three devices and an ear."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(NOW)
+        self.handles = {device: Handle(device) for device in SPECS}
+        self.heard: list[Outcome] = []
+        self.executor = Executor(self.handles, self.clock, Timing(60.0, 10.0, 1.0), self.hear)
+
+    async def hear(self, outcome: Outcome) -> None:
+        self.heard.append(outcome)
+
+    async def cycle(
+        self,
+        device: DeviceId,
+        action: Action | None,
+        band: Band = Band.PLAN,
+        *,
+        after_s: float = 1.0,
+        source: str = "plan",
+        p_w: float | None = None,
+        closed: bool | None = None,
+    ) -> None:
+        await self.clock.advance(after_s)
+        claim = Claim(device, band, source, "r", setpoint_w=0.0, expires_at=self.clock.now())
+        facts = SiteFacts({device: DeviceFacts(p_w, None, closed, MappingProxyType({"p_w": 0.1, "closed": 0.1}))})
+        await self.executor.carry_out({device: Decision(device, action, claim)}, facts)
+        await self.clock.settle()
+
+    def states(self) -> list[CommandState]:
+        return [outcome.state for outcome in self.heard]
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    async with made.executor:
+        yield made
+
+
+async def test_a_change_is_written_once_and_again_only_for_the_device_timer(bench: Bench) -> None:
+    for _ in range(59):
+        await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    assert bench.handles[BAT].told == [HoldPower(5e3, 180.0)]
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), after_s=3.0)
+    assert len(bench.handles[BAT].told) == 2
+    assert bench.heard[-1].refresh
+    assert bench.heard[-1].state is CommandState.EFFECTIVE
+
+
+async def test_changes_inside_the_deadband_are_not_written_but_zero_is_exact(bench: Bench) -> None:
+    for power in (5000.0, 5030.0, 4950.0, 10.0, 0.0):
+        await bench.cycle(BAT, HoldPower(power, 180.0))
+    # The deadband is a thousandth of 60 kW; 4950 W is 50 W away from what was written, 10 W far, and 0 W is exact.
+    assert bench.handles[BAT].told == [HoldPower(power, 180.0) for power in (5000.0, 10.0, 0.0)]
+
+
+async def test_a_write_becomes_confirmed_and_then_effective_when_the_power_has_moved(bench: Bench) -> None:
+    await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=0.0)
+    assert bench.states() == [CommandState.CONFIRMED]
+    await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=-20e3)
+    assert bench.states() == [CommandState.CONFIRMED]
+    await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=-36e3)
+    assert bench.states() == [CommandState.CONFIRMED, CommandState.EFFECTIVE]
+    assert bench.executor.states == {BAT: CommandState.EFFECTIVE}
+
+
+async def test_no_effect_within_the_window_is_unconfirmed_and_tried_again(bench: Bench) -> None:
+    for _ in range(14):
+        await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=0.0)
+    assert bench.states()[:2] == [CommandState.CONFIRMED, CommandState.UNCONFIRMED]
+    assert "no effect within 10 s" in bench.heard[1].text
+    assert len(bench.handles[BAT].told) == 2
+
+
+async def test_a_read_back_that_differs_is_unconfirmed(bench: Bench) -> None:
+    bench.handles[BAT].confirmed = False
+    await bench.cycle(BAT, HoldPower(5e3, 180.0))
+    assert bench.states() == [CommandState.UNCONFIRMED]
+    bench.handles[BAT].confirmed = True
+    await bench.cycle(BAT, HoldPower(5e3, 180.0))
+    assert bench.states() == [CommandState.UNCONFIRMED, CommandState.CONFIRMED]
+
+
+async def test_a_dead_device_is_told_of_once_and_tried_with_growing_pauses(bench: Bench) -> None:
+    bench.handles[BAT].error = DeviceTransientError("time-out")
+    tries = 0
+    for _ in range(30):
+        before = bench.executor._lines[BAT].failures
+        await bench.cycle(BAT, HoldPower(5e3, 180.0))
+        tries += bench.executor._lines[BAT].failures - before
+    assert tries == 5  # at 1, 2, 4, 8 and 16 s
+    assert bench.states() == [CommandState.FAILED]
+    assert "no answer" in bench.heard[0].text
+    bench.handles[BAT].error = None
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), after_s=60.0)
+    assert bench.states()[-1] is CommandState.CONFIRMED
+
+
+async def test_what_safety_wants_is_tried_at_least_every_five_seconds(bench: Bench) -> None:
+    bench.handles[LOAD].error = DeviceTransientError("time-out")
+    for _ in range(30):
+        await bench.cycle(LOAD, SwitchContact(closed=False, off_timer_s=9.0), Band.SAFETY)
+    assert bench.executor._lines[LOAD].failures >= 7
+
+
+async def test_a_new_wish_of_safety_does_not_wait_for_an_older_back_off(bench: Bench) -> None:
+    bench.handles[LOAD].error = DeviceTransientError("time-out")
+    for _ in range(12):
+        await bench.cycle(LOAD, SwitchContact(closed=True), Band.OPERATOR, source="command 1")
+    bench.handles[LOAD].error = None
+    await bench.cycle(LOAD, SwitchContact(closed=False), Band.SAFETY, source="thermal-overload")
+    assert bench.handles[LOAD].told == [SwitchContact(closed=False)]
+
+
+@pytest.mark.parametrize(
+    ("error", "word"), [(DevicePermanentError("illegal value"), "refused"), (KeyError("bug"), "driver defect")]
+)
+async def test_a_refusal_or_a_defect_fails_that_device_only(bench: Bench, error: Exception, word: str) -> None:
+    bench.handles[BAT].error = error
+    await bench.cycle(BAT, HoldPower(5e3, 180.0))
+    await bench.cycle(LOAD, SwitchContact(closed=False))
+    assert bench.states() == [CommandState.FAILED, CommandState.CONFIRMED]
+    assert word in bench.heard[0].text
+    assert bench.executor.states[BAT] is CommandState.FAILED
+
+
+async def test_a_slow_device_has_one_write_under_way_and_delays_nobody(bench: Bench) -> None:
+    gate = bench.handles[BAT].gate = asyncio.Event()
+    await bench.cycle(BAT, HoldPower(5e3, 180.0))
+    await bench.cycle(BAT, HoldPower(9e3, 180.0))
+    assert bench.executor.busy
+    await bench.cycle(LOAD, SwitchContact(closed=False))
+    assert bench.handles[LOAD].told
+    gate.set()
+    await bench.clock.settle()
+    await bench.cycle(BAT, HoldPower(9e3, 180.0))
+    assert bench.handles[BAT].told == [HoldPower(5e3, 180.0), HoldPower(9e3, 180.0)]
+    assert not bench.executor.busy
+
+
+async def test_a_contact_is_effective_when_its_feedback_and_its_power_say_so(bench: Bench) -> None:
+    opening = SwitchContact(closed=False, off_timer_s=900.0)
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=9e3, closed=True)
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=9e3, closed=False)
+    assert bench.states() == [CommandState.CONFIRMED]
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=0.0, closed=False)
+    assert bench.states() == [CommandState.CONFIRMED, CommandState.EFFECTIVE]
+
+
+async def test_a_contact_that_recloses_by_itself_is_seen_and_written_again(bench: Bench) -> None:
+    opening = SwitchContact(closed=False, off_timer_s=900.0)
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=9e3, closed=True)
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=0.0, closed=False)
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=9e3, closed=True, after_s=20.0)
+    assert bench.states()[-1] is CommandState.UNCONFIRMED
+    await bench.cycle(LOAD, opening, Band.SAFETY, p_w=9e3, closed=True, after_s=2.0)
+    assert len(bench.handles[LOAD].told) == 2
+
+
+async def test_an_off_timer_is_refreshed_and_a_closing_is_not(bench: Bench) -> None:
+    opening = SwitchContact(closed=False, off_timer_s=900.0)
+    await bench.cycle(LOAD, opening, p_w=0.0, closed=False)
+    await bench.cycle(LOAD, opening, p_w=0.0, closed=False)
+    await bench.cycle(LOAD, opening, p_w=0.0, closed=False, after_s=61.0)
+    assert len(bench.handles[LOAD].told) == 2
+    closing = SwitchContact(closed=True)
+    for _ in range(3):
+        await bench.cycle(LOAD, closing, closed=True, after_s=50.0)
+    assert bench.handles[LOAD].told.count(closing) == 1
+
+
+async def test_limits_of_generation_are_written_on_change_and_seen_in_the_power(bench: Bench) -> None:
+    for limit in (None, -9e3, -9010.0, None):
+        await bench.cycle(PV, LimitGeneration(limit, 180.0), p_w=-9e3)
+    assert [action.min_power_w for action in bench.handles[PV].told if isinstance(action, LimitGeneration)] == [
+        None,
+        -9e3,
+        None,
+    ]
+    assert CommandState.EFFECTIVE in bench.states()
+
+
+async def test_nothing_is_written_where_nothing_is_wanted(bench: Bench) -> None:
+    await bench.cycle(BAT, None)
+    await bench.cycle(BAT, Release())
+    await bench.executor.carry_out({DeviceId("fm1"): Decision(DeviceId("fm1"), None)}, SiteFacts({}))
+    assert bench.handles[BAT].told == []
+    assert bench.heard == []
+
+
+async def test_at_the_end_storages_and_plants_are_released_and_shed_loads_stay(bench: Bench) -> None:
+    await bench.cycle(BAT, HoldPower(5e3, 180.0))
+    await bench.cycle(LOAD, SwitchContact(closed=False))
+    await bench.cycle(PV, LimitGeneration(-5e3, 180.0))
+    bench.handles[PV].error = DeviceTransientError("gone")
+    await bench.executor.release_all()
+    assert bench.handles[BAT].told[-1] == Release()
+    assert bench.handles[LOAD].told == [SwitchContact(closed=False)]
+    assert bench.handles[PV].told == [LimitGeneration(-5e3, 180.0)]
+
+
+async def test_leaving_while_cancelled_cancels_the_write_under_way() -> None:
+    made = Bench()
+    made.handles[BAT].gate = asyncio.Event()
+
+    async def run() -> None:
+        async with made.executor:
+            await made.cycle(BAT, HoldPower(5e3, 180.0))
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made.handles[BAT].told == []
+    assert not made.executor.busy
+
+
+def test_a_fast_clock_widens_window_and_back_off() -> None:
+    timing = Timing(60.0, 10.0, 1.0, 2.0)
+    assert timing.effect_at(1.0) == 10.0
+    assert timing.effect_at(90.0) == 180.0
+    assert timing.backoff_at(3, 60.0, 1.0) == 4.0
+    assert timing.backoff_at(1, 60.0, 90.0) == 22.5

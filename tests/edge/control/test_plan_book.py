@@ -1,0 +1,226 @@
+"""Plans held, plans refused, and the fallback ladder."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.desired import LadderStep
+from tieline_core.messages.plan import Plan
+from tieline_edge.control.claims import NO_LIMIT, Band, Interval
+from tieline_edge.control.local_schedule import LocalSchedule
+from tieline_edge.control.plan_book import MAX_PLANS, PlanBook, PlanRefusedError, default_claims, parse_plan
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
+
+EDGE = EdgeId("harbour")
+START = datetime(2016, 12, 7, 16, tzinfo=UTC)
+BAT, PV, LOAD, VITAL = map(DeviceId, ("bat1", "pv1", "load01", "load10"))
+SPECS = {
+    BAT: DeviceSpec(BAT, Role.STORAGE, frozenset({Capability.HOLD_POWER})),
+    PV: DeviceSpec(PV, Role.PV, frozenset({Capability.LIMIT_GENERATION})),
+    LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset({Capability.SWITCH}), 3),
+    VITAL: DeviceSpec(VITAL, Role.LOAD, frozenset({Capability.SWITCH}), 0),
+}
+CERTIFICATE: dict[str, Any] = {
+    "verdict": "clean",
+    "max_loading_pct": {"p10": 70.0, "p50": 80.0, "p90": 90.0},
+    "max_loading_element": "tr1",
+    "min_vm_pu": 0.97,
+    "max_vm_pu": 1.02,
+    "optimality_gap": 0.0,
+    "objective_eur": 1.0,
+    "objective_without_eur": 2.0,
+    "iterations": 1,
+    "input_sha256": {"network": "00"},
+    "solver": "highs",
+    "checked_at": START.isoformat(),
+}
+VIOLATION = {
+    "element": "tr1",
+    "at": START.isoformat(),
+    "quantity": "loading_pct",
+    "value": 104.0,
+    "limit": 100.0,
+    "without_plan": 112.0,
+}
+
+
+def document(plan_id: str = "plan-001", *, start_min: int = 0, issued_min: int = -10, **rest: Any) -> dict[str, Any]:
+    return {
+        "plan_id": plan_id,
+        "edge_id": "harbour",
+        "issued_at": (START + timedelta(minutes=issued_min)).isoformat(),
+        "start": (START + timedelta(minutes=start_min)).isoformat(),
+        "step_s": 900,
+        "devices": [
+            {"device_id": "bat1", "mode": "setpoint_w", "values_w": [-5e3, None, 5e3, 0.0]},
+            {"device_id": "pv1", "mode": "generation_limit_w", "values_w": [-12e3, None, 0.0, -1e3]},
+            {"device_id": "load01", "mode": "load_limit_w", "values_w": [None, 0.0, None, 4e3]},
+        ],
+        "certificate": CERTIFICATE,
+        **rest,
+    }
+
+
+def plan(*args: Any, **rest: Any) -> Plan:
+    return Plan.model_validate(document(*args, **rest))
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> PlanBook:
+    return PlanBook(EDGE, SPECS, StateFile(tmp_path / "plans.json"))
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+LOCAL = LocalSchedule(at(-5), at(0), 900, {BAT: (-1e3, 0.0)}, 420e3, "weekly-naive")
+
+
+def test_without_anything_devices_follow_their_default(book: PlanBook) -> None:
+    standing = book.stand(None, at(0))
+    assert (standing.step, standing.claims) == (LadderStep.DEVICE_DEFAULT, ())
+    assert standing.reason == "no plan and no local schedule"
+
+
+def test_the_current_plan_speaks_for_its_devices_until_the_end_of_the_step(book: PlanBook) -> None:
+    book.offer(plan(), "a" * 64, at(0))
+    standing = book.stand(LOCAL, at(14.9))
+    assert standing.step is LadderStep.CURRENT_PLAN
+    assert standing.reason == "plan plan-001, step 1 of 4"
+    by_device = {claim.device: claim for claim in standing.claims}
+    assert by_device[BAT].setpoint_w == -5e3
+    assert by_device[BAT].expires_at == at(15)
+    assert by_device[PV].limit == Interval(lo=-12e3)
+    assert by_device[LOAD].limit == NO_LIMIT
+    assert {claim.band for claim in standing.claims} == {Band.PLAN}
+
+
+def test_a_step_without_a_number_gives_no_setpoint_and_lifts_a_limit_in_so_many_words(book: PlanBook) -> None:
+    book.offer(plan(), "a" * 64, at(0))
+    by_device = {claim.device: claim for claim in book.stand(None, at(15)).claims}
+    assert BAT not in by_device
+    assert by_device[PV].limit == NO_LIMIT
+    assert by_device[LOAD].limit == Interval(hi=0.0)
+
+
+def test_a_newer_plan_wins_where_two_overlap_whatever_the_order_of_arrival(book: PlanBook) -> None:
+    book.offer(plan("plan-new", issued_min=-1), "b" * 64, at(0))
+    book.offer(plan("plan-old", issued_min=-9), "a" * 64, at(0))
+    standing = book.stand(None, at(1))
+    assert standing.step is LadderStep.CURRENT_PLAN
+    assert standing.held is not None
+    assert standing.held.plan.plan_id == "plan-new"
+
+
+def test_the_last_plan_holds_while_the_newest_does_not_cover_now(book: PlanBook) -> None:
+    book.offer(plan("plan-old"), "a" * 64, at(0))
+    book.offer(plan("plan-next", start_min=60, issued_min=5), "b" * 64, at(5))
+    standing = book.stand(None, at(30))
+    assert standing.step is LadderStep.LAST_PLAN
+    assert "plan-next starts at 17:00" in standing.reason
+    assert book.stand(None, at(60)).step is LadderStep.CURRENT_PLAN
+
+
+def test_a_longer_older_plan_covers_after_a_shorter_newer_one_has_ended(book: PlanBook) -> None:
+    book.offer(plan("plan-old", start_min=30), "a" * 64, at(0))
+    book.offer(plan("plan-new", issued_min=-1), "b" * 64, at(0))
+    standing = book.stand(None, at(61))
+    assert standing.step is LadderStep.LAST_PLAN
+    assert "ended at 17:00" in standing.reason
+
+
+def test_a_gap_between_plans_is_bridged_by_the_local_schedule_and_then_by_defaults(book: PlanBook) -> None:
+    book.offer(plan("plan-far", start_min=120), "a" * 64, at(0))
+    standing = book.stand(LOCAL, at(1))
+    assert standing.step is LadderStep.LOCAL_SCHEDULE
+    assert "plan-far does not cover now" in standing.reason
+    assert [(claim.device, claim.setpoint_w) for claim in standing.claims] == [(BAT, -1e3)]
+    assert book.stand(LOCAL, at(30)).step is LadderStep.DEVICE_DEFAULT
+
+
+def test_plans_survive_a_restart_and_old_ones_go(book: PlanBook, tmp_path: Path) -> None:
+    for number in range(MAX_PLANS + 3):
+        book.offer(plan(f"plan-{number:03}", issued_min=number), f"{number:064x}", at(0))
+    again = PlanBook(EDGE, SPECS, StateFile(tmp_path / "plans.json"))
+    assert again.restore() is None
+    assert again.plans == book.plans
+    assert len(again.plans) == MAX_PLANS
+    again.offer(plan("plan-late", start_min=60, issued_min=60), "f" * 64, at(61))
+    assert [held.plan.plan_id for held in again.plans] == ["plan-late"]
+
+
+def test_an_unreadable_book_is_kept_aside_and_said(book: PlanBook, tmp_path: Path) -> None:
+    assert book.restore() is None
+    (tmp_path / "plans.json").write_text('[{"plan": 3}]')
+    message = book.restore()
+    assert message is not None
+    assert "plans.json.unreadable" in message
+    assert (tmp_path / "plans.json.unreadable").exists()
+
+
+def device(device_id: str, mode: str, value: float | None = 0.0) -> list[dict[str, Any]]:
+    return [{"device_id": device_id, "mode": mode, "values_w": [value]}]
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("edge", {"edge_id": "mill"}),
+        ("validity", {"start": (START - timedelta(hours=2)).isoformat()}),
+        ("validity", {"devices": []}),
+        ("device", {"devices": device("bat9", "setpoint_w")}),
+        ("device", {"devices": device("load10", "load_limit_w")}),
+        ("mode", {"devices": device("pv1", "setpoint_w")}),
+        ("mode", {"devices": device("bat1", "generation_limit_w")}),
+        ("mode", {"devices": device("pv1", "generation_limit_w", 5.0)}),
+        ("certificate", {"certificate": {**CERTIFICATE, "input_sha256": {}}}),
+        ("certificate", {"certificate": {**CERTIFICATE, "violations": [VIOLATION]}}),
+        ("certificate", {"certificate": {**CERTIFICATE, "verdict": "relief"}}),
+        ("certificate", {"certificate": {**CERTIFICATE, "verdict": "relief", "violations": [{**VIOLATION, "value": 120.0}]}}),
+    ],
+)
+def test_a_plan_that_must_not_be_followed_is_refused_by_name_and_the_old_one_stays(
+    book: PlanBook, check: str, change: dict[str, Any]
+) -> None:
+    book.offer(plan(), "a" * 64, at(0))
+    with pytest.raises(PlanRefusedError) as refused:
+        book.offer(plan("plan-bad", **change), "b" * 64, at(0))
+    assert refused.value.check == check
+    assert [held.plan.plan_id for held in book.plans] == ["plan-001"]
+
+
+def test_a_relief_plan_that_is_no_worse_than_none_is_taken(book: PlanBook) -> None:
+    book.offer(plan(certificate={**CERTIFICATE, "verdict": "relief", "violations": [VIOLATION]}), "a" * 64, at(0))
+    assert book.stand(None, at(1)).step is LadderStep.CURRENT_PLAN
+
+
+def test_a_plan_without_a_certificate_is_refused_at_the_border() -> None:
+    bare = {key: value for key, value in document().items() if key != "certificate"}
+    with pytest.raises(PlanRefusedError) as refused:
+        parse_plan(json.dumps(bare).encode(), "artifact")
+    assert refused.value.check == "certificate"
+    with pytest.raises(PlanRefusedError) as garbage:
+        parse_plan(b"\x00garbage", "artifact")
+    assert garbage.value.check == "format"
+    assert parse_plan(json.dumps(document()).encode(), "artifact") == plan()
+
+
+def test_by_default_loads_run() -> None:
+    claims = default_claims(SPECS, at(0), 10.0)
+    assert {claim.device for claim in claims} == {LOAD, VITAL}
+    assert all(claim.closed and claim.band is Band.DEFAULT for claim in claims)
+
+
+def test_a_plan_for_devices_that_have_gone_since_says_nothing_about_them(book: PlanBook, tmp_path: Path) -> None:
+    book.offer(plan(), "a" * 64, at(0))
+    fewer = PlanBook(EDGE, {BAT: SPECS[BAT]}, StateFile(tmp_path / "plans.json"))
+    fewer.restore()
+    assert {claim.device for claim in fewer.stand(None, at(1)).claims} == {BAT}

@@ -1,0 +1,183 @@
+"""The OPC-UA driver against a real asyncua server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import free_port
+from tests.edge.drivers.field import EDGE, START, make_context
+from tieline_core.quantities import Quality
+from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, HoldPower, Release
+from tieline_edge.drivers.catalog.load import entry
+from tieline_edge.drivers.opcua.driver import quality_of, reading_of
+from tieline_edge.drivers.points import PointTable
+from tieline_edge.drivers.registry import open_driver
+from tieline_edge.settings import DeviceSettings
+
+SOURCE_TIME = datetime(2016, 12, 7, 15, 29, 59, tzinfo=UTC)
+VALUES: dict[str, float | bool] = {
+    "ActivePowerW": 412000.04,
+    "ReactivePowerVar": 88000.0,
+    "CurrentA": 611.25,
+    "VoltageV": 398.7,
+    "LoadingPct": 66.91,
+    "OilTempC": 58.2,
+    "BreakerClosed": True,
+}
+
+
+class Bay:
+    """A transformer bay that can be changed and switched off."""
+
+    def __init__(self, server: Any, nodes: dict[str, Any], url: str) -> None:  # asyncua is untyped
+        self.server, self.nodes, self.url = server, nodes, url
+
+    async def set(self, name: str, value: float | bool | None, status: int = 0) -> None:
+        from asyncua import ua
+
+        variant = None if value is None else ua.Variant(value)
+        data = ua.DataValue(variant, ua.StatusCode(status), SourceTimestamp=SOURCE_TIME.replace(tzinfo=None))
+        await self.server.write_attribute_value(self.nodes[name].nodeid, data)
+
+    def settings(self, root: str = "TR1") -> DeviceSettings:
+        place = {"url": self.url, "root": root, "timeout_s": 1.0}
+        return DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": place})
+
+
+async def serve(port: int) -> Bay:
+    from asyncua import Server, ua
+
+    server = Server()
+    await server.init()
+    url = f"opc.tcp://127.0.0.1:{port}/tieline"
+    server.set_endpoint(url)
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    await server.register_namespace("urn:test")
+    nodes = {}
+    for root in ("TR1", "TR2"):
+        folder = await server.nodes.objects.add_folder(2, root)
+        for name, value in VALUES.items():
+            nodes[name if root == "TR1" else f"{root}.{name}"] = await folder.add_variable(
+                ua.NodeId(f"{root}.{name}", 2), name, value
+            )
+    await server.start()
+    return Bay(server, nodes, url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Bay]:
+    running = await serve(free_port())
+    yield running
+    await running.server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bay(server: Bay) -> Bay:
+    for name, value in VALUES.items():
+        await server.set(name, value)
+    return server
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bay_is_read_in_one_call_with_its_source_time(bay: Bay) -> None:
+    async with open_driver(bay.settings(), EDGE, make_context()[0]) as driver:
+        readings = {reading.point.quantity: reading for reading in await driver.read()}
+    assert {name: reading.value for name, reading in readings.items()} == {
+        "p_w": 412000.0,
+        "q_var": 88000.0,
+        "i_a": 611.25,
+        "v_v": 398.7,
+        "loading_pct": 66.91,
+        "oil_temp_degc": 58.2,
+        "breaker_closed": 1.0,
+    }
+    assert {reading.measured_at for reading in readings.values()} == {SOURCE_TIME}
+    assert {reading.quality for reading in readings.values()} == {Quality.GOOD}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bad_status_carries_no_number_and_an_uncertain_one_says_so(bay: Bay) -> None:
+    await bay.set("OilTempC", 999.0, 0x80020000)
+    await bay.set("LoadingPct", 70.0, 0x40000000)
+    async with open_driver(bay.settings(), EDGE, make_context()[0]) as driver:
+        readings = {reading.point.quantity: reading for reading in await driver.read()}
+    assert (readings["oil_temp_degc"].quality, readings["oil_temp_degc"].value) == (Quality.BAD, None)
+    assert (readings["loading_pct"].quality, readings["loading_pct"].value) == (Quality.UNCERTAIN, 70.0)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_vanished_node_leaves_the_other_points_alone(bay: Bay) -> None:
+    async with open_driver(bay.settings("TR2"), EDGE, make_context()[0]) as driver:
+        await driver.read()
+        await bay.server.delete_nodes([bay.nodes["TR2.CurrentA"]])
+        readings = {reading.point.quantity: reading for reading in await driver.read()}
+    assert (readings["i_a"].quality, readings["i_a"].value) == (Quality.BAD, None)
+    assert readings["p_w"].value == 412000.0
+
+
+async def test_a_server_that_stops_is_transient_and_a_new_entry_reads_again() -> None:
+    port = free_port()
+    first = await serve(port)
+    driver = open_driver(first.settings(), EDGE, make_context()[0])
+    async with driver:
+        await driver.read()
+        await first.server.stop()
+        with pytest.raises(DeviceTransientError, match=r"opc\.tcp"):
+            await driver.read()
+    with pytest.raises(DeviceTransientError, match="no session"):
+        async with driver:
+            pass
+    second = await serve(port)
+    async with driver:
+        assert len(await driver.read()) == len(VALUES)
+    await second.server.stop()
+
+
+async def test_a_server_that_says_nothing_costs_its_time_out_only() -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    black_hole = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    url = f"opc.tcp://127.0.0.1:{black_hole.sockets[0].getsockname()[1]}"
+    settings = DeviceSettings.model_validate(
+        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": url, "timeout_s": 0.2}}
+    )
+    async with black_hole:
+        with pytest.raises(DeviceTransientError, match="no session"):
+            async with asyncio.timeout(2), open_driver(settings, EDGE, make_context()[0]):
+                pass
+        async with asyncio.timeout(2):
+            await left.wait()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bay_takes_no_orders_but_may_be_released(bay: Bay) -> None:
+    async with open_driver(bay.settings(), EDGE, make_context()[0]) as driver:
+        with pytest.raises(DevicePermanentError, match="only measures"):
+            await driver.apply(HoldPower(0.0, 60.0))
+        assert (await driver.apply(Release())).confirmed
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.none() | st.booleans() | st.floats() | st.integers(-(10**6), 10**6) | st.text() | st.lists(st.floats()),
+)
+def test_whatever_a_server_answers_a_bad_value_is_never_a_number(status: int, value: object) -> None:
+    table = PointTable(
+        EDGE, DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x"}}),
+        entry("transformer-bay-opcua"),
+    )  # fmt: skip
+    reading = reading_of(next(iter(table)), status, value, None, START)
+    assert (reading.value is None) == (reading.quality is Quality.BAD)
+    assert quality_of(status) is not Quality.BAD or reading.value is None

@@ -1,0 +1,202 @@
+"""The MQTT link against a real broker: answers, loss, wills, versions, and no thread left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Broker, free_port
+
+from tieline_edge.settings import MqttEndpoint
+from tieline_edge.sync.transport import (
+    Backoff,
+    LinkLostError,
+    LinkTimes,
+    Message,
+    MqttLink,
+    MqttSession,
+    PublishRefusedError,
+    Will,
+)
+
+FAST = LinkTimes(connect_s=2.0, answer_s=2.0, keepalive_s=5, backoff_s=0.02, backoff_cap_s=0.1)
+
+
+def _endpoint(port: int) -> MqttEndpoint:
+    return MqttEndpoint(host="127.0.0.1", port=port, insecure=True)
+
+
+def _link(broker: Broker, name: str, inbox: int = 1000) -> MqttLink:
+    return MqttLink(_endpoint(broker.port), name, FAST, inbox)
+
+
+@pytest.fixture(autouse=True)
+def no_network_thread_is_left() -> Iterator[None]:
+    yield
+    assert [thread.name for thread in threading.enumerate() if "paho" in thread.name] == []
+
+
+@pytest.mark.broker
+async def test_a_message_arrives_once_and_its_publish_returns_after_the_puback(broker: Broker) -> None:
+    async with _link(broker, "a").connect() as sender, _link(broker, "b").connect() as receiver:
+        assert sender.protocol == "5"
+        await receiver.subscribe("t/#")
+        await sender.publish("t/1", b"x")
+        assert await receiver.receive() == Message("t/1", b"x", 1, False)
+
+
+@pytest.mark.broker
+async def test_a_killed_broker_ends_receive_and_publish_with_a_lost_link(broker: Broker) -> None:
+    async with _link(broker, "a").connect() as session:
+        await session.subscribe("t")
+        receiving = asyncio.create_task(session.receive())
+        await asyncio.sleep(0)
+        broker.kill()
+        with pytest.raises(LinkLostError):
+            await receiving
+        with pytest.raises(LinkLostError):
+            await session.publish("t", b"x")
+        assert not session.alive
+
+
+@pytest.mark.broker
+async def test_a_cut_connection_makes_the_broker_speak_the_will_and_a_clean_one_does_not(broker: Broker) -> None:
+    async with _link(broker, "w").connect() as watcher:
+        await watcher.subscribe("will/#")
+        async with _link(broker, "a").connect(Will("will/clean", b"")):
+            pass
+        async with _link(broker, "b").connect(Will("will/cut", b"gone")) as session:
+            session.cut()
+        assert await watcher.receive() == Message("will/cut", b"gone", 1, False)
+
+
+@pytest.mark.broker
+async def test_run_serves_again_after_the_broker_has_come_back(broker: Broker) -> None:
+    served: asyncio.Queue[MqttSession] = asyncio.Queue()
+
+    async def serve(session: MqttSession) -> None:
+        served.put_nowait(session)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.receive())
+            group.create_task(session.receive())
+
+    link = _link(broker, "a")
+    running = asyncio.create_task(link.run(serve))
+    first = await served.get()
+    broker.kill()
+    await asyncio.to_thread(broker.start)
+    async with asyncio.timeout(10):
+        second = await served.get()
+    assert not first.alive
+    assert second.alive
+    assert link.counters.connects == 2
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+    assert not second.alive
+
+
+@pytest.mark.broker
+async def test_an_error_of_the_server_is_not_taken_for_a_lost_link(broker: Broker) -> None:
+    async def serve(_session: MqttSession) -> None:
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        await _link(broker, "a").run(serve)
+
+
+async def test_an_unreachable_broker_is_named() -> None:
+    port = free_port()
+    with pytest.raises(LinkLostError, match=rf"127\.0\.0\.1:{port} cannot be reached"):
+        async with MqttLink(_endpoint(port), "a", FAST).connect():
+            pass
+
+
+async def test_a_silent_peer_costs_one_time_out_and_cancelling_is_clean() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        times = LinkTimes(connect_s=0.5, answer_s=0.2)
+        with pytest.raises(LinkLostError, match="did not answer CONNECT"):
+            async with MqttLink(_endpoint(port), "a", times).connect():
+                pass
+        connecting = asyncio.create_task(MqttLink(_endpoint(port), "a").connect().__aenter__())
+        await asyncio.sleep(0.1)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+
+
+async def test_a_peer_that_talks_garbage_ends_the_session() -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x20\x01\x00" + b"\xff" * 50)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
+        with pytest.raises(LinkLostError):
+            async with MqttLink(_endpoint(server.sockets[0].getsockname()[1]), "a", FAST).connect():
+                pass
+
+
+async def test_a_broker_without_mqtt_5_gets_3_1_1_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connect = await reader.read(200)
+        writer.write(b"\x20\x02\x00\x01" if connect[8] == 5 else b"\x20\x02\x00\x00")
+        await writer.drain()
+        await reader.read(200)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
+        link = MqttLink(_endpoint(server.sockets[0].getsockname()[1]), "a", FAST)
+        async with link.connect() as session:
+            assert session.protocol == "3.1.1"
+    assert "does not speak MQTT 5" in caplog.text
+
+
+@pytest.mark.broker
+async def test_a_full_inbox_drops_the_newest_and_counts(broker: Broker) -> None:
+    link = _link(broker, "a", inbox=2)
+    async with link.connect() as session:
+        await session.subscribe("t", "end")
+        for number in range(3):
+            await session.publish("t", str(number).encode())
+        await session.subscribe("other")  # its answer comes after the three messages
+        assert link.counters.dropped == 1
+        assert [(await session.receive()).payload for _ in range(2)] == [b"0", b"1"]
+
+
+def _allow_only(broker: Broker, pattern: str) -> None:
+    conf = Path(broker.command[-1])
+    acl = conf.with_suffix(".acl")
+    acl.write_text(f"topic readwrite {pattern}\n", encoding="utf-8")
+    conf.write_text(f"{conf.read_text('utf-8')}user root\nacl_file {acl}\n", encoding="utf-8")
+
+
+@pytest.mark.broker
+async def test_a_denied_publish_is_visible_with_mqtt_5(broker: Broker) -> None:
+    broker.kill()
+    _allow_only(broker, "open/#")
+    await asyncio.to_thread(broker.start)
+    async with _link(broker, "a").connect() as session:
+        await session.publish("open/x", b"1")
+        with pytest.raises(PublishRefusedError, match="Not authorized"):
+            await session.publish("closed/x", b"1")
+
+
+def test_back_off_grows_to_its_cap_with_jitter() -> None:
+    backoff = Backoff(0.25, 15.0, random.Random(1))
+    delays = [backoff.delay_s(n) for n in range(1, 40)]
+    assert all(delay <= 15.0 for delay in delays)
+    assert max(delays) > 7.5
+    assert delays[0] <= 0.25
+    assert len(set(delays)) == len(delays)
