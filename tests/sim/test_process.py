@@ -67,6 +67,10 @@ def test_killed_and_started_again_it_goes_on_where_it_was(base: BaseNetwork, tmp
         assert all(connects(port) for port in ports.values())
         field.ctl("start")
         field.ctl("fault", "name", "surge-mill")
+        loads = field.ready["substations"]["mill"]["loads"]["port"]
+        with socket.create_connection(("127.0.0.1", loads), timeout=5) as line:
+            line.sendall(bytes([0, 1, 0, 0, 0, 6, 4, 5, 0, 0, 0, 0]))  # unit 4, coil 0 off
+            assert line.recv(12)[7] == 5
         before = field.ctl("status")
         assert before["faults"] == ["surge-mill"]
     finally:
@@ -79,6 +83,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(base: BaseNetwork, tmp
         assert after["sim_unix_s"] > before["sim_unix_s"], "the same clock, gone on"
         assert after["faults"] == ["surge-mill"]
         assert after["started"] is True
+        assert after["substations"]["mill"]["open_units"] == [4], "an accepted command survives the kill"
         assert after["energy_kwh"]["with"] > before["energy_kwh"]["with"]
         for row in read_records(tmp_path / "witness.jsonl"):
             key = row["sub"], row["dev"]

@@ -112,6 +112,7 @@ class Simulator:
 
             def written(device: str, values: dict[str, float], name: str = name) -> None:
                 self._event("write", {"substation": name, "device": device, "values": values})
+                self._save()  # before the answer: what was accepted survives a kill
 
             for device, sunspec in station.sunspec_devices().items():
                 key = f"{name}/{device}"
@@ -278,6 +279,7 @@ class Simulator:
             self.stop()
         else:
             raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, stop")
+        self._save()
         return {"ok": True, "sim": utc_text(self.clock.now())}
 
     def _status(self) -> dict[str, Any]:
