@@ -113,6 +113,7 @@ class Simulator:
 
             def written(device: str, values: dict[str, float], name: str = name) -> None:
                 self._event("write", {"substation": name, "device": device, "values": values})
+                self._save()  # before the answer: what was accepted survives a kill
 
             for device, sunspec in station.sunspec_devices().items():
                 key = f"{name}/{device}"
@@ -236,7 +237,10 @@ class Simulator:
             await bay.publish(instant, dead)
         for meters in self._meters.values():
             # Hushed meters make nothing new; what waits for its receipt is still repeated.
-            meters.tick(instant if self._hushed else previous, instant)
+            if self._hushed:
+                meters.transmit()
+            else:
+                meters.tick(previous, instant)
         self._truth.append(instant, self.clock.wall(), self.clock.speed())
         self._save()
 
@@ -284,6 +288,7 @@ class Simulator:
             self.stop()
         else:
             raise SimulatorError(f"no command {command!r}; known are status, start, speed, fault, link, hush, stop")
+        self._save()
         return {"ok": True, "sim": utc_text(self.clock.now())}
 
     def _status(self) -> dict[str, Any]:

@@ -96,6 +96,10 @@ class FieldMeters:
 
     def tick(self, previous: float, now: float) -> None:
         """Make the readings that fell due and transmit what is due, oldest first."""
+        self._make(previous, now)
+        self.transmit()
+
+    def _make(self, previous: float, now: float) -> None:
         for instant, message, values in self._row.readings(previous, now, self._read):
             device = self._devices[message.meter]
             self._witness.log(
@@ -104,6 +108,9 @@ class FieldMeters:
             )  # fmt: skip
             with self._lock:
                 self._outstanding.add(message)
+
+    def transmit(self) -> None:
+        """Send, or send again, what is due and has no receipt yet."""
         if not self._client.is_connected():
             return
         with self._lock:
