@@ -164,3 +164,12 @@ def test_commands_on_devices_that_have_gone_since_claim_nothing(book: CommandBoo
     fewer = CommandBook(EDGE, {}, StateFile(tmp_path / "commands.json"))
     fewer.restore()
     assert fewer.claims(NOW) == ()
+
+
+def test_a_full_disk_does_not_stop_an_approved_command(book: CommandBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(book._file, "write", full)
+    assert book.accept(command(value=1e3), NOW).state is CommandState.ACCEPTED
+    assert book.claims(NOW)[0].setpoint_w == 1e3

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
@@ -224,3 +225,13 @@ def test_a_plan_for_devices_that_have_gone_since_says_nothing_about_them(book: P
     fewer = PlanBook(EDGE, {BAT: SPECS[BAT]}, StateFile(tmp_path / "plans.json"))
     fewer.restore()
     assert {claim.device for claim in fewer.stand(None, at(1)).claims} == {BAT}
+
+
+def test_a_plan_that_cannot_be_stored_is_offered_again_later(book: PlanBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(book._file, "write", full)
+    with pytest.raises(TransientError, match="cannot be stored now"):
+        book.offer(plan(), "a" * 64, at(0))
+    assert book.plans == ()

@@ -136,3 +136,12 @@ def test_an_unreadable_file_is_set_aside_because_a_trace_never_stops_control(pat
 )
 def test_actions_in_words(action: Action | None, words: str) -> None:
     assert describe(action) == words
+
+
+def test_a_disk_that_refuses_costs_the_explanation_and_not_the_control(path: Path) -> None:
+    trace = Trace.open(path)
+    trace._db.execute("DROP TABLE trace")
+    assert trace.decided({BAT: decision()}, NOW) == 1
+    trace.happened(outcome(1))
+    assert trace.lost == 2
+    trace.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interva
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 
+_LOG = logging.getLogger(__name__)
 #: How long a finished command is remembered, so that a repeated message finds its report [s].
 REMEMBER_S: Final = 86_400.0
 MAX_COMMANDS: Final = 500
@@ -196,7 +198,11 @@ class CommandBook:
         oldest = now - timedelta(seconds=REMEMBER_S)
         kept = [row for row in held.values() if row.command.expires_at > oldest]
         kept = sorted(kept, key=lambda row: row.report.at)[-MAX_COMMANDS:]
-        self._file.write(_HELD.dump_json(kept).decode())
+        try:
+            self._file.write(_HELD.dump_json(kept).decode())
+        except OSError as error:
+            # An approved command is carried out all the same; only a restart would not know of it.
+            _LOG.warning("commands were not stored: %s", error)
         self._held = {row.command.command_id: row for row in kept}
 
 

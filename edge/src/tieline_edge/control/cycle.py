@@ -212,7 +212,8 @@ class ControlCycle:
         urgent = (
             tuple(sorted((device, one.closed, one.ours, one.switched_at) for device, one in self._memory.contacts.items())),
             self.shed,
-            self._memory.limits,
+            # Without their expiry, which a rule renews each cycle.
+            tuple((claim.key, str(claim.limit)) for claim in self._memory.limits),
         )
         due = self._stored_at is None or now - self._stored_at >= timedelta(seconds=_STORE_EVERY_S * self._parts.clock.speed())
         if urgent == self._stored and not due:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tieline_core.errors import BadInputError, PermanentError
+from tieline_core.errors import BadInputError, PermanentError, TransientError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Certificate, Plan, PlanMode, Verdict
@@ -173,11 +173,16 @@ class PlanBook:
 
         Raises:
             PlanRefusedError: With the check that failed; what was held stays in force.
+            TransientError: The disk refused; what was held stays in force.
         """
         check_plan(plan, self._edge, self.specs, now)
         others = (held for held in self._plans if held.sha256 != sha256 and held.end > now)
         kept = sorted((HeldPlan(plan, sha256), *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS]
-        self._file.write(json.dumps([{"sha256": held.sha256, "plan": held.plan.model_dump(mode="json")} for held in kept]))
+        text = json.dumps([{"sha256": held.sha256, "plan": held.plan.model_dump(mode="json")} for held in kept])
+        try:
+            self._file.write(text)
+        except OSError as error:
+            raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
         self._plans = tuple(kept)
 
     def stand(self, local: LocalSchedule | None, now: datetime) -> Standing:

@@ -7,6 +7,7 @@ matter of opening the file: :func:`why` works beside a running edge and after a 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -21,6 +22,7 @@ from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.executor import Outcome
 from tieline_edge.drivers.capabilities import Action, HoldPower, LimitGeneration, SwitchContact
 
+_LOG = logging.getLogger(__name__)
 #: A row takes about 600 bytes: this keeps weeks of a site with 20 devices.
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
 HEARTBEAT_S: Final = 3600.0
@@ -60,6 +62,8 @@ class Trace:
         self._max_bytes = max_bytes
         self._last: dict[DeviceId, tuple[str, datetime]] = {}
         self._since_trim = 0
+        #: Rows the disk did not take.
+        self.lost = 0
 
     @classmethod
     def open(cls, path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Self:
@@ -98,12 +102,17 @@ class Trace:
     def _keep(self, rows: list[tuple[int, str, str, str, str]]) -> None:
         if not rows:
             return
-        with self._db:
-            self._db.executemany("INSERT INTO trace (at_us, device, kind, action, detail) VALUES (?, ?, ?, ?, ?)", rows)
-        self._since_trim += len(rows)
-        if self._since_trim >= _TRIM_EVERY:
-            self._since_trim = 0
-            self._trim()
+        try:
+            with self._db:
+                self._db.executemany("INSERT INTO trace (at_us, device, kind, action, detail) VALUES (?, ?, ?, ?, ?)", rows)
+            self._since_trim += len(rows)
+            if self._since_trim >= _TRIM_EVERY:
+                self._since_trim = 0
+                self._trim()
+        except sqlite3.Error as error:
+            # A full or broken disk costs the explanation, never the control.
+            self.lost += len(rows)
+            _LOG.warning("trace: %d rows were not kept: %s", len(rows), error)
 
     def _trim(self) -> None:
         pages, size, free = (

@@ -83,11 +83,18 @@ class HistoryStore:
 
     async def __aenter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._opened = await aiosqlite.connect(self._path)
-        await self._opened.execute("PRAGMA journal_mode=WAL")
-        # NORMAL: a power cut may take the last quarter hour, never the file.
-        await self._opened.execute("PRAGMA synchronous=NORMAL")
-        await self._opened.executescript(_SCHEMA)
+        opened = aiosqlite.connect(self._path)
+        try:
+            self._opened = await opened
+            await self._opened.execute("PRAGMA journal_mode=WAL")
+            # NORMAL: a power cut may take the last quarter hour, never the file.
+            await self._opened.execute("PRAGMA synchronous=NORMAL")
+            await self._opened.executescript(_SCHEMA)
+        except BaseException:
+            # Cancelled in the middle of opening: nobody else would close it.
+            await opened.close()
+            self._opened = None
+            raise
         return self
 
     async def __aexit__(

@@ -1,0 +1,51 @@
+"""A status document in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tieline_edge.status import in_words, pss_mb
+
+
+def document(**rest: Any) -> dict[str, Any]:
+    return {
+        "edge": "harbour",
+        "site": "Harbour",
+        "software": "tieline-edge/0.1.0",
+        "at": "2016-12-07T16:00:00+00:00",
+        "monitor_only": False,
+        "hub_online": True,
+        "ladder": {"step": 1, "name": "last_plan", "reason": "newest plan p2 starts at 17:00 UTC"},
+        "shed": ["load01", "load02"],
+        "forecast": "by model abc",
+        "cycle": {"count": 7, "p99_ms": 3.21},
+        "backlog": {"alarm": {"frames": 1}, "measure": {"frames": 4}},
+        "devices": {"bat1": {"online": True, "error": None}, "fm1": {"online": False, "error": "time-out"}},
+        **rest,
+    }
+
+
+def test_everything_an_operator_asks_first_is_there() -> None:
+    text = in_words(document())
+    for part in (
+        "last plan: newest plan p2",
+        "answers; 5 frames wait",
+        "load01, load02",
+        "1 of 2 answer",
+        "fm1 (time-out)",
+        "3.2 ms",
+    ):
+        assert part in text
+    assert "MONITOR ONLY" not in text
+
+
+def test_a_monitor_says_so_and_nothing_shed_is_said_too() -> None:
+    text = in_words(document(monitor_only=True, shed=[], hub_online=False))
+    assert "MONITOR ONLY" in text
+    assert "shed      nothing" in text
+    assert "is not reached" in text
+
+
+def test_the_memory_of_this_process_is_known_on_linux() -> None:
+    size = pss_mb()
+    assert size is None or size > 5
