@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.sim.conftest import SCENARIO_PATH, Instant
 
+from tests.sim.conftest import SCENARIO_PATH, Instant
 from tieline_sim.clock import ANNOUNCE_S, SimClock
 from tieline_sim.errors import ScenarioError, SimulatorError
 from tieline_sim.faults import FaultBoard

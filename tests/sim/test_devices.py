@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sim.conftest import Instant
 
+from tests.sim.conftest import Instant
 from tieline_sim.devices.battery import Battery, Battery124, Battery704
 from tieline_sim.devices.contactor import Contactor
 from tieline_sim.devices.meter import BusbarMeter

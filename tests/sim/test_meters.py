@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
+
 from tests.conftest import Broker
 from tests.sim.conftest import Instant
-
 from tieline_sim.devices.mqtt_meter import MEMORY, Message, MeterRow, Outstanding
 from tieline_sim.servers.field_mqtt import FieldMeters, serials
 from tieline_sim.witness import Witness, read_records

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from tests.sim.conftest import SCENARIO_PATH
 
+from tests.sim.conftest import SCENARIO_PATH
 from tieline_sim.__main__ import main
 from tieline_sim.network import BaseNetwork, open_net
 from tieline_sim.witness import read_records

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 import sunspec2.modbus.client as sunspec_client
 from asyncua import Client, ua
+
 from tests.conftest import free_port
 from tests.sim.conftest import Instant
-
 from tieline_sim.errors import SimulatorError
 from tieline_sim.servers.modbus import ModbusEndpoint, SunSpecUnit, contactor_units
 from tieline_sim.servers.opcua import TransformerBay

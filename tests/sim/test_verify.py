@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.sim.conftest import POINTS_PATH
 
+from tests.sim.conftest import POINTS_PATH
 from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError
 from tieline_sim.points import load_points

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sim.conftest import Instant
 
+from tests.sim.conftest import Instant
 from tieline_sim.demand import CustomerSplit
 from tieline_sim.network import BaseNetwork, add_substations, bend_impedances, open_net
 from tieline_sim.scenario import Scenario

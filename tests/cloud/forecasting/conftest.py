@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.cloud.forecasting.synthetic import small_request
 
+from tests.cloud.forecasting.synthetic import small_request
 from tieline_cloud.forecasting.train import TrainedModel, fit
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cloud.forecasting.synthetic import small_request
-
 from tieline_cloud.forecasting.train import fit
 
 FOLDER = Path(__file__).parents[2] / "edge" / "forecasting" / "data"

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from tests.cloud.forecasting.synthetic import NOW, POINT, SMALL, small_request, synthetic_history
 
 import tieline_cloud.forecasting.leak as leak_module
+from tests.cloud.forecasting.synthetic import NOW, POINT, SMALL, small_request, synthetic_history
 from tieline_cloud.forecasting import backtest as backtest_module
 from tieline_cloud.forecasting.backtest import Replay, backtest, gate_at, mape, replay
 from tieline_cloud.forecasting.baseline import seasonal, weekly_naive

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.edge.forecasting.conftest import Parcel
 
+from tests.edge.forecasting.conftest import Parcel
 from tieline_core.errors import PermanentError
 from tieline_core.forecast_gate import MIN_DAYS, ScoreBook
 from tieline_core.forecast_inputs import DAY_STEPS, HORIZON_STEPS, STEP, LoadHistory, NotEnoughHistoryError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.edge.forecasting.conftest import Parcel
 
+from tests.edge.forecasting.conftest import Parcel
 from tieline_core.forecast_inputs import FEATURE_VERSION
 from tieline_core.ids import PointId
 from tieline_core.model_manifest import ModelManifest
