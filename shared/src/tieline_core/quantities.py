@@ -80,14 +80,16 @@ QUANTITIES: Final = _table(
 
 
 def round_to(value: float, exponent: int) -> float:
-    """Round to the resolution 10**exponent, the way every border of Tieline does it.
+    """Round to the resolution 10**exponent, half to even, with the arithmetic of the frame codec: one result everywhere.
 
     Raises:
         ValueError: When the value is NaN or infinite.
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
-    return round(value, -exponent) if exponent < 0 else float(round(value / 10**exponent) * 10**exponent)
+    if exponent < 0:
+        return round(value * 10.0**-exponent) / 10.0**-exponent
+    return float(round(value / 10.0**exponent)) * 10.0**exponent
 
 
 @dataclass(frozen=True, slots=True)
