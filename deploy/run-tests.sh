@@ -10,24 +10,23 @@ $bin/ruff check .
 $bin/ruff format --check --quiet .
 $bin/lint-imports | tail -n 1
 
-step "strict types (in the background)"
-$bin/mypy >.mypy.out 2>&1 &
-types=$!
+step "strict types"
+$bin/mypy
 
-step "the edge alone: core and edge in an environment of their own"
-bash deploy/edge-alone.sh
-
-step "types"
-wait "$types" || { cat .mypy.out; exit 1; }
-cat .mypy.out && rm -f .mypy.out
-
-step "tests"
 rm -f .coverage .coverage.*
+step "core and edge, in an environment that holds nothing else"
+COVERAGE_FILE=.coverage.edge bash deploy/edge-alone.sh --cov --cov-report=
+
+step "hub, simulator, contracts, integration"
 # Two workers on two cores; what starts whole process trees runs by itself afterwards, so that it is not starved.
-$bin/python -m pytest -n 2 --dist loadfile -q -m "not e2e" --cov --cov-report= tests
-$bin/python -m pytest -q -m e2e --cov --cov-append --cov-report= tests
+COVERAGE_FILE=.coverage.rest $bin/python -m pytest -n 2 --dist loadfile -q --cov --cov-report= -m "not e2e" \
+  tests --ignore=tests/core --ignore=tests/edge
+
+step "the whole loop, and kills"
+$bin/python -m pytest -q -m e2e tests
 
 step "coverage floors: 95 % of lines and branches where a wrong decision costs most"
+$bin/coverage combine --quiet
 $bin/coverage report --fail-under=95 --skip-covered \
   --include='*/forecasting/*,*/planning/*,*/dispatch/*,*/shedding/*,*/shedding.py,*/pricing/*,*/powerflow/*,*/control/*'
 printf '\nall green after %s s\n' "$SECONDS"

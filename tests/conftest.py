@@ -70,7 +70,9 @@ def broker_command(port: int, folder: Path) -> list[str]:
         return [program, "-c", str(conf)]
     if os.environ.get("CI"):
         pytest.fail("mosquitto is not installed; in CI a missing broker is an error")
-    return [sys.executable, "-m", "tieline_sim", "broker", "--port", str(port)]
+    # In the edge's own environment there is no simulator; the workspace's interpreter lends its broker.
+    python = os.environ.get("TIELINE_BROKER_PYTHON", sys.executable)
+    return [python, "-m", "tieline_sim", "broker", "--port", str(port)]
 
 
 def make_broker(folder: Path) -> Broker:

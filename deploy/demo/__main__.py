@@ -21,7 +21,7 @@ from deploy.demo.stage import Stage
 from deploy.demo.story import Telling, fresh_folder, scenes, verify
 
 _HERE = Path(__file__).parent
-_ONE_THREAD = {
+ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     telling = Telling()
     folder = fresh_folder(arguments.out)
     try:
-        with Crew(folder, _ONE_THREAD) as crew:
+        with Crew(folder, ONE_THREAD) as crew:
             stage = Stage(crew, folder.resolve(), arguments.scenario.resolve())
             for scene in scenes():
                 scene(stage, telling)

@@ -112,6 +112,17 @@ class Stage:
         """Start again what was killed, by the same command line."""
         self.start(name, self.commands[name])
 
+    def ready(self, name: str) -> bool:
+        """Whether what was started under this name answers."""
+        if name == "sim":
+            control = self.ports["control"]
+            return listens(Address(control["port"], control["host"]))
+        if name == "hub":
+            return answers(f"{self.api}/v1/health")
+        if name.startswith("edge-"):
+            return answers(self.status_url(name.removeprefix("edge-")))
+        return listens(self.brokers[name.removeprefix("broker-")])
+
     def start_brokers(self) -> str:
         """One broker for the hub and one on each gateway; returns which program serves."""
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")

@@ -31,12 +31,8 @@ class ThermalOverloadParameters(BaseModel):
     restore_spread_s: float = Field(default=30.0, ge=0, description="random addition to each pause")
     min_off_s: float = Field(default=300.0, ge=0)
     min_samples: int = Field(default=3, ge=1, description="good samples above the level that a hold must contain")
-    settle_s: float = Field(
-        default=2.0, ge=0, description="a loading measured sooner after a switching does not count"
-    )
-    cold_load_factor: float = Field(
-        default=1.3, ge=1, le=3, description="multiple of its shed power a load returns with"
-    )
+    settle_s: float = Field(default=2.0, ge=0, description="a loading measured sooner after a switching does not count")
+    cold_load_factor: float = Field(default=1.3, ge=1, le=3, description="multiple of its shed power a load returns with")
 
     @model_validator(mode="after")
     def _ordered(self) -> ThermalOverloadParameters:
