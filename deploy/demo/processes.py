@@ -103,8 +103,11 @@ class Crew:
             preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads run yet in this process)
         )
 
-    def run(self, name: str, command: Sequence[str], seconds: float = 180.0) -> str:
+    def run(self, name: str, command: Sequence[str], seconds: float = 180.0, good: tuple[int, ...] = (0,)) -> str:
         """Run a command line to its end and return what it printed.
+
+        Args:
+            good: Exit codes that are an answer, not a failure.
 
         Raises:
             DemoError: With the end of its output when it fails or takes too long.
@@ -128,7 +131,7 @@ class Crew:
                 raise DemoError(f"{name} did not end within {seconds:.0f} s; see {log}") from error
         self.children.remove(child)
         text = output.decode("utf-8", "replace")
-        if process.returncode:
+        if process.returncode not in good:
             raise DemoError(f"{name} ended with {process.returncode}: {' '.join(command)}\n{text[-1500:]}{child.tail()}")
         return text
 

@@ -196,7 +196,7 @@ def verify(stage: Stage, points: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     stage.cloud("export", "export", "--from", epoch, "--to", status["sim"], "--out", str(export))
     command = [tool("tieline-sim"), "verify", str(stage.sim_state), "--stored", str(export), "--points", str(points)]
     out = stage.folder / "verify.json"
-    stage.crew.run("verify", [*command, "--json", str(out)])
+    stage.crew.run("verify", [*command, "--json", str(out)], good=(0, 1))  # 1 = a promise is broken; the report says which
     report = json.loads(stage.crew.run("sim-report", [tool("tieline-sim"), "report", str(stage.sim_state)]))
     return json.loads(out.read_text(encoding="utf-8")), report
 
