@@ -20,7 +20,7 @@ _PACKAGES = (
 )  # fmt: skip
 #: A setpoint counts as followed when the mean power of its quarter-hour is this close to it, as a share of the rating.
 FOLLOWED_BAND = 0.05
-#: The first seconds of a quarter-hour belong to the change of setpoint: one refresh at the fastest clock.
+#: Seconds of the clock that a changed setpoint may take to arrive: three cycles at the fastest clock.
 SETTLE_S = 120.0
 
 
@@ -35,9 +35,11 @@ def _unix(instant: str) -> float:
 
 
 def planned_w(plans: list[dict[str, Any]], device: str, at: float) -> float | None:
-    """The setpoint in force for a device at an instant: from the newest plan that was published by then."""
-    in_force = [row for row in plans if _unix(row["published_at"]) <= at and _unix(row["start"]) <= at < _unix(row["end"])]
-    for row in sorted(in_force, key=lambda row: _unix(row["published_at"]), reverse=True):
+    """The setpoint in force for a device at an instant: from the newest plan its edge had confirmed by then."""
+    known = [row for row in plans if row["confirmed_at"] and _unix(row["confirmed_at"]) <= at]
+    for row in sorted(known, key=lambda row: _unix(row["published_at"]), reverse=True):
+        if not _unix(row["start"]) <= at < _unix(row["end"]):
+            continue
         plan = row["plan"]
         for part in plan["devices"]:
             if part["device_id"] == device and part["mode"] == "setpoint_w":
@@ -47,23 +49,27 @@ def planned_w(plans: list[dict[str, Any]], device: str, at: float) -> float | No
 
 
 def followed_pct(stage: Stage, telling: Telling, truth: list[dict[str, float]], until: float) -> float | None:
-    """Share of planned battery quarter-hours, before the crisis, whose mean power was within 5 % of rating of the setpoint."""
+    """Share of planned battery quarter-hours, before the crisis, whose mean power was within 5 % of rating of the setpoint.
+
+    A tick counts when its setpoint has stood for ``SETTLE_S``: a replan in the middle of a quarter-hour starts a new wait.
+    """
+    quarters: dict[tuple[str, str, float], list[float]] = {}
     ratings = {
         (site["id"], battery["id"]): 1000.0 * battery["power_kw"]
         for site in stage.scenario["substations"]
         for battery in site["batteries"]
     }
-    kept: list[bool] = []
-    for (edge, device), rating in ratings.items():
-        quarters: dict[float, list[float]] = {}
-        for row in truth:
-            at = row["sim_unix_s"]
-            if at < until and at % 900 >= SETTLE_S:
-                quarters.setdefault(at // 900 * 900, []).append(row[f"{edge}.{device}_w"])
-        for start, powers in quarters.items():
-            setpoint = planned_w(telling.plans[edge], device, start + SETTLE_S)
-            if setpoint is not None and len(powers) >= 3:
-                kept.append(abs(fmean(powers) - setpoint) <= FOLLOWED_BAND * rating)
+    for row in truth:
+        at = row["sim_unix_s"]
+        for edge, device in ratings if at < until else ():
+            setpoint = planned_w(telling.plans[edge], device, at)
+            if setpoint is not None and planned_w(telling.plans[edge], device, at - SETTLE_S) == setpoint:
+                quarters.setdefault((edge, device, at // 900), []).append(row[f"{edge}.{device}_w"] - setpoint)
+    kept = [
+        abs(fmean(deviations)) <= FOLLOWED_BAND * ratings[edge, device]
+        for (edge, device, _), deviations in quarters.items()
+        if len(deviations) >= 3
+    ]
     return 100 * sum(kept) / len(kept) if kept else None
 
 

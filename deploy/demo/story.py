@@ -163,6 +163,7 @@ def drain(stage: Stage, telling: Telling) -> None:
         telling.cycle_p99_ms[edge] = float(status["cycle"]["p99_ms"])
         plans = get_json(f"{stage.api}/v1/plans?edge={edge}&limit=50")
         telling.plans[edge] = [get_json(f"{stage.api}/v1/plans/{row['plan_id']}") for row in plans]
+    (stage.folder / "plans.json").write_text(json.dumps(telling.plans), encoding="utf-8")
     stage.sim_command("hush")
     seconds = stage.crew.wait_until(
         "every backlog to drain", lambda: all(_drained(stage, edge) for edge in stage.edges), 90.0, 0.3

@@ -175,6 +175,26 @@ def test_an_answer_in_a_declared_gap_is_unrecorded_and_a_receipted_message_never
     assert run.verify(gap)["lost"] == 1
 
 
+def test_an_answer_that_came_too_late_is_unrecorded_where_the_store_flags_the_gap(run: Run) -> None:
+    place = run.at("harbour/bat1/p_w", 1)
+    _, at, _, _ = run.rows.pop(place)
+    assert run.verify()["lost"] == 1
+    run.rows.append(("harbour/bat1/p_w", at + 0.5, None, "bad"))
+    result = run.verify()
+    assert (result["lost"], result["unrecorded_in_flight"], result["clean"]) == (0, 1, True)
+
+
+def test_a_marker_elsewhere_excuses_nothing(run: Run) -> None:
+    _, at, _, _ = run.rows.pop(run.at("harbour/bat1/p_w", 1))
+    run.rows.append(("harbour/bat1/p_w", at + 1.5, None, "bad"))
+    assert run.verify()["lost"] == 1
+
+
+def test_equal_values_are_matched_to_the_latest_answer_so_that_a_lost_one_is_found(run: Run) -> None:
+    run.rows.pop(run.at("harbour/load03/p_w", 0))
+    assert utc_text(T0) in run.verify()["examples"]["lost"][0]
+
+
 def test_a_message_without_receipt_may_be_stored_or_not(run: Run) -> None:
     run.rows += [("harbour/m07/p_w", T0 + 2, 502.5, "good"), ("harbour/m07/v_v", T0 + 2, 229.5, "good")]
     result = run.verify()

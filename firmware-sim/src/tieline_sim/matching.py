@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+#: Both sides round the same clock; an answer and its stamp may change places by this much.
+_SAME_INSTANT_US: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +100,25 @@ def match_stamped(
 def match_in_order(
     sent: Sequence[Sent], stored: Sequence[Stored], units: Callable[[float], int], tolerance: Callable[[int], int]
 ) -> Match:
-    """Match in order: equal value, stamp within the tolerance (microseconds) that holds at that instant."""
+    """Match in order: each stored value to the last answer before it that holds the value and is not taken yet.
+
+    An agent asks a device one thing at a time and stamps what it gets before it asks again, so the answer it stored is the
+    last one given; one it gave up waiting for stays unmatched.
+
+    Args:
+        tolerance: How old the answer may be (microseconds) at that instant.
+    """
     match = Match(stored, units, stamped=False)
     ordered = sorted(sent, key=lambda row: row.number)
+    given = [row.micros for row in ordered]
     place = 0
     last: tuple[Sent, Stored] | None = None
     for row in stored:
         reach, value = tolerance(row.micros), units(row.value)
-        found = place
-        while found < len(ordered) and ordered[found].micros <= row.micros + reach:
-            if abs(ordered[found].micros - row.micros) <= reach and ordered[found].units == value:
-                break
-            found += 1
-        if found < len(ordered) and ordered[found].micros <= row.micros + reach:
+        found = bisect_right(given, row.micros + _SAME_INSTANT_US) - 1
+        while found >= place and given[found] >= row.micros - reach and ordered[found].units != value:
+            found -= 1
+        if found >= place and given[found] >= row.micros - reach:
             match.missing.extend(ordered[place:found])
             last = ordered[found], row
             match.pairs.append(last)
@@ -118,3 +129,13 @@ def match_in_order(
             match.findings.append(Finding("fabricated", row.micros, row.value, "no answer held this value at that time"))
     match.missing.extend(ordered[place:])
     return match
+
+
+def flagged(micros: int, stored: Sequence[Stored], markers: Sequence[int]) -> bool:
+    """Whether a marker without a number stands between the stored values on either side of an instant: the gap is declared."""
+    stamps = [row.micros for row in stored]
+    after = bisect_right(stamps, micros)
+    begin = stamps[after - 1] if after else float("-inf")
+    end = stamps[after] if after < len(stamps) else float("inf")
+    at = bisect_right(markers, begin)
+    return at < len(markers) and markers[at] <= end
