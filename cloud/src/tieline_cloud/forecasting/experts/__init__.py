@@ -27,12 +27,14 @@ class Rows:
     Attributes:
         columns: For trees [n, features].
         design: For linear experts [n, terms].
+        deviations: Typical levels and deviations from them, fading with the lead [n, terms].
         lags: Smoothed lags [n, 18].
         lags_raw: Lags [n, 18].
     """
 
     columns: Floats32
     design: Floats32
+    deviations: Floats32
     lags: Floats32
     lags_raw: Floats32
 
@@ -88,6 +90,7 @@ TABLE: Final = MappingProxyType(
         "weekly": "tieline_cloud.forecasting.experts.weekly",
         "alike_days": "tieline_cloud.forecasting.experts.alike_days",
         "ridge": "tieline_cloud.forecasting.experts.ridge",
+        "deviation": "tieline_cloud.forecasting.experts.deviation",
         "boosted": "tieline_cloud.forecasting.experts.boosted",
     }
 )
