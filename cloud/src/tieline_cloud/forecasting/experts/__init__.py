@@ -54,8 +54,8 @@ class FitParams:
     """
 
     trees: int = 200
-    leaves: int = 8
-    learning_rate: float = 0.03
+    leaves: int = 16
+    learning_rate: float = 0.05
     ridge: float = 1e-3
     rows_an_issue: int = 24
     issue_stride: int = 23
