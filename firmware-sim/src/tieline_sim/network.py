@@ -93,7 +93,7 @@ def join_loads(net: Any) -> Floats:
     """
     bus = net.load.bus.to_numpy()
     first = [row for row in range(len(bus)) if bus[row] not in bus[:row]]
-    nodes = (bus[:, None] == bus[first]).astype(np.float64)
+    nodes: Floats = (bus[:, None] == bus[first]).astype(np.float64)
     for column in ("p_mw", "q_mvar", "sn_mva"):
         net.load.iloc[first, net.load.columns.get_loc(column)] = net.load[column].to_numpy() @ nodes
     net.load = net.load.iloc[first].reset_index(drop=True)

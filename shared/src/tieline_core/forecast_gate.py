@@ -1,9 +1,9 @@
 """Gate and bands of a forecast: one copy for hub and edge, numpy only.
 
 A :class:`ScoreBook` remembers how issued forecasts met the measurements of the last 60 days. From it come the weights of
-the experts (inverse error to the eighth power, by lead group and hour of the local day) and the offsets of the bands (rolling split
-conformal: quantiles of the level-normalised residual by lead group and hour). Both are inputs of the model, so accuracy
-adapts every day without a new model.
+the experts (inverse error to the eighth power, by lead group and hour of the local day) and the offsets of the bands
+(rolling split conformal: quantiles of the level-normalised residual by lead group and hour). Both are inputs of the model,
+so accuracy adapts every day without a new model.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def add_scores(book: ScoreBook, scored: Scored) -> ScoreBook:
 
 
 def gate_weights(book: ScoreBook) -> Floats | None:
-    """Weights [lead groups, 24, experts] by inverse error^8 of the last 28 scored days; None before :data:`MIN_DAYS` are scored."""
+    """Weights [lead groups, 24, experts] by inverse error^8 of the last 28 scored days; None before :data:`MIN_DAYS`."""
     if book.scored_days < MIN_DAYS:
         return None
     recent = book.errors[np.argsort(book.days)[-_GATE_DAYS:]].astype(np.float64)

@@ -283,7 +283,7 @@ def _recent_steps(grid: LocalGrid, at: int) -> Ints:
     recent = np.arange(at - DAY_STEPS, at)
     plain = recent[:, None] - DAY_STEPS * np.arange(1, 28)
     same_time = np.minimum(plain + grid.offset_steps[recent][:, None] - grid.offset_steps[plain], at - 1)
-    other_type = grid.day_type[plain, 1] != grid.day_type[recent, 1][:, None]
+    other_type = grid.day_type[same_time, 1] != grid.day_type[recent, 1][:, None]
     rank = np.argsort(other_type, axis=1, kind="stable")[:, :RECENT_ALIKE]
     instead = same_time[:, _WEEKS_INSTEAD]
     chosen: Ints = np.where(np.take_along_axis(other_type, rank, axis=1), instead, np.take_along_axis(same_time, rank, axis=1))

@@ -109,9 +109,7 @@ class Replay:
     measured: Floats
 
 
-def replay(
-    problem: Problem, fitted: Mapping[str, FittedExpert], issues: Iterable[int], leads: int = HORIZON_STEPS
-) -> Replay:
+def replay(problem: Problem, fitted: Mapping[str, FittedExpert], issues: Iterable[int], leads: int = HORIZON_STEPS) -> Replay:
     """Run fitted experts at every issue, all leads or a seeded sample of them."""
     rows, measured = with_targets(collect(problem, issues, leads, 0), problem.history, before=len(problem.history.values))
     return Replay(rows, np.stack([expert.predict(rows.rows) for expert in fitted.values()], 1), measured)

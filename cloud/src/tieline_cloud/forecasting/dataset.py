@@ -25,7 +25,6 @@ from tieline_core.forecast_inputs import (
     local_grid,
 )
 
-
 _FIELDS: Final = ("columns", "design", "deviations", "lags", "lags_raw")
 
 

@@ -34,9 +34,7 @@ def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, _earlier: Ma
     return Ridge(*solve(rows.design, target, params.ridge))
 
 
-def solve(
-    design: NDArray[np.float32], target: NDArray[np.float64], penalty: float
-) -> tuple[NDArray[np.float32], np.float32]:
+def solve(design: NDArray[np.float32], target: NDArray[np.float64], penalty: float) -> tuple[NDArray[np.float32], np.float32]:
     """Coefficients and intercept: the normal equations of the standardised design; constant terms get zero."""
     mean = design.mean(axis=0, dtype=np.float64)
     # float32 is enough: the spread only scales the penalty.
