@@ -36,7 +36,7 @@ SCORED_STEPS: Final = DAY_STEPS
 ISSUE_STEPS: Final = 12
 _WEEK: Final = 7 * DAY_STEPS
 #: Between calibration issues, so that every hour meets every lead group within a few days.
-_CALIBRATION_STRIDE: Final = 13
+_CALIBRATION_STRIDE: Final = 17
 _CALIBRATION_LEADS: Final = 96
 _EVENING_UTC: Final = range(16, 20)
 

@@ -53,12 +53,12 @@ class FitParams:
         seed: Of the sampling.
     """
 
-    trees: int = 200
+    trees: int = 150
     leaves: int = 16
-    learning_rate: float = 0.05
+    learning_rate: float = 0.06
     ridge: float = 1e-3
-    rows_an_issue: int = 24
-    issue_stride: int = 23
+    rows_an_issue: int = 32
+    issue_stride: int = 31
     seed: int = 1
 
 

@@ -25,7 +25,8 @@ class Deviation:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Terms times coefficients."""
-        return rows.deviations.astype(np.float64) @ self.coefficients.astype(np.float64) + float(self.intercept)
+        total: NDArray[np.float64] = (rows.deviations @ self.coefficients).astype(np.float64) + float(self.intercept)
+        return total
 
     def emit(self, graph: GraphBuilder, features: FeatureNames) -> str:
         """One Gemm."""

@@ -21,7 +21,8 @@ class Ridge:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Design times coefficients."""
-        return rows.design.astype(np.float64) @ self.coefficients.astype(np.float64) + float(self.intercept)
+        total: NDArray[np.float64] = (rows.design @ self.coefficients).astype(np.float64) + float(self.intercept)
+        return total
 
     def emit(self, graph: GraphBuilder, features: FeatureNames) -> str:
         """One Gemm."""
