@@ -52,9 +52,9 @@ def test_own_gate_and_bands_wait_for_thirty_scored_days() -> None:
     weights, offsets = gate_weights(book), band_offsets(book)
     assert weights is not None
     assert offsets is not None
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0)
     # Half the error, to the eighth power: 256 times the weight.
-    np.testing.assert_allclose(weights[:, 1] / weights[:, 0], 256.0, rtol=1e-4)
+    np.testing.assert_allclose(weights[..., 1] / weights[..., 0], 256.0, rtol=1e-4)
     np.testing.assert_allclose(offsets[..., BANDS], 0.1, rtol=1e-5)
     assert (offsets[..., 2] == 0).all()
 
@@ -70,7 +70,10 @@ def test_a_day_older_than_sixty_is_forgotten_and_never_overwrites_a_newer_one() 
 
 def test_scores_of_one_day_that_come_in_parts_add_up() -> None:
     twice = add_scores(add_scores(ScoreBook.empty(2), _scored(736000, 0.1)), _scored(736000, 0.3, lead=100))
-    assert twice.errors[736000 % DAYS, 0, 0] == pytest.approx(0.2)
+    again = add_scores(twice, _scored(736000, 0.3))
+    assert again.errors[736000 % DAYS, 0, 0, 0] == pytest.approx(0.2)
+    assert again.errors[736000 % DAYS, 4, 0, 0] == pytest.approx(0.3)
+    assert np.isnan(again.errors[736000 % DAYS, 1]).all()
     assert np.isnan(twice.residuals[736000 % DAYS, 1]).all()
     assert twice.residuals[736000 % DAYS, 4, 5] == pytest.approx(0.3, rel=1e-5)
     unchanged = add_scores(twice, Scored(*(np.zeros(0, dtype=np.int64),) * 3, np.zeros(0), np.zeros((0, 2)), np.zeros(0)))
@@ -96,11 +99,15 @@ def test_a_cell_with_too_few_samples_takes_its_lead_group_then_everything() -> N
         offsets_of(np.full_like(residuals, np.nan))
 
 
-def test_an_hour_never_scored_gets_the_mean_of_the_others() -> None:
-    errors = np.full((28, 24, 2), np.nan)
-    errors[:, 12] = [0.1, 0.2]
+def test_an_hour_never_scored_gets_the_mean_of_its_lead_group_and_a_group_the_mean_of_all() -> None:
+    errors = np.full((28, len(LEAD_GROUPS), 24, 2), np.nan)
+    errors[:, 0, 12] = [0.1, 0.2]
+    errors[:, 1, 12] = [0.2, 0.1]
     weights = weights_of(errors)
-    np.testing.assert_allclose(weights[3], weights[12])
+    np.testing.assert_allclose(weights[:2, 3], weights[:2, 12])
+    assert weights[0, 3, 0] > 0.99
+    assert weights[1, 3, 1] > 0.99
+    np.testing.assert_allclose(weights[2:], 0.5)
 
 
 def test_a_book_of_another_shape_is_refused() -> None:
@@ -110,11 +117,12 @@ def test_a_book_of_another_shape_is_refused() -> None:
 
 
 def test_tables_are_spread_by_local_hour_and_lead_group() -> None:
-    weights = np.stack([np.arange(24.0), 1 - np.arange(24.0)], 1)
+    weights = np.arange(0.0, 500.0, 100.0).reshape(-1, 1, 1) + np.stack([np.arange(24.0), 1 - np.arange(24.0)], 1)
     offsets = np.arange(len(LEAD_GROUPS))[:, None, None] + np.zeros((1, 24, len(QUANTILES)))
     quarter = (np.arange(HORIZON_STEPS) + 62) % DAY_STEPS
     spread = spread_inputs(weights, offsets, quarter)
     assert spread["weights"][0].tolist() == [15.0, -14.0]
+    assert spread["weights"][96].tolist() == [415.0, 386.0]
     assert spread["offsets"][[0, 3, 4, 15, 16, 95, 96, 191], 0].tolist() == [0, 0, 1, 1, 2, 3, 4, 4]
     assert LEAD_GROUP.max() == len(LEAD_GROUPS) - 1
 

@@ -17,6 +17,8 @@ from tieline_core.forecast_inputs import (
     HISTORY_STEPS,
     HORIZON_STEPS,
     LAGS,
+    LEVEL_STEPS,
+    RECENT_ALIKE,
     SATURDAY,
     STEP,
     STEP_S,
@@ -190,6 +192,23 @@ def test_every_lag_is_inside_the_window_and_same_weekday_lags_keep_the_local_tim
     weekly = [LAGS.index(name) for name in ("w1", "w2", "w3", "w4")]
     held = same[:, weekly]
     assert (grid.weekday[lags[:, weekly]] == inputs["weekday"][:, None])[held].all()
+
+
+@pytest.mark.parametrize("around", [date(2016, 3, 28), date(2016, 10, 31), date(2016, 12, 27)])
+def test_the_last_day_is_compared_with_earlier_days_of_its_type_at_the_same_local_time(around: date) -> None:
+    issue = datetime(around.year, around.month, around.day, 9, tzinfo=UTC)
+    free = (date(2016, 12, 25), date(2016, 12, 26))
+    grid = local_grid(issue - STEP * HISTORY_STEPS, HISTORY_STEPS + HORIZON_STEPS, BERLIN, free)
+    steps = calendar_inputs(grid, HISTORY_STEPS)["recent_step"]
+    assert steps.shape == (DAY_STEPS, RECENT_ALIKE)
+    # The graph has levels from the second week of the window on only.
+    assert steps.min() >= LEVEL_STEPS
+    recent = np.arange(HISTORY_STEPS - DAY_STEPS, HISTORY_STEPS)
+    assert (steps < recent[:, None]).all()
+    assert (grid.day_type[steps[:, 0], 1] == grid.day_type[recent, 1]).all()
+    shifted = (grid.quarter[steps] - grid.quarter[recent][:, None]) % DAY_STEPS
+    # Only the hour that a clock change takes away has nothing of the same name.
+    assert (shifted != 0).mean() < 0.06
 
 
 def test_lags_across_the_clock_change_follow_local_time() -> None:

@@ -20,7 +20,8 @@ HISTORY = LoadHistory(NOW, np.array([1.5, -2.25, 0.0]), np.zeros(3, dtype=bool))
 def fields() -> dict[str, Any]:
     """A manifest as JSON."""
     metrics = {
-        "mape": 5.0, "naive_mape": 9.0, "coverage_90": 0.9, "coverage_80": 0.8,
+        "scored_horizon_steps": 96, "mape": 5.0, "naive_mape": 9.0,
+        "day_ahead_mape": 6.0, "day_ahead_naive_mape": 9.0, "coverage_90": 0.9, "coverage_80": 0.8,
         "evening_mape": None, "evening_naive_mape": None,
         "scored_from": NOW.isoformat(), "scored_to": NOW.isoformat(), "issues": 27, "onnx_parity": 1e-6, "parity_rows": 2304,
     }  # fmt: skip
@@ -31,7 +32,7 @@ def fields() -> dict[str, Any]:
         "quantiles": list(QUANTILES), "experts": ["weekly", "ridge"], "time_zone": "Europe/Berlin",
         "holidays": ["2016-12-25"], "trained_from": NOW.isoformat(), "trained_to": NOW.isoformat(),
         "training_sha256": "0" * 64, "created_at": NOW.isoformat(), "onnx_sha256": "1" * 64, "onnx_bytes": 10,
-        "seed": pack_seed(HISTORY)[0].model_dump(mode="json"), "weights": [[0.5, 0.5]] * 24,
+        "seed": pack_seed(HISTORY)[0].model_dump(mode="json"), "weights": [[[0.5, 0.5]] * 24] * 5,
         "offsets": [[[0.0] * 5] * 24] * 5, "metrics": metrics,
     }  # fmt: skip
 
@@ -54,8 +55,9 @@ def test_a_manifest_comes_back_as_it_was_written() -> None:
         ({"time_zone": "../etc/passwd"}, "time_zone", "no time zone"),
         ({"inputs": []}, "", "inputs, outputs or quantiles"),
         ({"quantiles": [0.5]}, "", "inputs, outputs or quantiles"),
-        ({"weights": [[0.5, 0.6]] * 24}, "", "sum to 1"),
-        ({"weights": [[0.5, 0.5]] * 23}, "", "24 rows"),
+        ({"weights": [[[0.5, 0.6]] * 24] * 5}, "", "sum to 1"),
+        ({"weights": [[[0.5, 0.5]] * 23] * 5}, "", "24 rows"),
+        ({"weights": [[[0.5, 0.5]] * 24] * 4}, "", "5 groups of 24 rows"),
         ({"offsets": [[[0.0] * 4] * 24] * 5}, "", "24 rows"),
         ({"offsets": [[[0.0] * 5] * 24] * 3}, "", "24 rows"),
         ({"history_steps": 100}, "history_steps", "3456"),

@@ -29,7 +29,7 @@ _TABLES_NOBODY_NEEDS: Final = ("profiles", "loadcases", "measurement")
 
 @dataclass(frozen=True, slots=True)
 class BaseNetwork:
-    """SimBench network as shipped, with its year of profiles (rows of 15 minutes, W and var, unscaled)."""
+    """SimBench network with one load a node, and its year of profiles (rows of 15 minutes, W and var, unscaled)."""
 
     net_json: str
     load_p_w: Floats
@@ -45,7 +45,7 @@ def load_base(code: str, cache: Path | None = None) -> BaseNetwork:
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tieline-sim"
     versions = "-".join(importlib.metadata.version(name) for name in ("simbench", "pandapower", "numpy"))
-    stem = folder / hashlib.sha256(f"{code} {versions} 2".encode()).hexdigest()[:16]
+    stem = folder / hashlib.sha256(f"{code} {versions} 3".encode()).hexdigest()[:16]
     arrays, text = stem.with_suffix(".npz"), stem.with_suffix(".json")
     try:
         with np.load(arrays, allow_pickle=False) as kept:
@@ -79,13 +79,25 @@ def _convert(code: str) -> BaseNetwork:
         profiles = simbench.get_absolute_values(net, profiles_instead_of_study_cases=True)
         for table in _TABLES_NOBODY_NEEDS:
             net.pop(table, None)
+        nodes = join_loads(net)
         text = pp.to_json(net)
-    return BaseNetwork(
-        text,
-        profiles["load", "p_mw"].to_numpy(dtype=np.float64) * 1e6,
-        profiles["load", "q_mvar"].to_numpy(dtype=np.float64) * 1e6,
-        profiles["sgen", "p_mw"].to_numpy(dtype=np.float64) * 1e6,
-    )
+    load_p, load_q = (profiles["load", column].to_numpy(dtype=np.float64) * 1e6 for column in ("p_mw", "q_mvar"))
+    return BaseNetwork(text, load_p @ nodes, load_q @ nodes, profiles["sgen", "p_mw"].to_numpy(dtype=np.float64) * 1e6)
+
+
+def join_loads(net: Any) -> Floats:
+    """Join the loads of each node, low-voltage area and customers with a station of their own, under the first one's name.
+
+    Returns:
+        Which of the former loads (rows) make up which of the remaining ones (columns), ones and zeros.
+    """
+    bus = net.load.bus.to_numpy()
+    first = [row for row in range(len(bus)) if bus[row] not in bus[:row]]
+    nodes: Floats = (bus[:, None] == bus[first]).astype(np.float64)
+    for column in ("p_mw", "q_mvar", "sn_mva"):
+        net.load.iloc[first, net.load.columns.get_loc(column)] = net.load[column].to_numpy() @ nodes
+    net.load = net.load.iloc[first].reset_index(drop=True)
+    return nodes
 
 
 def open_net(text: str) -> Any:

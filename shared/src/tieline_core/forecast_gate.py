@@ -1,9 +1,9 @@
 """Gate and bands of a forecast: one copy for hub and edge, numpy only.
 
 A :class:`ScoreBook` remembers how issued forecasts met the measurements of the last 60 days. From it come the weights of
-the experts (inverse error to the eighth power, by hour of the local day) and the offsets of the bands (rolling split
-conformal: quantiles of the level-normalised residual by lead group and hour). Both are inputs of the model, so accuracy
-adapts every day without a new model.
+the experts (inverse error to the eighth power, by lead group and hour of the local day) and the offsets of the bands
+(rolling split conformal: quantiles of the level-normalised residual by lead group and hour). Both are inputs of the model,
+so accuracy adapts every day without a new model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ScoreBook:
 
     Attributes:
         days: Local day number in each slot [60], -1 when empty.
-        errors: Mean absolute error of each expert over the level [60, 24, experts].
+        errors: Mean absolute error of each expert over the level [60, lead groups, 24, experts].
         residuals: (measured - blended forecast) / level [60, lead groups, 24, 4 samples].
     """
 
@@ -54,13 +54,13 @@ class ScoreBook:
         groups = len(LEAD_GROUPS)
         return cls(
             np.full(DAYS, -1, dtype=np.int64),
-            np.full((DAYS, _HOURS, experts), np.nan, dtype=np.float32),
+            np.full((DAYS, groups, _HOURS, experts), np.nan, dtype=np.float32),
             np.full((DAYS, groups, _HOURS, _SAMPLES), np.nan, dtype=np.float32),
         )
 
     def __post_init__(self) -> None:
         shape = (DAYS, len(LEAD_GROUPS), _HOURS, _SAMPLES)
-        if self.days.shape != (DAYS,) or self.residuals.shape != shape or self.errors.shape[:2] != (DAYS, _HOURS):
+        if self.days.shape != (DAYS,) or self.residuals.shape != shape or self.errors.shape[:3] != shape[:3]:
             raise BadInputError("score book", "residuals", self.residuals.shape, f"expected {shape}")
 
     @property
@@ -101,19 +101,20 @@ def add_scores(book: ScoreBook, scored: Scored) -> ScoreBook:
     days[slot] = day
     errors[turned], residuals[turned] = np.nan, np.nan
     missed = np.abs(scored.experts[fresh] - scored.measured[fresh, None])
-    total, count = np.zeros(errors.shape), np.zeros((*errors.shape[:2], 1))
-    np.add.at(total, (slot, hour), missed)
-    np.add.at(count, (slot, hour), 1.0)
+    total, count = np.zeros(errors.shape), np.zeros((*errors.shape[:3], 1))
+    cell = (slot, LEAD_GROUP[scored.lead[fresh]], hour)
+    np.add.at(total, cell, missed)
+    np.add.at(count, cell, 1.0)
     mean = np.divide(total, count, out=np.full(errors.shape, np.nan), where=count > 0)
     both = np.where(np.isnan(errors), mean, 0.5 * (errors + mean))
     errors = np.where(count > 0, both, errors).astype(np.float32)
     sample = (scored.quarter[fresh] + scored.lead[fresh]) % _SAMPLES
-    residuals[slot, LEAD_GROUP[scored.lead[fresh]], hour, sample] = scored.measured[fresh] - scored.blended[fresh]
+    residuals[(*cell, sample)] = scored.measured[fresh] - scored.blended[fresh]
     return ScoreBook(days, errors, residuals)
 
 
 def gate_weights(book: ScoreBook) -> Floats | None:
-    """Weights [24, experts] by inverse error^8 of the last 28 scored days; None before :data:`MIN_DAYS` are scored."""
+    """Weights [lead groups, 24, experts] by inverse error^8 of the last 28 scored days; None before :data:`MIN_DAYS`."""
     if book.scored_days < MIN_DAYS:
         return None
     recent = book.errors[np.argsort(book.days)[-_GATE_DAYS:]].astype(np.float64)
@@ -121,14 +122,19 @@ def gate_weights(book: ScoreBook) -> Floats | None:
 
 
 def weights_of(errors: Floats) -> Floats:
-    """Weights [24, experts] from errors [days, 24, experts]; an hour without any score gets the mean of the others."""
+    """Weights [lead groups, 24, experts] from errors [days, lead groups, 24, experts].
+
+    An hour without any score gets the mean of its lead group, a group without any the mean of all.
+    """
     scored = ~np.isnan(errors)
     count = scored.sum(axis=0)
     total = np.where(scored, errors, 0.0).sum(axis=0)
-    pooled = total.sum(axis=0) / np.maximum(1, count.sum(axis=0))
+    of_all = total.sum(axis=(0, 1)) / np.maximum(1, count.sum(axis=(0, 1)))
+    in_group = count.sum(axis=1, keepdims=True)
+    pooled = np.where(in_group > 0, total.sum(axis=1, keepdims=True) / np.maximum(1, in_group), of_all)
     mean = np.where(count > 0, total / np.maximum(1, count), pooled)
     power: Floats = np.maximum(mean, 1e-6) ** -_GATE_POWER
-    weights: Floats = power / power.sum(axis=1, keepdims=True)
+    weights: Floats = power / power.sum(axis=-1, keepdims=True)
     return weights
 
 
@@ -175,9 +181,9 @@ def _conformal(residuals: NDArray[np.float32]) -> Floats:
 
 
 def spread_inputs(weights: Floats, offsets: Floats, quarter: Ints) -> dict[str, Floats32]:
-    """Model inputs ``weights`` [192, experts] and ``offsets`` [192, quantiles] from their tables by hour and lead group."""
+    """Model inputs ``weights`` [192, experts] and ``offsets`` [192, quantiles] from their tables by lead group and hour."""
     hour = quarter // 4
-    return {"weights": weights[hour].astype(np.float32), "offsets": offsets[LEAD_GROUP, hour].astype(np.float32)}
+    return {"weights": weights[LEAD_GROUP, hour].astype(np.float32), "offsets": offsets[LEAD_GROUP, hour].astype(np.float32)}
 
 
 def to_issued(point: PointId, model_id: str, issue: datetime, quantiles: Floats) -> IssuedForecast:

@@ -32,8 +32,11 @@ QUANTILES: Final = (0.05, 0.1, 0.5, 0.9, 0.95)
 _ALIKE: Final = 12
 #: Columns of ``lag_step``: the two latest known days, one to four weeks ago, the twelve latest days of the same type.
 LAGS: Final = ("d1", "d2", "w1", "w2", "w3", "w4", *(f"s{number}" for number in range(1, _ALIKE + 1)))
+#: The day before an issue is compared with this many earlier days of its type.
+RECENT_ALIKE: Final = 8
+_WEEKS_INSTEAD: Final = (6, 13, 20, 6, 13, 20, 6, 13)
 #: Raised whenever an input changes its meaning; a model built for another version is refused.
-FEATURE_VERSION: Final = 1
+FEATURE_VERSION: Final = 2
 
 #: Day types: a holiday counts as a Sunday.
 WORKDAY, SATURDAY, SUNDAY = 0, 1, 2
@@ -240,7 +243,8 @@ def calendar_inputs(grid: LocalGrid, at: int) -> dict[str, Ints]:
     Returns:
         ``quarter``, ``weekday``, ``year_day`` [192]; ``day_type`` [192, 3]; ``lag_step`` [192, 18], positions inside the
         history window (columns: :data:`LAGS`; where fewer days of the same type are known, weeks take their place);
-        ``lag_day_type`` [192], the type of the latest known day.
+        ``lag_day_type`` [192], the type of the latest known day; ``recent_step`` [96, 8], for each of the 96 quarter hours
+        before the issue the positions of the same quarter hour of the latest days of its type.
 
     Raises:
         BadInputError: When the grid does not span the window and the horizon.
@@ -267,7 +271,23 @@ def calendar_inputs(grid: LocalGrid, at: int) -> dict[str, Ints]:
         "day_type": grid.day_type[ahead],
         "lag_step": np.concatenate([latest, weeks, alike], axis=1) - first,
         "lag_day_type": grid.day_type[latest[:, 0], 1],
+        "recent_step": _recent_steps(grid, at) - first,
     }
+
+
+def _recent_steps(grid: LocalGrid, at: int) -> Ints:
+    """Positions [96, 8] in the grid of what the last 96 quarter hours are compared with; all lie before ``at``.
+
+    Days, not weeks, reach one day less far back than the lags do, so that a DST day keeps them inside the window.
+    """
+    recent = np.arange(at - DAY_STEPS, at)
+    plain = recent[:, None] - DAY_STEPS * np.arange(1, 28)
+    same_time = np.minimum(plain + grid.offset_steps[recent][:, None] - grid.offset_steps[plain], at - 1)
+    other_type = grid.day_type[same_time, 1] != grid.day_type[recent, 1][:, None]
+    rank = np.argsort(other_type, axis=1, kind="stable")[:, :RECENT_ALIKE]
+    instead = same_time[:, _WEEKS_INSTEAD]
+    chosen: Ints = np.where(np.take_along_axis(other_type, rank, axis=1), instead, np.take_along_axis(same_time, rank, axis=1))
+    return chosen
 
 
 def issue_instant(now: datetime) -> datetime:

@@ -16,7 +16,17 @@ from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from tieline_core.errors import BadInputError
 from tieline_core.forecast_gate import LEAD_GROUPS
-from tieline_core.forecast_inputs import FEATURE_VERSION, HISTORY_STEPS, HORIZON_STEPS, LAGS, QUANTILES, STEP_S, LoadHistory
+from tieline_core.forecast_inputs import (
+    DAY_STEPS,
+    FEATURE_VERSION,
+    HISTORY_STEPS,
+    HORIZON_STEPS,
+    LAGS,
+    QUANTILES,
+    RECENT_ALIKE,
+    STEP_S,
+    LoadHistory,
+)
 from tieline_core.ids import PointId
 from tieline_core.messages.base import Message
 from tieline_core.messages.desired import Sha256
@@ -45,6 +55,7 @@ def input_specs(experts: int) -> tuple[TensorSpec, ...]:
         ("day_type", (HORIZON_STEPS, 3), "int64"),
         ("lag_step", (HORIZON_STEPS, len(LAGS)), "int64"),
         ("lag_day_type", (HORIZON_STEPS,), "int64"),
+        ("recent_step", (DAY_STEPS, RECENT_ALIKE), "int64"),
         ("weights", (HORIZON_STEPS, experts), "float32"),
         ("offsets", (HORIZON_STEPS, len(QUANTILES)), "float32"),
     )
@@ -61,17 +72,26 @@ def output_specs(experts: int) -> tuple[TensorSpec, ...]:
 
 
 class BacktestMetrics(Message):
-    """Rolling-origin scores on days no scored model was fitted on, and the parity of the conversion."""
+    """Rolling-origin scores on days no scored model was fitted on, and the parity of the conversion.
 
-    mape: float = Field(ge=0, description="percent, all leads")
-    naive_mape: float = Field(ge=0, description="percent, same quarter hour seven days before")
+    Protocol ``rolling-3h``: as the edge works through its day, a forecast is issued every three hours (00, 03, .. 21 UTC)
+    of the last 28 days with gate and bands learned once a local day; every lead from 15 minutes to ``scored_horizon_steps``
+    counts the same, and the weekly naive is scored on the same targets. Longer leads have figures of their own.
+    """
+
+    protocol: Literal["rolling-3h"] = "rolling-3h"
+    scored_horizon_steps: int = Field(ge=1, description="quarter hours ahead that are scored, from 1 on, all alike")
+    mape: float = Field(ge=0, description="percent, of all scored leads of all issues")
+    naive_mape: float = Field(ge=0, description="percent, same quarter hour seven days before, on the same targets")
+    day_ahead_mape: float | None = Field(ge=0, description="percent, leads beyond the scored horizon up to 48 hours")
+    day_ahead_naive_mape: float | None = Field(ge=0, description="percent, the naive on the targets of those leads")
     coverage_90: float = Field(ge=0, le=1, description="share of measurements inside P5..P95")
     coverage_80: float = Field(ge=0, le=1, description="share of measurements inside P10..P90")
     evening_mape: float | None = Field(ge=0, description="percent, intervals starting 16:00 to 20:00 UTC")
     scored_from: AwareDatetime
     scored_to: AwareDatetime
     evening_naive_mape: float | None = Field(ge=0, description="percent, the naive in the same intervals")
-    issues: int = Field(ge=1)
+    issues: int = Field(ge=1, description="issues scored; one every three hours")
     onnx_parity: float = Field(ge=0, description="largest relative difference between the ONNX graph and the native experts")
     parity_rows: int = Field(ge=1)
 
@@ -116,7 +136,9 @@ class ModelManifest(Message):
     onnx_sha256: Sha256
     onnx_bytes: int = Field(ge=1, le=MAX_ONNX_BYTES)
     seed: Seed | None = None
-    weights: tuple[tuple[float, ...], ...] = Field(description="[24 hours][experts], rows sum to 1; until the edge has its own")
+    weights: tuple[tuple[tuple[float, ...], ...], ...] = Field(
+        description="[lead groups][24 hours][experts], rows sum to 1; until the edge has its own"
+    )
     offsets: tuple[tuple[tuple[float, ...], ...], ...] = Field(description="[lead groups][24 hours][quantiles], over the level")
     metrics: BacktestMetrics
 
@@ -136,8 +158,11 @@ class ModelManifest(Message):
             self.inputs != input_specs(count) or self.outputs != output_specs(count) or self.quantiles != QUANTILES
         ):
             raise ValueError(f"inputs, outputs or quantiles are not those of feature version {FEATURE_VERSION}")
-        if len(self.weights) != 24 or any(len(row) != count or abs(sum(row) - 1) > 1e-6 for row in self.weights):
-            raise ValueError(f"weights must be 24 rows of {count} numbers that sum to 1")
+        shares = [row for group in self.weights for row in group]
+        if [len(group) for group in self.weights] != [24] * len(LEAD_GROUPS) or any(
+            len(row) != count or abs(sum(row) - 1) > 1e-6 for row in shares
+        ):
+            raise ValueError(f"weights must be {len(LEAD_GROUPS)} groups of 24 rows of {count} numbers that sum to 1")
         rows = [row for group in self.offsets for row in group]
         if [len(group) for group in self.offsets] != [24] * len(LEAD_GROUPS) or any(
             len(row) != len(self.quantiles) for row in rows

@@ -14,7 +14,7 @@ import pytest
 import tieline_cloud.forecasting.leak as leak_module
 from tests.cloud.forecasting.synthetic import NOW, POINT, SMALL, small_request, synthetic_history
 from tieline_cloud.forecasting import backtest as backtest_module
-from tieline_cloud.forecasting.backtest import Replay, backtest, gate_at, mape, replay
+from tieline_cloud.forecasting.backtest import Replay, backtest, gate_at, mape, replay, scored_issues
 from tieline_cloud.forecasting.baseline import seasonal, weekly_naive
 from tieline_cloud.forecasting.convert import ParityError, check_parity, to_onnx
 from tieline_cloud.forecasting.dataset import Problem, collect, training_issues, with_targets
@@ -44,7 +44,12 @@ def test_a_model_beats_the_weekly_naive_and_its_bands_hold(trained: TrainedModel
     assert 0.80 <= scores.coverage_90 <= 0.97
     assert scores.coverage_80 < scores.coverage_90
     assert scores.evening_mape is not None
-    assert scores.issues == 27
+    # Every three hours from 00:00 UTC: from 18:00 of the first day, 28 days before 15:30, to 15:00 of the last.
+    assert scores.issues == 28 * 8
+    assert scores.scored_horizon_steps == DAY_STEPS
+    assert scores.day_ahead_mape is not None
+    assert scores.day_ahead_naive_mape is not None
+    assert scores.day_ahead_mape < 0.9 * scores.day_ahead_naive_mape
 
 
 def test_the_manifest_describes_the_files_it_names(trained: TrainedModel) -> None:
@@ -100,6 +105,32 @@ def test_the_leak_test_needs_something_to_perturb() -> None:
     history = synthetic_history(40)
     with pytest.raises(LeakError, match="nothing can be perturbed"):
         check_leak(history, history.end, BERLIN, (), SMALL)
+
+
+def test_scored_issues_stand_on_the_three_hours_of_utc() -> None:
+    problem = _problem(synthetic_history(45))
+    first = len(problem.history.values) - DAY_STEPS
+    instants = [problem.history.start + STEP * at for at in scored_issues(problem, first)]
+    assert [moment.hour for moment in instants] == [18, 21, 0, 3, 6, 9, 12, 15]
+    assert {moment.minute for moment in instants} == {0}
+
+
+def test_a_deviation_that_lasts_is_carried_into_the_next_hours_by_its_expert() -> None:
+    random = np.random.default_rng(5)
+    history = synthetic_history(60, noise=0.01)
+    drift = np.zeros(len(history.values))
+    for at in range(1, len(drift)):
+        drift[at] = 0.97 * drift[at - 1] + 0.03 * random.standard_normal()
+    problem = _problem(LoadHistory(history.start, history.values * (1 + drift), history.substituted))
+    cutoff = len(drift) - 14 * DAY_STEPS
+    issues = [at for at in training_issues(problem.history, 17) if at < cutoff]
+    training, target = with_targets(collect(problem, issues, 48, 1), problem.history, before=cutoff)
+    experts = fit_all(training.rows, target, replace(SMALL, trees=2))
+    later = replay(problem, experts, range(cutoff, len(drift) - 8, 7))
+    near = later.data.lead < 8
+    missed = np.abs(later.experts - later.measured[:, None])[near].mean(axis=0)
+    names = list(experts)
+    assert missed[names.index("deviation")] < 0.8 * missed[names.index("alike_days")]
 
 
 def test_gate_and_bands_of_a_scored_issue_use_only_targets_measured_before_it() -> None:
@@ -225,7 +256,7 @@ def test_the_hub_issues_what_the_file_says_and_adapts_to_scores(trained: Trained
     lead = np.arange(HORIZON_STEPS)
     for day in range(MIN_DAYS):
         ones = np.ones(HORIZON_STEPS)
-        experts = np.tile([1.5, 1.5, 1.0, 1.5], (HORIZON_STEPS, 1))
+        experts = np.tile([1.5, 1.5, 1.0, 1.5, 1.5], (HORIZON_STEPS, 1))
         book = add_scores(book, Scored(np.full(HORIZON_STEPS, 736000 + day), quarter, lead, ones, experts, ones))
     own = forecast(trained.manifest, trained.onnx, history, NOW, book)
     assert own.lo90 == own.hi90

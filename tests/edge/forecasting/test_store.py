@@ -161,7 +161,7 @@ class _Faulty:
 )
 def test_implausible_outputs_are_refused(parcel: Parcel, change: dict[str, np.ndarray], reason: str) -> None:
     model = LoadModel(parcel.read, parcel.onnx)
-    good = {"quantiles": np.ones((192, 5)), "expert_forecasts": np.ones((192, 4)), "level": np.ones(1)}
+    good = {"quantiles": np.ones((192, 5)), "expert_forecasts": np.ones((192, 5)), "level": np.ones(1)}
     model._session = _Faulty({**good, **change})
     with pytest.raises(ModelRefusedError, match=reason) as caught:
         model.run({"history": np.ones(3456, dtype=np.float32)})

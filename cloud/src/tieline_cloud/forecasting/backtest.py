@@ -1,4 +1,9 @@
-"""Rolling-origin backtest: every scored forecast comes from a model, a gate and bands that knew only the past."""
+"""Rolling-origin backtest: every scored forecast comes from a model, a gate and bands that knew only the past.
+
+Scored is what an edge really does: it issues again and again through the day. A forecast is issued every three hours (00,
+03, .. 21 UTC) of the last 28 days; every lead from 15 minutes to 24 hours counts the same, and the weekly naive is scored
+on the same targets. Leads beyond 24 hours have figures of their own. Gate and bands are renewed once a local day.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tieline_cloud.forecasting.dataset import FeatureRows, Problem, collect, with_targets
 from tieline_cloud.forecasting.experts import FitParams, FittedExpert, fit_all
@@ -24,9 +30,14 @@ from tieline_core.forecast_inputs import (
 from tieline_core.timegrid import to_us
 
 SCORED_DAYS: Final = 28
+#: Quarter hours ahead that are scored.
+SCORED_STEPS: Final = DAY_STEPS
+#: Quarter hours between scored issues, counted from midnight UTC.
+ISSUE_STEPS: Final = 12
 _WEEK: Final = 7 * DAY_STEPS
 #: Between calibration issues, so that every hour meets every lead group within a few days.
-_CALIBRATION_STRIDE: Final = 13
+_CALIBRATION_STRIDE: Final = 17
+_CALIBRATION_LEADS: Final = 96
 _EVENING_UTC: Final = range(16, 20)
 
 
@@ -51,10 +62,16 @@ class Fan:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Accuracy in percent of the measured load, coverage as shares; evening is 16 to 20 UTC."""
+    """Accuracy in percent of the measured load, coverage as shares; evening is 16 to 20 UTC.
 
+    All but ``day_ahead`` (24 to 48 hours ahead) is of the scored horizon.
+    """
+
+    scored_horizon_steps: int
     mape: float
     naive_mape: float
+    day_ahead_mape: float | None
+    day_ahead_naive_mape: float | None
     coverage_90: float
     coverage_80: float
     evening_mape: float | None
@@ -92,11 +109,9 @@ class Replay:
     measured: Floats
 
 
-def replay(problem: Problem, fitted: Mapping[str, FittedExpert], issues: Iterable[int]) -> Replay:
-    """Run fitted experts at every issue, all leads."""
-    rows, measured = with_targets(
-        collect(problem, issues, HORIZON_STEPS, 0), problem.history, before=len(problem.history.values)
-    )
+def replay(problem: Problem, fitted: Mapping[str, FittedExpert], issues: Iterable[int], leads: int = HORIZON_STEPS) -> Replay:
+    """Run fitted experts at every issue, all leads or a seeded sample of them."""
+    rows, measured = with_targets(collect(problem, issues, leads, 0), problem.history, before=len(problem.history.values))
     return Replay(rows, np.stack([expert.predict(rows.rows) for expert in fitted.values()], 1), measured)
 
 
@@ -108,7 +123,7 @@ def fit_before(problem: Problem, training: FeatureRows, cutoff: int, params: Fit
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Weights [24, experts] and offsets [lead groups, 24, 5] known at one instant."""
+    """Weights [lead groups, 24, experts] and offsets [lead groups, 24, 5] known at one instant."""
 
     weights: Floats
     offsets: Floats
@@ -121,7 +136,7 @@ def gate_at(problem: Problem, replays: Sequence[Replay], now: int) -> Gate:
     book = add_scores(ScoreBook.empty(scored.experts.shape[1]), scored)
     recent = book.errors[np.argsort(book.days)[-SCORED_DAYS:]].astype(np.float64)
     weights = weights_of(recent)
-    blended = (scored.experts * weights[scored.quarter // 4]).sum(axis=1)
+    blended = (scored.experts * weights[LEAD_GROUP[scored.lead], scored.quarter // 4]).sum(axis=1)
     final = add_scores(ScoreBook.empty(scored.experts.shape[1]), replace(scored, blended=blended))
     return Gate(weights, offsets_of(final.residuals))
 
@@ -157,23 +172,34 @@ def backtest(problem: Problem, training: FeatureRows, params: FitParams) -> Back
     first = fit_before(problem, training, early, params)
     second = fit_before(problem, training, middle, params)
     replays = (
-        replay(problem, first, range(early, middle, _CALIBRATION_STRIDE)),
-        replay(problem, second, range(middle, end - 1, _CALIBRATION_STRIDE)),
+        replay(problem, first, range(early, middle, _CALIBRATION_STRIDE), _CALIBRATION_LEADS),
+        replay(problem, second, range(middle, end - 1, _CALIBRATION_STRIDE), _CALIBRATION_LEADS),
     )
-    issues = range(middle, end - HORIZON_STEPS + 1, DAY_STEPS)
+    issues = scored_issues(problem, middle)
     scored = replay(problem, second, issues)
     fan = _issue_all(problem, replays, scored)
     return Backtest(_score(problem, fan, len(issues)), middle, gate_at(problem, replays, end))
 
 
+def scored_issues(problem: Problem, first: int) -> range:
+    """Positions of the issues from ``first`` on: every three hours from midnight UTC, as long as a target is measured."""
+    to_next = -(_start_quarter(problem) + first) % ISSUE_STEPS
+    return range(first + to_next, len(problem.history.values), ISSUE_STEPS)
+
+
+def _start_quarter(problem: Problem) -> int:
+    return to_us(problem.history.start) // (STEP_S * 1_000_000)
+
+
 def _issue_all(problem: Problem, replays: Sequence[Replay], scored: Replay) -> Fan:
     quantiles = np.empty((len(scored.measured), len(QUANTILES)))
-    for at in np.unique(scored.data.issue).tolist():
-        gate = gate_at(problem, replays, at)
-        rows = scored.data.issue == at
+    day = problem.grid.day[scored.data.issue]
+    for local_day in np.unique(day):
+        rows = day == local_day
+        gate = gate_at(problem, replays, int(scored.data.issue[rows].min()))
         target, lead = scored.data.target[rows], scored.data.lead[rows]
         hour = problem.grid.quarter[target] // 4
-        blended = (scored.experts[rows] * gate.weights[hour]).sum(axis=1)
+        blended = (scored.experts[rows] * gate.weights[LEAD_GROUP[lead], hour]).sum(axis=1)
         fan = np.sort(blended[:, None] + gate.offsets[LEAD_GROUP[lead], hour], axis=1)
         quantiles[rows] = fan * scored.data.level[rows, None]
     values, target = problem.history.values, scored.data.target
@@ -181,18 +207,25 @@ def _issue_all(problem: Problem, replays: Sequence[Replay], scored: Replay) -> F
 
 
 def _score(problem: Problem, fan: Fan, issues: int) -> Scores:
-    start_quarter = to_us(problem.history.start) // (STEP_S * 1_000_000)
-    hour = (start_quarter + fan.target) % DAY_STEPS // 4
-    evening = np.isin(hour, _EVENING_UTC)
+    hour = (_start_quarter(problem) + fan.target) % DAY_STEPS // 4
+    near = fan.lead < SCORED_STEPS
+    evening = near & np.isin(hour, _EVENING_UTC)
     median = fan.quantiles[:, QUANTILES.index(0.5)]
     low, p10, _, p90, high = fan.quantiles.T
+
+    def missed(forecast: Floats, which: NDArray[np.bool_]) -> float | None:
+        return mape(fan.measured[which], forecast[which]) if which.any() else None
+
     return Scores(
-        mape=mape(fan.measured, median),
-        naive_mape=mape(fan.measured, fan.naive),
-        coverage_90=float(((low <= fan.measured) & (fan.measured <= high)).mean()),
-        coverage_80=float(((p10 <= fan.measured) & (fan.measured <= p90)).mean()),
-        evening_mape=mape(fan.measured[evening], median[evening]) if evening.any() else None,
-        evening_naive_mape=mape(fan.measured[evening], fan.naive[evening]) if evening.any() else None,
+        scored_horizon_steps=SCORED_STEPS,
+        mape=mape(fan.measured[near], median[near]),
+        naive_mape=mape(fan.measured[near], fan.naive[near]),
+        day_ahead_mape=missed(median, ~near),
+        day_ahead_naive_mape=missed(fan.naive, ~near),
+        coverage_90=float(((low <= fan.measured) & (fan.measured <= high))[near].mean()),
+        coverage_80=float(((p10 <= fan.measured) & (fan.measured <= p90))[near].mean()),
+        evening_mape=missed(median, evening),
+        evening_naive_mape=missed(fan.naive, evening),
         issues=issues,
     )
 

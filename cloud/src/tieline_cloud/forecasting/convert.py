@@ -83,10 +83,10 @@ def check_parity(onnx: bytes, problem: Problem, fitted: Mapping[str, FittedExper
 def _difference(opened: Session, problem: Problem, fitted: Mapping[str, FittedExpert], inputs: ModelInputs) -> float:
     count = len(fitted)
     flat = np.zeros((len(LEAD_GROUPS), 24, len(QUANTILES)))
-    tables = spread_inputs(np.full((24, count), 1.0 / count), flat, inputs["quarter"].astype(np.int64))
+    tables = spread_inputs(np.full((len(LEAD_GROUPS), 24, count), 1.0 / count), flat, inputs["quarter"].astype(np.int64))
     shipped = run(opened, {**inputs, **tables})
     features = run(problem.features, inputs)
-    rows = Rows(features["columns"], features["design"], features["lags"], features["lags_raw"])
+    rows = Rows(features["columns"], features["design"], features["deviations"], features["lags"], features["lags_raw"])
     native = np.stack([expert.predict(rows) for expert in fitted.values()], 1)
     worst = _relative(shipped["expert_forecasts"], native)
     for column in shipped["quantiles"].T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,6 +24,8 @@ from tieline_core.forecast_inputs import (
     calendar_inputs,
     local_grid,
 )
+
+_FIELDS: Final = ("columns", "design", "deviations", "lags", "lags_raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class FeatureRows:
     def select(self, which: NDArray[np.bool_]) -> FeatureRows:
         """Some of the rows."""
         old = self.rows
-        rows = Rows(old.columns[which], old.design[which], old.lags[which], old.lags_raw[which])
+        rows = Rows(*(getattr(old, name)[which] for name in _FIELDS))
         return FeatureRows(rows, self.level[which], self.issue[which], self.lead[which])
 
 
@@ -88,20 +91,20 @@ def training_issues(history: LoadHistory, stride: int) -> list[int]:
 def collect(problem: Problem, issues: Iterable[int], leads_an_issue: int, seed: int) -> FeatureRows:
     """Feature rows of the given issues, all leads or a seeded sample of them."""
     random = np.random.default_rng(seed)
-    parts: dict[str, list[Floats32]] = {name: [] for name in ("columns", "design", "lags", "lags_raw", "level")}
+    parts: dict[str, list[Floats32]] = {name: [] for name in (*_FIELDS, "level")}
     at_issue, at_lead = [], []
     for at in issues:
         out = run(problem.features, problem.inputs(at))
         lead = np.arange(HORIZON_STEPS)
         if leads_an_issue < HORIZON_STEPS:
             lead = np.sort(random.choice(HORIZON_STEPS, leads_an_issue, replace=False))
-        for name in ("columns", "design", "lags", "lags_raw"):
+        for name in _FIELDS:
             parts[name].append(out[name][lead])
         parts["level"].append(np.repeat(out["level"], len(lead)))
         at_issue.append(np.full(len(lead), at))
         at_lead.append(lead)
     joined = {name: np.concatenate(chunks) for name, chunks in parts.items()}
-    rows = Rows(joined["columns"], joined["design"], joined["lags"], joined["lags_raw"])
+    rows = Rows(*(joined[name] for name in _FIELDS))
     return FeatureRows(rows, joined["level"], np.concatenate(at_issue), np.concatenate(at_lead))
 
 

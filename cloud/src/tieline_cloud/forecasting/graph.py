@@ -36,6 +36,7 @@ class FeatureNames:
         level: Level of the load [1], in the point's unit.
         columns: Feature columns [192, n] for trees.
         design: Columns x time-of-day hats [192, m] for linear experts.
+        deviations: Typical levels and latest deviations from them, plain and fading with the lead [192, k].
         lags: Smoothed history at ``lag_step`` over its own level [192, 18].
         lags_raw: The same, not smoothed [192, 18].
     """
@@ -43,6 +44,7 @@ class FeatureNames:
     level: str
     columns: str
     design: str
+    deviations: str
     lags: str
     lags_raw: str
 
@@ -110,6 +112,7 @@ def add_features(graph: GraphBuilder) -> FeatureNames:
         return graph.part(lags, LAGS.index(name), LAGS.index(name) + 1, 1)
 
     recent = _recent(graph, load, lead)
+    latest, fading = _deviations(graph, load, lead)
     calendar = _calendar(graph)
     plain = [lag("d1"), lag("d2"), lag("w1"), lag("s1"), weeks, *alike]
     columns = graph.op(
@@ -119,6 +122,7 @@ def add_features(graph: GraphBuilder) -> FeatureNames:
         graph.part(lags_raw, 2, 3, 1),
         *recent.levels,
         *recent.anomalies,
+        *latest,
         *calendar,
         graph.column(graph.op("Cast", "quarter", to=TensorProto.FLOAT)),
         graph.column(graph.op("Cast", "weekday", to=TensorProto.FLOAT)),
@@ -126,7 +130,8 @@ def add_features(graph: GraphBuilder) -> FeatureNames:
         axis=1,
     )
     base = [graph.column(graph.const([1.0])), *plain, *recent.levels[1:], *recent.fading, *calendar]
-    return FeatureNames(level, columns, _with_hats(graph, base), lags, lags_raw)
+    deviations = graph.op("Concat", *alike, *latest, *fading, axis=1)
+    return FeatureNames(level, columns, _with_hats(graph, base), deviations, lags, lags_raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,27 @@ def _recent(graph: GraphBuilder, load: str, lead: NDArray[np.int64]) -> _Recent:
     return _Recent(levels, anomalies, fading)
 
 
+def _deviations(graph: GraphBuilder, load: str, lead: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+    """How the last day deviated from earlier days of its type: means up to the issue, yesterday's at the target's time of
+    day (three smoothings), and the means fading with the lead."""
+    end = HISTORY_STEPS - LEVEL_STEPS
+    place = graph.op("Sub", "recent_step", graph.const(LEVEL_STEPS, np.int64))
+    typical = graph.op("ReduceMean", graph.op("Gather", load, place, axis=0), graph.const([1], np.int64), keepdims=0)
+    deviation = graph.op("Sub", graph.part(load, end - DAY_STEPS, end), typical)
+    means = [graph.column(graph.mean(deviation, DAY_STEPS - steps, DAY_STEPS)) for steps in (1, 2, 4, 12, 24, DAY_STEPS)]
+    row = graph.op("Reshape", deviation, graph.const([1, 1, DAY_STEPS], np.int64))
+    yesterday = []
+    for width in (1, 5, 17):
+        around = {"kernel_shape": [width], "pads": [width // 2, width // 2], "count_include_pad": 0}
+        smooth = graph.op("Reshape", graph.op("AveragePool", row, **around), graph.const([DAY_STEPS], np.int64))
+        yesterday.append(graph.column(graph.op("Concat", smooth, smooth, axis=0)))
+    fading = []
+    for steps in (2.0, 6.0, 16.0, 48.0):
+        fade = graph.const(np.exp(-lead / steps)[:, None])
+        fading += [graph.op("Mul", means[which], fade) for which in (0, 2, 3, 5)]
+    return [*means, *yesterday], fading
+
+
 def _calendar(graph: GraphBuilder) -> list[str]:
     """Day types of the day, its neighbours and the latest known day; season as one harmonic."""
     angle = graph.op("Mul", graph.op("Cast", "year_day", to=TensorProto.FLOAT), graph.const(2 * np.pi / 365.25))
@@ -209,11 +235,11 @@ def add_blend(graph: GraphBuilder, features: FeatureNames, experts: Sequence[str
 
 
 def feature_model() -> bytes:
-    """The feature part alone: outputs level, columns, design, lags and lags_raw; what training runs."""
+    """The feature part alone: outputs level, columns, design, deviations, lags and lags_raw; what training runs."""
     graph = GraphBuilder()
     names = add_features(graph)
     outputs = []
-    for public in ("level", "columns", "design", "lags", "lags_raw"):
+    for public in ("level", "columns", "design", "deviations", "lags", "lags_raw"):
         graph.rename(getattr(names, public), public)
         shape = [1] if public == "level" else [HORIZON_STEPS, f"{public}_count"]
         outputs.append(helper.make_tensor_value_info(public, TensorProto.FLOAT, shape))

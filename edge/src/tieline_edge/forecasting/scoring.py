@@ -54,7 +54,7 @@ class ScoreKeeper:
         _, days, errors, residuals = rows[0]
         return ScoreBook(
             np.frombuffer(days, dtype="<i8").astype(np.int64),
-            np.frombuffer(errors, dtype="<f4").astype(np.float32).reshape(DAYS, 24, len(experts)),
+            np.frombuffer(errors, dtype="<f4").astype(np.float32).reshape(DAYS, len(LEAD_GROUPS), 24, len(experts)),
             np.frombuffer(residuals, dtype="<f4").astype(np.float32).reshape(_RESIDUALS),
         )
 

@@ -27,12 +27,14 @@ class Rows:
     Attributes:
         columns: For trees [n, features].
         design: For linear experts [n, terms].
+        deviations: Typical levels and deviations from them, fading with the lead [n, terms].
         lags: Smoothed lags [n, 18].
         lags_raw: Lags [n, 18].
     """
 
     columns: Floats32
     design: Floats32
+    deviations: Floats32
     lags: Floats32
     lags_raw: Floats32
 
@@ -51,12 +53,12 @@ class FitParams:
         seed: Of the sampling.
     """
 
-    trees: int = 200
-    leaves: int = 8
-    learning_rate: float = 0.03
+    trees: int = 150
+    leaves: int = 16
+    learning_rate: float = 0.06
     ridge: float = 1e-3
-    rows_an_issue: int = 24
-    issue_stride: int = 23
+    rows_an_issue: int = 32
+    issue_stride: int = 31
     seed: int = 1
 
 
@@ -88,6 +90,7 @@ TABLE: Final = MappingProxyType(
         "weekly": "tieline_cloud.forecasting.experts.weekly",
         "alike_days": "tieline_cloud.forecasting.experts.alike_days",
         "ridge": "tieline_cloud.forecasting.experts.ridge",
+        "deviation": "tieline_cloud.forecasting.experts.deviation",
         "boosted": "tieline_cloud.forecasting.experts.boosted",
     }
 )

@@ -21,7 +21,8 @@ class Ridge:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Design times coefficients."""
-        return rows.design.astype(np.float64) @ self.coefficients.astype(np.float64) + float(self.intercept)
+        total: NDArray[np.float64] = (rows.design @ self.coefficients).astype(np.float64) + float(self.intercept)
+        return total
 
     def emit(self, graph: GraphBuilder, features: FeatureNames) -> str:
         """One Gemm."""
@@ -30,16 +31,21 @@ class Ridge:
 
 
 def fit(rows: Rows, target: NDArray[np.float64], params: FitParams, _earlier: Mapping[str, FittedExpert], /) -> Ridge:
-    """Solve the normal equations of the standardised design; constant terms get a coefficient of zero."""
-    mean = rows.design.mean(axis=0, dtype=np.float64)
+    """Solve on the design."""
+    return Ridge(*solve(rows.design, target, params.ridge))
+
+
+def solve(design: NDArray[np.float32], target: NDArray[np.float64], penalty: float) -> tuple[NDArray[np.float32], np.float32]:
+    """Coefficients and intercept: the normal equations of the standardised design; constant terms get zero."""
+    mean = design.mean(axis=0, dtype=np.float64)
     # float32 is enough: the spread only scales the penalty.
-    spread = rows.design.std(axis=0).astype(np.float64)
+    spread = design.std(axis=0).astype(np.float64)
     live = spread > 1e-7
-    scaled = (rows.design[:, live] - mean[live].astype(np.float32)) / spread[live].astype(np.float32)
+    scaled = (design[:, live] - mean[live].astype(np.float32)) / spread[live].astype(np.float32)
     gram = (scaled.T @ scaled).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += params.ridge * len(target)
+    gram[np.diag_indices_from(gram)] += penalty * len(target)
     centre = float(target.mean())
     moment = scaled.T.astype(np.float64) @ (target - centre)
     coefficients = np.zeros(len(mean))
     coefficients[live] = np.linalg.solve(gram, moment) / spread[live]
-    return Ridge(coefficients.astype(np.float32), np.float32(centre - coefficients @ mean))
+    return coefficients.astype(np.float32), np.float32(centre - coefficients @ mean)
