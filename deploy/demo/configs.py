@@ -158,6 +158,7 @@ def hub_config(ports: dict[str, Any], scenario: dict[str, Any], hub: HubAddresse
         "site": {"time_zone": "Etc/GMT-1", "country": "DE"},
         "grid": {"id": "urban"},
         "planning": {"horizon_hours": 24, "replan_every_s": 3600.0},
+        "workers": {"processes": 2},
         "edges": edges,
     }
 
