@@ -16,7 +16,7 @@ import { colour, onTheme } from './theme.js';
  * @property {number} low position of the curve below
  * @property {number} high position of the curve above
  */
-/** @typedef {{unix: number[], unit: string, curves: Curve[], bands: Band[], now: number, said: string}} ChartData */
+/** @typedef {{unix: number[], unit: string, curves: Curve[], bands: Band[], now: number, span: [number, number], said: string}} ChartData */
 
 const STYLES = {
   measured: { token: '--ink', width: 2 },
@@ -80,7 +80,8 @@ class Chart extends HTMLElement {
         { ...axis, size: 24, gap: 4, values: (_plot, ticks) => ticks.map((seconds) => clock(seconds * 1e3).slice(0, 5)) },
         { ...axis, size: 44, gap: 4 },
       ],
-      padding: [8, 12, 0, 0],
+      scales: { x: { range: () => this.data.span } },
+      padding: [8, 20, 0, 0],
       hooks: { draw: [(plot) => this.paintNow(plot)], setCursor: [() => this.showKey()] },
       cursor: { y: false, points: { show: false } },
       legend: { show: false },

@@ -13,6 +13,8 @@ const $ = (/** @type {string} */ selector) => document.querySelector(selector);
 const seconds = (instant) => Date.parse(instant) / 1000;
 const inKilowatts = (value) => (value == null ? null : value / 1000);
 const spanQuery = (from, to) => `from=${encodeURIComponent(new Date(from).toISOString())}&to=${encodeURIComponent(new Date(to).toISOString())}`;
+/** What both charts show of time [s]. @param {number} now milliseconds @returns {[number, number]} */
+const spanOf = (now) => [now / 1000 - HISTORY_H * 3600, now / 1000 + AHEAD_H * 3600];
 const orNull = (promise) => promise.catch(() => null);
 const column = (list, pick) => new Map(list.map((row) => [seconds(row.at), pick(row)]));
 
@@ -35,20 +37,27 @@ function align(columns) {
   return { unix, values: columns.map((one) => unix.map((instant) => one.get(instant))) };
 }
 
-/** Draw both charts for one edge. @param {string} edge @param {number} now milliseconds */
-export async function loadCharts(edge, now) {
+/** Draw both charts for one edge. @param {string} edge @param {number} now milliseconds @param {Map<string, any>} known points that have a value */
+export async function loadCharts(edge, now, known) {
   const past = spanQuery(now - HISTORY_H * HOUR_MS, now);
+  const readings = (point) => (known.has(point) ? orNull(api(`readings?point=${point}&step=PT5M&${past}`)) : null);
   const span = `forecasts?point=${edge}/site/load_w&${spanQuery(now - HISTORY_H * HOUR_MS, now + AHEAD_H * HOUR_MS)}`;
   const [load, storage, forecast, plan] = await Promise.all([
-    orNull(api(`readings?point=${edge}/site/load_w&step=PT5M&${past}`)),
-    orNull(api(`readings?point=${edge}/site/storage_w&step=PT5M&${past}`)),
+    readings(`${edge}/site/load_w`),
+    readings(`${edge}/site/storage_w`),
     orNull(api(span)),
-    orNull(api(`plans/current?edge=${edge}`)),
+    orNull(currentPlan(edge)),
   ]);
   const issued = earlierIssue(forecast, now);
   const earlier = issued ? await orNull(api(`${span}&issued_at=${encodeURIComponent(issued)}`)) : null;
   showLoad(edge, load, forecast?.latest, earlier?.latest, now);
   showStorage(edge, storage, plan, now);
+}
+
+/** The plan an edge should run; asked for only where there is any, an absent one would be an error. */
+async function currentPlan(edge) {
+  const plans = await api(`plans?edge=${edge}&limit=1`);
+  return plans.length ? api(`plans/current?edge=${edge}`) : null;
 }
 
 /** The issue what was measured is judged by: the newest that is some hours old, else the oldest. */
@@ -68,7 +77,7 @@ function showLoad(edge, load, latest, earlier, now) {
   const columns = [measured(load), ...[ahead, before].flatMap((rows) => picks.map((pick) => column(rows, (row) => inKilowatts(row[pick]))))];
   const { unix, values } = align(columns);
   if (!unix.length) return;
-  const labels = ['Measured', 'Forecast', 'low', 'high'];
+  const labels = latest ? ['Measured', 'Forecast', 'low', 'high'] : ['Measured'];
   const styles = ['measured', 'forecast', 'edge', 'edge'];
   const bands = latest ? [{ label: '90 % band', low: 2, high: 3 }] : [];
   if (before.length) {
@@ -77,7 +86,7 @@ function showLoad(edge, load, latest, earlier, now) {
     bands.push({ label: 'earlier', low: 5, high: 6 });
   }
   $('#chart-load').setData({
-    unix, unit: '', now: now / 1000, bands,
+    unix, unit: '', now: now / 1000, span: spanOf(now), bands,
     curves: labels.map((label, index) => ({ label, values: values[index], style: styles[index] })),
     said: `Load of ${edge} in kW: measured for ${HISTORY_H} hours${before.length ? ', with the forecast issued earlier' : ''}; forecast with its 90 per cent band for ${AHEAD_H} hours.`,
   });
@@ -88,11 +97,11 @@ function showStorage(edge, storage, plan, now) {
   const columns = [measured(storage)];
   if (plan) columns.push(planned(plan.plan, now / 1000 + AHEAD_H * 3600));
   const { unix, values } = align(columns);
-  if (!unix.length) return;
+  if (!unix.length) return note('#plan-note', `${edge}, nothing measured and no plan yet`, '');
   const curves = [{ label: 'Actual', values: values[0], style: 'measured' }];
   if (plan) curves.push({ label: 'Plan', values: hold(values[1]), style: 'plan', step: true });
   $('#chart-storage').setData({
-    unix, unit: 'kW, charging above 0', now: now / 1000, curves, bands: [],
+    unix, unit: 'kW, charging above 0', now: now / 1000, span: spanOf(now), curves, bands: [],
     said: `Storage power of ${edge} in kW, charging above zero: actual and planned.`,
   });
   const worst = plan ? number(plan.plan.certificate.max_loading_pct.p90, 0) : '';

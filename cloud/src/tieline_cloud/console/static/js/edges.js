@@ -8,8 +8,8 @@ const WORDS = { current_plan: 'current plan', last_plan: 'last plan', local_sche
 
 const linkState = (edge, heard, page) => {
   if (!heard) return html`<small class="alarm">${edge.last_heard ? `offline for ${age(silence(edge, page))}` : 'never heard'}</small>`;
-  if (!edge.online_durable) return html`<small class="finding">online, durable lane down</small>`;
-  if (!edge.online_live) return html`<small class="finding">online, live lane down</small>`;
+  if (!edge.online_durable) return html`<small class="finding">durable lane down</small>`;
+  if (!edge.online_live) return html`<small class="finding">live lane down</small>`;
   return html`<small>online</small>`;
 };
 
@@ -35,9 +35,9 @@ const backlog = (edge, heard, page) => {
   return html`${counted(edge.backlog_frames, 'frame')}<small>${edge.backlog_frames && waiting != null ? `oldest ${age(waiting)}` : ''}</small>`;
 };
 
-const detail = (edge) => {
+const detail = (edge, heard) => {
   const parts = [
-    edge.shed.length ? html`<span class="alarm">▼ ${counted(edge.shed.length, 'load')} shed: ${edge.shed.join(', ')}</span>` : '',
+    edge.shed.length ? html`<span class="alarm">▼ ${counted(edge.shed.length, 'load')} shed: ${edge.shed.join(', ')}${heard ? '' : ' (when last heard)'}</span>` : '',
     edge.devices_offline.length ? html`<span class="finding">devices offline: ${edge.devices_offline.join(', ')}</span>` : '',
   ].filter(Boolean);
   return parts.length ? html`<tr class="detail"><td colspan="6">${parts}</td></tr>` : '';
@@ -55,7 +55,7 @@ export function edgeRows(edge, page, station) {
     <td class="n">${loading(edge, page, station)}</td>
     <td class="n">${cell(edge, page, value('load_w'), kilowatts)}</td>
     <td>${cell(edge, page, value('storage_w'), storagePower)}</td>
-    <td class="n">${backlog(edge, heard, page)}</td></tr>${detail(edge)}`;
+    <td class="n">${backlog(edge, heard, page)}</td></tr>${detail(edge, heard)}`;
 }
 
 /** How many edges run the current plan now, and how many that are not heard did when they last were. */

@@ -45,7 +45,14 @@ function costOf(box, own, taken, anchors, avoid, room) {
       || box.top > other.top + other.height + 4 || other.top > box.top + box.height + 4;
     if (!apart) cost += OVERLAP;
   }
-  for (const anchor of anchors) if (anchor !== own && inside([anchor.x, anchor.y])) cost += 500;
+  const away = ({ x, y }) => Math.hypot(
+    Math.max(box.left - x, 0, x - box.left - box.width), Math.max(box.top - y, 0, y - box.top - box.height));
+  for (const anchor of anchors) {
+    if (anchor === own) continue;
+    if (inside([anchor.x, anchor.y])) cost += 500;
+    // A name that is nearer to another symbol would be read as that one's.
+    if (away(anchor) < 1.5 * away(own)) cost += 300;
+  }
   for (const point of avoid) if (inside(point)) cost += 12;
   return cost;
 }

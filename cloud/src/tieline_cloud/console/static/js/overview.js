@@ -128,6 +128,7 @@ async function loadEdges() {
   page.last = new Map(last.map((value) => [value.point, value]));
   const select = $('#edge');
   if (select.options.length !== edges.length) select.replaceChildren(...edges.map((edge) => new Option(edge.edge_id)));
+  if (!page.topology && health.parts.grid?.imported) await loadTopology();
   showState();
   showEdges();
 }
@@ -158,7 +159,7 @@ const report = (error) => {
 };
 
 const showCharts = async () => {
-  if ($('#edge').value && page.now) await loadCharts($('#edge').value, Date.parse(page.now));
+  if ($('#edge').value && page.now) await loadCharts($('#edge').value, Date.parse(page.now), page.last);
 };
 
 async function refresh() {
@@ -202,5 +203,4 @@ for (const mode of ['loading', 'voltage']) {
   };
 }
 connect([`grid/${grid}`, 'events', 'edges'], { grid: onGrid, message: onMessage, link: onLink });
-await loadTopology().catch(report);
 await keepFresh();

@@ -46,7 +46,8 @@ function paintTransformer(g, [fx, fy], [tx, ty], token, stale) {
 
 /** Name and loading of a station, and what is out of the ordinary. */
 function labelOf(network, station) {
-  const pct = loadingOf(network, station.branch);
+  // Of a substation that is not heard and never was, an assumption is no loading.
+  const pct = station.stale && station.pct == null ? null : loadingOf(network, station.branch);
   const notes = [];
   if (pct > 100) notes.push('▲ overload');
   if (station.shed.length) notes.push(`▼ ${counted(station.shed.length, 'load')} shed`);
@@ -88,7 +89,9 @@ function paintLabel(g, { name, note, token }, { x, y, width, height }, { left, t
     g.stroke();
   }
   g.fillStyle = colour('--panel');
+  g.globalAlpha = finding || stale ? 1 : 0.8;
   g.fillRect(left, top, width, height);
+  g.globalAlpha = 1;
   g.setLineDash(stale ? [3, 3] : []);
   if (finding || stale) g.strokeRect(left, top, width, height);
   g.setLineDash([]);
