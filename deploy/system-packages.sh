@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
-# Installs the system packages Tieline likes to have (a real MQTT broker), when that needs no question to be asked.
-# Without them the demo runs on its embedded broker; in CI a missing broker is an error.
+# Installs the system packages Tieline likes to have (a real MQTT broker, and a browser for the console's tests), when that
+# needs no question to be asked. Without the broker the demo runs on its embedded one; without the browser its tests are
+# deselected. In CI a missing one is an error.
 set -u
 missing=()
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing ${missing[*]}"
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >/tmp/tieline-apt.log 2>&1 \
-    || echo "apt could not install ${missing[*]} (see /tmp/tieline-apt.log); going on with the embedded broker"
+  apt-get update >/tmp/tieline-apt.log 2>&1
+  # One by one: a package this system does not have must not keep the other away.
+  for package in "${missing[@]}"; do
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >>/tmp/tieline-apt.log 2>&1 \
+      || echo "apt could not install $package (see /tmp/tieline-apt.log); going on without it"
+  done
 else
-  echo "not installed and not root: ${missing[*]}; going on with the embedded broker"
+  echo "not installed and not root: ${missing[*]}; going on without"
 fi
 exit 0

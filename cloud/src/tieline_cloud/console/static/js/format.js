@@ -10,11 +10,18 @@ export const number = (value, decimals = 1) => (value == null || Number.isNaN(va
 /** Watts as kW. @param {number | null | undefined} watts */
 export const kilowatts = (watts, decimals = 1) => number(watts == null ? null : watts / 1000, decimals);
 
+/** A storage power as amount and word. @param {number | null | undefined} watts @returns {[string, string]} */
+export function storageParts(watts) {
+  if (watts == null) return ['–', ''];
+  if (Math.abs(watts) < 50) return ['0.0', 'kW, idle'];
+  return [kilowatts(Math.abs(watts)), `kW ${watts > 0 ? 'charging' : 'discharging'}`];
+}
+
 /** A storage power in words. @param {number | null | undefined} watts */
 export function storagePower(watts) {
-  if (watts == null) return '–';
-  if (Math.abs(watts) < 50) return 'idle';
-  return `${watts > 0 ? 'charging' : 'discharging'} ${kilowatts(Math.abs(watts))} kW`;
+  const [amount, words] = storageParts(watts);
+  if (!words) return amount;
+  return words.endsWith('idle') ? 'idle' : `${words.slice(3)} ${amount} kW`;
 }
 
 /** Clock time of an instant in UTC. @param {string | number | Date | null | undefined} instant */
@@ -33,3 +40,6 @@ export function age(seconds) {
 
 /** The mark that follows a number of doubtful quality. @param {string | undefined} quality */
 export const qualityMark = (quality) => QUALITY_MARK[quality ?? 'good'] ?? ` (${quality})`;
+
+/** A number of things, in the singular where it is one. @param {number} count @param {string} thing */
+export const counted = (count, thing) => `${count} ${thing}${count === 1 ? '' : 's'}`;

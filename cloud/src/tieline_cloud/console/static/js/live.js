@@ -1,5 +1,7 @@
 // One WebSocket a tab: binary grid frames and JSON messages; reconnects with jitter, says when data is stale.
 
+/** What a frame says where there is no value. */
+export const NO_VALUE = 0xffff;
 const STALE_MS = 5000;
 const SLOWEST_RETRY_MS = 3000;
 

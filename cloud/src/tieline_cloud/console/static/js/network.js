@@ -1,4 +1,7 @@
 // <tl-network>: canvas picture of a grid. Grey is normal, colour is a finding; one path a class keeps 10,000 branches cheap.
+import { age, number } from './format.js';
+import { NO_VALUE } from './live.js';
+import { LEGEND_HEIGHT, paintSubstations } from './substations.js';
 import { colour, onTheme } from './theme.js';
 
 /** @typedef {{id: string, x: number, y: number, kv: number, min_vm_pu: number, max_vm_pu: number, area?: string, label?: string}} Bus */
@@ -14,14 +17,17 @@ const LEGEND = {
   voltage: ['▼ below limit', 'low', 'normal', 'high', '▲ above limit'],
 };
 const HIT_RADIUS = 12;
-const NO_VALUE = 0xffff;
+// A schematic, not a map: it may be stretched by so much in one direction to fill its panel.
+const STRETCH = 1.6;
+const SUBSTITUTED = 1;
+const DEAD = 2;
 
 class Network extends HTMLElement {
   /** @type {'loading' | 'voltage'} */ mode = 'loading';
   /** @type {Topology | null} */ topology = null;
   /** @type {import('./live.js').GridFrame | null} */ state = null;
+  /** @type {import('./stations.js').Station[]} */ stations = [];
   selected = -1;
-  rank = -1;
   /** @type {{sx: number, sy: number, ox: number, oy: number} | null} */ view = null;
 
   connectedCallback() {
@@ -36,7 +42,7 @@ class Network extends HTMLElement {
     this.said.setAttribute('aria-live', 'polite');
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute('role', 'application');
-    this.canvas.setAttribute('aria-label', 'Network picture. Arrow keys walk the branches from the most loaded, plus and minus zoom, 0 fits. The table of branches holds the same facts.');
+    this.canvas.setAttribute('aria-label', 'Network picture. Arrow keys walk the branches from the most loaded, plus and minus zoom, 0 fits, Escape lets go. The table of branches holds the same facts.');
     new ResizeObserver(() => this.fit()).observe(this);
     this.listen();
     onTheme(() => this.redraw());
@@ -70,6 +76,12 @@ class Network extends HTMLElement {
     this.redraw();
   }
 
+  /** @param {import('./stations.js').Station[]} stations */
+  setStations(stations) {
+    this.stations = stations;
+    this.redraw();
+  }
+
   /** @param {'loading' | 'voltage'} mode */
   setMode(mode) {
     this.mode = mode;
@@ -85,12 +97,11 @@ class Network extends HTMLElement {
     const span = (/** @type {number[]} */ values) => [Math.min(...values), Math.max(...values)];
     const [x0, x1] = span(known.map((bus) => bus.x));
     const [y0, y1] = span(known.map((bus) => bus.y));
-    // A schematic, not a map: it fills the panel, stretched at most by half in either direction.
-    const wide = (0.92 * width) / (x1 - x0 || 1);
-    const high = (0.86 * (height - 30)) / (y1 - y0 || 1);
-    const sx = Math.min(wide, 1.5 * high);
-    const sy = Math.min(high, 1.5 * wide);
-    this.view = { sx, sy, ox: width / 2 - ((x0 + x1) / 2) * sx, oy: (height - 26) / 2 + ((y0 + y1) / 2) * sy };
+    const wide = (0.86 * width) / (x1 - x0 || 1);
+    const high = (0.9 * (height - LEGEND_HEIGHT)) / (y1 - y0 || 1);
+    const sx = Math.min(wide, STRETCH * high);
+    const sy = Math.min(high, STRETCH * wide);
+    this.view = { sx, sy, ox: width / 2 - ((x0 + x1) / 2) * sx, oy: (height - LEGEND_HEIGHT) / 2 + ((y0 + y1) / 2) * sy };
     this.redraw();
   }
 
@@ -118,7 +129,7 @@ class Network extends HTMLElement {
 
   /** Whether the state says anything about a branch. @param {Branch} branch @param {number} index */
   known(branch, index) {
-    return this.state.loading[index] !== NO_VALUE && this.state.vm[branch.to] !== NO_VALUE;
+    return this.state != null && this.state.loading[index] !== NO_VALUE && this.state.vm[branch.to] !== NO_VALUE;
   }
 
   /** @param {Branch} branch @param {number} index */
@@ -138,8 +149,8 @@ class Network extends HTMLElement {
   }
 
   paint() {
-    const { view, topology, state } = this;
-    if (!view || !topology || !state) return;
+    const { view, topology } = this;
+    if (!view || !topology) return;
     const g = this.canvas.getContext('2d');
     g.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     g.clearRect(0, 0, this.clientWidth, this.clientHeight);
@@ -175,7 +186,7 @@ class Network extends HTMLElement {
   }
 
   paintBuses(g, points) {
-    const { buses, branches } = this.topology;
+    const { buses } = this.topology;
     g.fillStyle = colour('--n2');
     buses.forEach((bus, index) => {
       const [x, y] = points[index];
@@ -184,35 +195,7 @@ class Network extends HTMLElement {
       g.arc(x, y, bus.kv < 1 ? 3.2 : 2, 0, 7);
       return g.fill();
     });
-    // A substation with an edge: the transformer symbol, its name and its loading, whatever is being coloured.
-    branches.forEach((branch, index) => {
-      if (branch.kind !== 'trafo' || buses[branch.to].kv > 1) return;
-      this.paintSubstation(g, points[branch.from], points[branch.to], buses[branch.to], index);
-    });
-  }
-
-  paintSubstation(g, [fx, fy], [tx, ty], bus, index) {
-    const pct = this.state.loading[index] / 10;
-    const token = LOADING.find(([edge]) => pct < edge)[1];
-    const [x, y, length] = [(fx + tx) / 2, (fy + ty) / 2, Math.hypot(tx - fx, ty - fy) || 1];
-    const [ux, uy] = [(tx - fx) / length, (ty - fy) / length];
-    g.lineWidth = pct >= 80 ? 2.6 : 1.6;
-    g.strokeStyle = colour(token === '--n0' || token === '--n1' ? '--n2' : token);
-    for (const side of [-3.2, 3.2]) {
-      g.beginPath();
-      g.arc(x + ux * side, y + uy * side, 5, 0, 7);
-      g.stroke();
-    }
-    g.font = '600 12px Inter, "DejaVu Sans", sans-serif';
-    const text = `${(bus.area ?? bus.id).replace(/^./, (letter) => letter.toUpperCase())}  ${pct.toFixed(0)} %`;
-    const [left, width] = [tx + 9, g.measureText(text).width];
-    g.fillStyle = colour('--panel');
-    g.globalAlpha = 0.85;
-    g.fillRect(left - 3, ty - 9, width + 6, 18);
-    g.globalAlpha = 1;
-    g.fillStyle = colour(pct >= 100 ? '--alarm' : pct >= 80 ? '--warn' : '--ink');
-    g.textBaseline = 'middle';
-    g.fillText(text, left, ty + 0.5);
+    paintSubstations(g, this, points);
   }
 
   paintSelection(g, points) {
@@ -266,11 +249,21 @@ class Network extends HTMLElement {
     this.tip.style.top = `${y + 14}px`;
   }
 
+  /** What a branch's numbers rest on. @param {number} index */
+  basis(index) {
+    const station = this.stations.find((candidate) => candidate.branch === index && candidate.pct != null);
+    if (station) return station.stale ? `${age(station.ageS)} old` : 'measured';
+    const quality = this.state.quality[index];
+    if (quality & DEAD) return 'dead';
+    return quality & SUBSTITUTED ? 'assumed' : 'computed';
+  }
+
   describe(index) {
     const branch = this.topology.branches[index];
     if (branch.open) return `${branch.id}\nopen`;
     if (!this.known(branch, index)) return `${branch.id}\nnot known`;
-    return `${branch.id}\nloading ${(this.state.loading[index] / 10).toFixed(1)} %\nend voltage ${(this.state.vm[branch.to] / 1e4).toFixed(3)} pu`;
+    const [loading, vm] = [this.state.loading[index] / 10, this.state.vm[branch.to] / 1e4];
+    return `${branch.id}\nloading ${number(loading)} %\nend voltage ${number(vm, 3)} pu\n${this.basis(index)}`;
   }
 
   /** Branch numbers from the most loaded down. */
@@ -283,18 +276,20 @@ class Network extends HTMLElement {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && this.state) {
       const order = this.ranked();
-      this.rank = Math.max(0, Math.min(order.length - 1, this.rank + step));
-      this.select(order[this.rank]);
+      const rank = Math.max(0, Math.min(order.length - 1, order.indexOf(this.selected) + step));
+      if (order.length) this.select(order[rank]);
       event.preventDefault();
     } else if (event.key === '+') this.zoom(1.25);
     else if (event.key === '-') this.zoom(0.8);
     else if (event.key === '0') this.fit();
+    else if (event.key === 'Escape') this.select(-1);
   }
 
   /** @param {number} index */
   select(index) {
     this.selected = index;
-    this.said.textContent = this.describe(index).replaceAll('\n', ', ');
+    this.said.textContent = index < 0 ? '' : this.describe(index).replaceAll('\n', ', ');
+    this.dispatchEvent(new Event('select'));
     this.redraw();
   }
 }
