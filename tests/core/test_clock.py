@@ -85,6 +85,19 @@ async def test_sleep_follows_the_schedule(tmp_path: Path) -> None:
     assert timedelta(seconds=1) <= clock.now() - before < timedelta(seconds=100)
 
 
+async def test_a_wait_on_a_fast_clock_ends_when_the_clock_slows_down_and_its_floor_has_passed() -> None:
+    wall = Wall((0.0, NOON, 90.0))
+    clock = wall.follow()
+    woken = asyncio.create_task(clock.sleep(1.0, at_least_wall_s=0.5))
+    await ManualClock.settle()
+    wall.now = 0.2
+    wall.publish((0.0, NOON, 90.0), (0.2, NOON + 18, 1.0))
+    await asyncio.sleep(0.25)
+    assert not woken.done()
+    wall.now = 0.6
+    await asyncio.wait_for(woken, 1.0)
+
+
 async def test_a_manual_clock_wakes_sleepers_in_order() -> None:
     clock = ManualClock(datetime(2016, 12, 7, tzinfo=UTC))
     woken: list[tuple[str, float]] = []

@@ -137,8 +137,8 @@ class Agent:
                         notify("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
                     notify("WATCHDOG=1")
-                    period_s = max(cycle.period_s, cycle.floor_wall_s * self._clock.speed())
-                    await self._clock.sleep(max(0.0, period_s - (self._clock.now() - began).total_seconds()))
+                    ahead_s = cycle.period_s - (self._clock.now() - began).total_seconds()
+                    await self._clock.sleep(ahead_s, at_least_wall_s=cycle.floor_wall_s)
         finally:
             notify("STOPPING=1")
             try:

@@ -157,12 +157,9 @@ class Poller:
         self._pending: list[Reading] = []
         self._told_offline = False
 
-    def _period_s(self) -> float:
-        return max(self._handle.period_s, self._floor_s * self._clock.speed())
-
     async def run(self, offset: float) -> None:
         """Poll for ever; ``offset`` (0..1) is the share of a period to wait first, so that devices take turns."""
-        await self._clock.sleep(offset * self._period_s())
+        await self._clock.sleep(offset * self._handle.period_s, at_least_wall_s=offset * self._floor_s)
         attempt = 0
         while True:
             polls = self._handle.counters.polls
@@ -177,19 +174,16 @@ class Poller:
             finally:
                 self._handle.online = False
             attempt = 0 if self._handle.counters.polls > polls else attempt + 1
-            await self._clock.sleep(self._backoff.pause_s(attempt, self._rng) * self._clock.speed())
+            await self._clock.sleep(0.0, at_least_wall_s=self._backoff.pause_s(attempt, self._rng))
 
     async def _poll(self, driver: Driver) -> None:
-        due = self._clock.now()
         while True:
+            due = self._clock.now()
             await finish(self._step(driver))
-            period_s = self._period_s()
-            ahead_s = period_s - (self._clock.now() - due).total_seconds()
+            ahead_s = self._handle.period_s - (self._clock.now() - due).total_seconds()
             if ahead_s < 0:
                 self._handle.counters.late += 1
-                ahead_s = 0.0
-            await self._clock.sleep(ahead_s)
-            due = self._clock.now()
+            await self._clock.sleep(ahead_s, at_least_wall_s=self._floor_s)
 
     async def _step(self, driver: Driver) -> None:
         readings = await driver.read()

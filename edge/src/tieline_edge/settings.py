@@ -65,7 +65,7 @@ class CycleSettings(_Section):
     """Periods in seconds of the clock, with a floor in wall time for fast simulated clocks."""
 
     period_s: float = Field(default=1.0, gt=0)
-    floor_wall_s: float = Field(default=0.2, gt=0)
+    floor_wall_s: float = Field(default=0.2, gt=0, description="shortest pause between two polls or cycles [wall s]")
     max_input_age_s: float = Field(default=10.0, gt=0, description="older inputs are not used (floor: three wall periods)")
 
 

@@ -36,8 +36,11 @@ class Clock(Protocol):
         """Seconds of this clock a second of wall time; 1 in production."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait until the clock has advanced by this many of its own seconds."""
+    async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
+        """Wait until the clock has advanced by this many of its own seconds, and so many wall seconds have passed.
+
+        The floor keeps periods bearable on a fast simulated clock, and lets go at once when the clock slows down.
+        """
         ...
 
 
@@ -52,9 +55,9 @@ class SystemClock:
         """Always 1."""
         return 1.0
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Plain sleep."""
-        await asyncio.sleep(max(0.0, seconds))
+        await asyncio.sleep(max(0.0, seconds, at_least_wall_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +157,22 @@ class FollowedClock:
         """Simulated seconds a wall second at present."""
         return self._segment()[0].speed
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Wait in short naps, so that a change of speed is followed."""
-        until = self.now() + timedelta(seconds=seconds)
-        # A nap, not an event: nobody tells us when the published speed changes.
-        while (left := (until - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 (see above)
-            await asyncio.sleep(min(_NAP_S, left / self.speed()))
+        until, floor = self.now() + timedelta(seconds=seconds), self._monotonic() + at_least_wall_s
+        while True:
+            left = max((until - self.now()).total_seconds() / self.speed(), floor - self._monotonic())
+            if left <= 0:
+                return
+            await asyncio.sleep(min(_NAP_S, left))
 
 
 class ManualClock:
     """A clock that stands still until it is moved: for tests and replays."""
 
-    def __init__(self, start: datetime) -> None:
+    def __init__(self, start: datetime, speed: float = 1.0) -> None:
         self._now = start
+        self._speed = speed
         self._sleepers: list[tuple[datetime, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
@@ -174,11 +180,12 @@ class ManualClock:
         return self._now
 
     def speed(self) -> float:
-        """Always 1."""
-        return 1.0
+        """The speed it was made with; 1 unless a test is about a fast clock."""
+        return self._speed
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait until :meth:`advance` has passed the instant."""
+    async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
+        """Wait until :meth:`advance` has passed the instant; a wall second is ``speed`` of its own."""
+        seconds = max(seconds, at_least_wall_s * self._speed)
         if seconds <= 0:
             await asyncio.sleep(0)
             return
