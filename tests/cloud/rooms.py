@@ -130,6 +130,7 @@ class Rooms:
             ),
             clock=self.clock,
             query=self.store,
+            last=self.store.last,
             fleet=self.fleet,
             grid=self.grid,
             jobs=self.jobs,

@@ -42,7 +42,7 @@ from tieline_cloud.jobs.scheduler import PlanScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
 from tieline_cloud.metrics import exposition
-from tieline_cloud.observation import Observation, newest_readings
+from tieline_cloud.observation import Observation, newest_readings, newest_values
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Store
@@ -193,7 +193,7 @@ def _bind(
     ingest = Ingest(ingest_settings(settings), store, clock, callbacks)
 
     def last_values() -> dict[str, Reading]:
-        return newest_readings(store, ingest.live.values())
+        return newest_readings(store.last(), ingest.live.values())
 
     grid = settings.grid
     desk = GridDesk(grid.id, settings.data_dir, pool, last_values, clock, live, grid.estimate_every_s)
@@ -206,6 +206,7 @@ def _bind(
         settings=settings,
         clock=clock,
         query=store,
+        last=lambda points: list(newest_values(store.last(points), ingest.live.values(points)).values()),
         fleet=ingest.fleet,
         grid=desk,
         jobs=jobs,

@@ -15,16 +15,23 @@ from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.metrics import Sample, age_s
 from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
+from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
 
 
-def newest_readings(store: Store, live: Sequence[LastValue]) -> dict[str, Reading]:
-    """The newest reading of each point, of the ledger or the live lane."""
-    newest: dict[str, LastValue] = {}
-    for value in (*store.last(), *live):
+def newest_values(stored: Sequence[LastValue], live: Sequence[LastValue]) -> dict[PointId, LastValue]:
+    """The newest value of each point, of the ledger or of the live lane: while a backlog drains, the ledger is behind."""
+    newest: dict[PointId, LastValue] = {}
+    for value in (*stored, *live):
         known = newest.get(value.point)
         if known is None or value.at >= known.at:
             newest[value.point] = value
+    return newest
+
+
+def newest_readings(stored: Sequence[LastValue], live: Sequence[LastValue]) -> dict[str, Reading]:
+    """What :func:`newest_values` gives, as readings, without contradictions of value and quality."""
+    newest = newest_values(stored, live)
     return {
         point: Reading(value.point, value.value, value.at, Quality(value.quality))
         for point, value in newest.items()

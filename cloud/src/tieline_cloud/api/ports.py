@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,9 +17,9 @@ from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.settings import HubSettings
-from tieline_cloud.store.ports import ReadingQuery
+from tieline_cloud.store.ports import LastValue, ReadingQuery
 from tieline_core.clock import Clock
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 
 
 class FleetView(Protocol):
@@ -74,6 +74,7 @@ class HubServices:
     settings: HubSettings
     clock: Clock
     query: ReadingQuery
+    last: Callable[[Sequence[PointId] | None], list[LastValue]]
     fleet: FleetView
     grid: GridView
     jobs: JobRunner
