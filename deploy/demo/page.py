@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from deploy.demo.figures import planned_w, promises
 from deploy.demo.stage import Stage, get_json
@@ -97,11 +98,13 @@ def _battery_chart(stage: Stage, telling: Telling, edge: str, truth: list[dict[s
 def _forecast_chart(stage: Stage, edge: str, start: float, end: float) -> dict[str, Any] | None:
     point, span = f"{edge}/site/load_w", f"from={_iso(start - 3 * 3600)}&to={_iso(end)}"
     measured = get_json(f"{stage.api}/v1/readings?point={point}&step=PT5M&{span}")["rows"]
-    # What was issued before the evening began, not a forecast that has seen it.
-    answer = get_json(f"{stage.api}/v1/forecasts?point={point}&from={_iso(start)}&to={_iso(end)}")
-    latest = answer["latest"]
-    if latest is None:
+    # What was issued when the evening began, not a forecast that has seen it; a fallback only when there is nothing else.
+    issues = get_json(f"{stage.api}/v1/forecasts?point={point}&from={_iso(start)}&to={_iso(end)}")["issues"]
+    first = min(issues, key=lambda row: (row["model_id"].startswith("fallback"), row["issued_at"]), default=None)
+    if first is None:
         return None
+    query = f"point={point}&from={_iso(start)}&to={_iso(end)}&issued_at={quote(first['issued_at'])}"
+    latest = get_json(f"{stage.api}/v1/forecasts?{query}")["latest"]
     rows = [row for row in latest["rows"] if start - 3600 <= _unix(row["at"]) <= end]
     columns = [{_unix(row["at"]): row["value"] for row in measured}]
     columns += [{_unix(row["at"]): row[key] for row in rows} for key in ("p50", "lo90", "hi90")]

@@ -5,8 +5,8 @@ const dark = matchMedia('(prefers-color-scheme: dark)').matches, colour = (name)
 const time = (s, long) => new Date(s * 1e3).toISOString().slice(11, long ? 19 : 16);
 for (const chart of JSON.parse(document.getElementById('charts').textContent)) {
   const at = document.getElementById(chart.id), short = chart.x.at(-1) - chart.x[0] < 900;
-  const axis = {stroke: colour('mute'), grid: {stroke: colour('line'), width: 1}, ticks: {stroke: colour('line')}, font: '12px sans-serif'};
-  new uPlot({width: at.clientWidth, height: 262, tzDate: (s) => uPlot.tzDate(new Date(s * 1e3), 'Etc/UTC'), cursor: {y: false},
+  const axis = {space: 70, stroke: colour('mute'), grid: {stroke: colour('line'), width: 1}, ticks: {stroke: colour('line')}, font: '12px sans-serif'};
+  new uPlot({width: at.clientWidth, height: 262, tzDate: (s) => uPlot.tzDate(new Date(s * 1e3), 'Etc/UTC'), cursor: {y: false}, legend: {live: false},
     series: [{label: 'UTC', value: (_, s) => (s == null ? '-' : time(s, true))}, ...chart.series.map((s) => ({label: s.label, stroke: colour(s.colour),
       width: s.width ?? 2, dash: s.dash, spanGaps: true, points: {show: false}, paths: s.step ? uPlot.paths.stepped({align: 1}) : undefined,
       value: (_, v) => (v == null ? '-' : v.toFixed(1))}))],

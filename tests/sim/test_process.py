@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from tests.sim.conftest import SCENARIO_PATH
 from tieline_sim.__main__ import main
+from tieline_sim.control import call
 from tieline_sim.network import BaseNetwork, open_net
 from tieline_sim.scenario import load_scenario
 from tieline_sim.witness import read_records
@@ -36,13 +36,9 @@ class Field:
         if not line:
             pytest.fail(f"ended before it was ready: {self.process.communicate()[1].decode()}")
         self.ready = json.loads(line)
-        used = psutil.Process(self.process.pid).cpu_times()
-        self.cpu_s = used.user + used.system
 
     def ctl(self, *words: str) -> dict[str, Any]:
         """Run ``tieline-sim ctl`` in this process's place."""
-        from tieline_sim.control import call
-
         return call(self.state, {"command": words[0], **dict(zip(words[1::2], words[2::2], strict=True))})
 
     def end(self, number: int) -> int:
@@ -102,6 +98,11 @@ def test_ctrl_c_ends_it_cleanly_and_the_report_can_be_read_afterwards(
     base: BaseNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     field = Field(tmp_path)
+    bay = field.ready["by_name"]["harbour/opcua"]
+    call(field.state, {"command": "hush", "active": True})
+    assert not connects(bay)
+    call(field.state, {"command": "hush", "active": False})
+    assert connects(bay), "a silent field speaks again when it is told to"
     assert field.end(signal.SIGINT) == 0
     assert main(["report", str(tmp_path)]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -91,6 +91,7 @@ class Simulator:
         self._brokers = dict(brokers)
         self._stopping = asyncio.Event()
         self._hushed = False
+        self._applying = asyncio.Lock()  # a tick and a command may both bring the servers into their state
         self._tick_ms: list[float] = []
         self._resume()
         self._truth = TruthLog(folder / "truth.csv", self.world)
@@ -246,6 +247,10 @@ class Simulator:
 
     async def _apply_faults(self) -> None:
         """Bring servers and links into the state the active faults ask for."""
+        async with self._applying:
+            await self._switch_servers()
+
+    async def _switch_servers(self) -> None:
         faults = self.world.faults
         dead = {f"{params['substation']}/{params['device']}" for _, params in faults.of_kind("device_dead")}
         for key, endpoint in self._endpoints.items():

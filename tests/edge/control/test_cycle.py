@@ -361,11 +361,7 @@ def test_inputs_may_be_older_under_a_fast_clock_and_for_slow_devices(tmp_path: P
     site = Site(tmp_path)
     assert site.cycle.ages().default_s == 10.0
 
-    class Fast(ManualClock):
-        def speed(self) -> float:
-            return 90.0
-
-    object.__setattr__(site.parts, "clock", Fast(NOW))
+    object.__setattr__(site.parts, "clock", ManualClock(NOW, speed=90.0))
     assert site.cycle.ages().default_s == 135.0
     site.close()
 
@@ -381,4 +377,16 @@ async def test_a_full_disk_stops_no_shedding(tmp_path: Path, monkeypatch: pytest
     await site.run(8)
     assert site.field.closed[LOAD] is False
     assert site.cycle.stats.p99_ms > 0
+    site.close()
+
+
+async def test_ages_follow_a_slowing_clock_two_cycles_late(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    normal = site.clock
+    object.__setattr__(site.parts, "clock", ManualClock(NOW, speed=90.0))
+    await site.run(1)
+    object.__setattr__(site.parts, "clock", normal)
+    assert site.cycle.ages().default_s == 135.0, "what was measured under the fast clock is not old yet"
+    await site.run(3)
+    assert site.cycle.ages().default_s == 10.0
     site.close()

@@ -117,6 +117,8 @@ class ControlCycle:
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
         self._storing: asyncio.Task[None] | None = None
+        # What was measured while the clock still ran fast is as old as it must be: ages follow a slowing clock two cycles late.
+        self._speeds: deque[float] = deque(maxlen=3)
         self.stats = CycleStats()
         self.standing = Standing(LadderStep.DEVICE_DEFAULT, "starting", ())
         self.decisions: Mapping[DeviceId, Decision] = {}
@@ -154,7 +156,7 @@ class ControlCycle:
 
     def ages(self) -> AgeLimits:
         """How old inputs may be at the present speed of the clock."""
-        cycle, speed = self._parts.settings.cycle, self._parts.clock.speed()
+        cycle, speed = self._parts.settings.cycle, max(self._parts.clock.speed(), *self._speeds, 0.0)
         wall_s = max(3.0 * cycle.floor_wall_s, _AGE_WALL_S) * speed if speed > 1.0 else 3.0 * cycle.floor_wall_s
         base_s = max(cycle.max_input_age_s, wall_s)
         return AgeLimits(base_s, {device: max(base_s, 3.0 * poll_s) for device, poll_s in self._parts.poll_s.items()})
@@ -162,6 +164,7 @@ class ControlCycle:
     async def run_once(self, executor: Executor) -> None:
         """One cycle."""
         started = time.perf_counter()
+        self._speeds.append(self._parts.clock.speed())
         parts, now, ages = self._parts, self._parts.clock.now(), self.ages()
         snapshot = parts.image.freeze(now)
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
