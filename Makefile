@@ -13,17 +13,20 @@ export OMP_WAIT_POLICY := PASSIVE
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format lock clean system-packages
+.PHONY: help demo test lint format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z.%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.%-]+):.*## /  make \1\t/' | expand -t 22
 
 $(VENV)/.installed: requirements.lock $(addsuffix /pyproject.toml,$(PACKAGES)) cloud/console/package-lock.json deploy/system-packages.sh
+	@date +%s > .build-began
 	@bash deploy/system-packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit("Tieline needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(addprefix -e ,$(PACKAGES))
+	@echo $$(($$(date +%s) - $$(cat .build-began))) > $(VENV)/.build-seconds; rm -f .build-began
 	@touch $@
 
 .venv: $(VENV)/.installed  ## build the environment from the pinned list (done by itself by the other targets)
