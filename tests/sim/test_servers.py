@@ -17,6 +17,7 @@ from asyncua import Client, ua
 
 from tests.conftest import free_port
 from tests.sim.conftest import Instant
+from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError
 from tieline_sim.servers.modbus import ModbusEndpoint, SunSpecUnit, contactor_units
 from tieline_sim.servers.opcua import TransformerBay
@@ -217,7 +218,7 @@ async def test_the_transformer_bay_reads_over_opcua_and_each_read_is_witnessed(
     records = list(read_records(tmp_path / "witness.jsonl"))
     reads = [row for row in records if row["kind"] == "response"]
     assert [list(row["q"]) for row in reads] == [["TR1.ActivePowerW"], ["TR1.BreakerClosed"], ["TR1.RatedPowerVA"]]
-    assert reads[0]["ts"] == "2016-12-14T15:30:00.000Z"
+    assert reads[0]["ts"] == utc_text(instant.seconds)
     assert reads[0]["q"]["TR1.ActivePowerW"] == power.Value.Value
     assert [row["kind"] for row in records].count("published") == 2
     assert json.dumps(records[0])
