@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def short_evening(folder: Path) -> Path:
-    """The demo's scenario with one substation, half an hour of quiet and a brief crisis."""
+    """The demo's scenario with one substation, a quarter of an hour of quiet and a brief crisis."""
     scenario: dict[str, Any] = yaml.safe_load((ROOT / "deploy/demo/scenario.yaml").read_text(encoding="utf-8"))
     scenario["substations"] = [row for row in scenario["substations"] if row["id"] == "harbour"]
     scenario["faults"] = {name: scenario["faults"][name] for name in ("hub-link", "back-feed")}
-    cut = scenario["clock"]["epoch"] + timedelta(minutes=35)
+    cut = scenario["clock"]["epoch"] + timedelta(minutes=15)  # before the peak: at it, the last load would rightly stay off
     offsets_s = {("hub-link", True): 0, ("back-feed", True): 6, ("back-feed", False): 22, ("hub-link", False): 26}
     scenario["timeline"] = [
         {"at": cut + timedelta(seconds=offset), "fault": fault, "active": active}
