@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from tieline_core.messages.desired import Desired, LadderStep, Reported
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import Hello, HelloAnswer
+from tieline_core.model_manifest import ModelManifest
 from tieline_core.signing import EnvelopeType, Signer
 from tieline_edge.agent import Agent
 from tieline_edge.control.cycle import ControlCycle
@@ -210,6 +212,12 @@ class Forecasts:
 
     point = PointId("harbour/site/load_w")
 
+    def __init__(self) -> None:
+        self.installed: list[str] = []
+
+    async def install(self, _manifest: bytes, _onnx: bytes, _seed: bytes | None, sha256: str) -> None:
+        self.installed.append(sha256)
+
 
 async def test_models_wait_for_the_forecaster_and_are_taken_for_its_point_only() -> None:
     async def fetch(sha256: str, max_bytes: int) -> bytes:
@@ -221,3 +229,17 @@ async def test_models_wait_for_the_forecaster_and_are_taken_for_its_point_only()
     taker.serve(cast("Any", Forecasts()))
     with pytest.raises(OfferRefusedError, match="is not forecast here"):
         await taker.offer(PointId("harbour/site/pv_w"), b"{}", "a" * 64, fetch)
+    assert not taker.installed.is_set()
+
+
+async def test_a_model_that_was_installed_is_let_speak_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetch(_sha256: str, _max_bytes: int) -> bytes:
+        return b"onnx"
+
+    named = SimpleNamespace(point=Forecasts.point, onnx_sha256="b" * 64, seed=None)
+    monkeypatch.setattr(ModelManifest, "from_bytes", lambda *_: named)
+    taker, forecaster = ModelTaker(), Forecasts()
+    taker.serve(cast("Any", forecaster))
+    await taker.offer(Forecasts.point, b"{}", "a" * 64, fetch)
+    assert forecaster.installed == ["a" * 64]
+    assert taker.installed.is_set()

@@ -160,7 +160,7 @@ class Agent:
             _LOG.info("not all devices have answered yet; control starts with those that have")
 
     async def _forecast(self, parts: Composition, lanes: Lanes) -> None:
-        """Issue at once and then at every period; feed the forecaster's history with what the cycle derives."""
+        """Issue at once, at every period and when a new model was installed; feed the history with what the cycle derives."""
         async with HistoryStore(parts.paths.history) as history:
             forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
             await forecaster.start()
@@ -171,7 +171,18 @@ class Agent:
             while True:
                 now = self._clock.now()
                 await self._issue(parts, forecaster, now)
-                await self._clock.sleep((floor_to(now, step) + step - now).total_seconds() + _AFTER_STEP_S)
+                await self._until_due_or_new((floor_to(now, step) + step - now).total_seconds() + _AFTER_STEP_S, lanes)
+
+    async def _until_due_or_new(self, seconds: float, lanes: Lanes) -> None:
+        async with asyncio.TaskGroup() as group:
+            waits = [
+                group.create_task(self._clock.sleep(seconds), name="forecast due"),
+                group.create_task(lanes.models.installed.wait(), name="forecast by a new model"),
+            ]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        lanes.models.installed.clear()
 
     async def _issue(self, parts: Composition, forecaster: Forecaster, now: datetime) -> None:
         forecast = await forecaster.issue(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from tieline_core.errors import BadInputError, TransientError
@@ -67,6 +68,8 @@ class ModelTaker:
 
     def __init__(self) -> None:
         self._ready: Forecaster | None = None
+        #: Set when a model was installed: whoever issues forecasts clears it and lets the new one speak.
+        self.installed = asyncio.Event()
 
     def serve(self, forecaster: Forecaster) -> None:
         """From now on models are taken by this one."""
@@ -85,6 +88,7 @@ class ModelTaker:
         onnx = await fetch(named.onnx_sha256, MAX_ONNX_BYTES)
         seed = None if named.seed is None else await fetch(named.seed.sha256, MAX_SEED_BYTES)
         await forecaster.install(manifest, onnx, seed, sha256)
+        self.installed.set()
 
 
 @dataclass(frozen=True, slots=True)
