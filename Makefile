@@ -19,6 +19,7 @@ help:  ## show this list
 	@grep -hE '^[a-z.%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.%-]+):.*## /  make \1\t/' | expand -t 22
 
 $(VENV)/.installed: requirements.lock $(addsuffix /pyproject.toml,$(PACKAGES)) cloud/console/package-lock.json deploy/system-packages.sh
+	@echo "building the environment in $(VENV), about a minute"
 	@date +%s > .build-began
 	@bash deploy/system-packages.sh
 	@$(PYTHON) -c 'import sys; sys.exit("Tieline needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -56,17 +56,20 @@ def _finish(stage: Stage, telling: Telling) -> bool:
     (stage.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     (stage.folder / "report.html").write_text(page(report, charts(stage, telling, field, truth)), encoding="utf-8")
     table = Table(title="One evening with Tieline", title_justify="left")
-    for column in ("promise", "measured", ""):
+    for column in ("promise", "target", "measured", ""):
         table.add_column(column)
-    for what, measured, kept in promises(report):
-        table.add_row(what, measured, "kept" if kept else "[bold red]BROKEN[/]")
+    for row in promises(report):
+        table.add_row(row.what, row.target, row.measured, "kept" if row.kept else "[bold red]BROKEN[/]")
     Console().print(table)
     print(f"report: {stage.folder / 'report.html'}  figures: {stage.folder / 'report.json'}")
-    return all(kept for _, _, kept in promises(report))
+    return all(row.kept for row in promises(report))
 
 
 def _stay(stage: Stage, telling: Telling) -> None:
-    stage.sim_command("hush", "off")
+    try:
+        stage.sim_command("hush", "off")
+    except DemoError as error:
+        telling.say(f"the field stays silent: {error}")
     telling.say(f"everything keeps running; the console is at {stage.api}/  (Ctrl-C stops all)")
     stage.crew.wait_until("Ctrl-C", lambda: False, float("inf"), 0.5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import platform
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -113,6 +114,7 @@ def figures(
         },
         "shedding": {
             "hold_s": field["hold_s"],
+            "hold_set_s": float(stage.scenario["edge_timings_s"]["overload_hold"]),
             "relief_after_hold_s": field["relief_after_hold_s"],
             "shed_kw_by_class": field["shed_kw_by_class"],
             "vital_shed_kw": field["vital_shed_kw"],
@@ -133,31 +135,44 @@ def figures(
     }
 
 
-#: What must hold, in words, with the test: shown in the table and the report, and the demo's exit code.
-def promises(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
-    """Every promise of the evening as (what, measured, kept)."""
+@dataclass(frozen=True)
+class Promise:
+    """One promise of the evening: what, the target, what was measured, and whether it was kept."""
+
+    what: str
+    target: str
+    measured: str
+    kept: bool
+
+
+def promises(report: dict[str, Any]) -> list[Promise]:
+    """Every promise; they decide the demo's exit code."""
     readings, forecast, plan, shed, edge = (report[key] for key in ("readings", "forecast", "plan", "shedding", "edge"))
-    peak = plan["peak_loading_pct"]
-    spared = peak["without"] - peak["with"]
-    relief = shed["relief_after_hold_s"]
+    peak, hold_s, relief_s = plan["peak_loading_pct"], shed["hold_s"], shed["relief_after_hold_s"]
     # The worst point decides: an average would let one hopeless naive flatter the rest.
     ratio = max(row["mape"] / row["naive_mape"] for row in forecast["by_point"].values())
-    certificate = plan["certificate"] or {"verdict": "none"}
+    defects = readings["lost"] + readings["duplicated"] + readings["fabricated"]
+    verdict = (plan["certificate"] or {"verdict": "none"})["verdict"]
+    measured_edge = f"{edge['pss_mb']:.0f} MB, {edge['start_s']:.1f} s; cycle p99 {edge['cycle_p99_ms']:.0f} ms"
     return [
-        ("readings lost, doubled, invented", "{lost}, {duplicated}, {fabricated} of {produced}".format(**readings),
-         not (readings["lost"] or readings["duplicated"] or readings["fabricated"])),
-        ("checksums of field and store", "equal" if readings["checksum_equal"] else "differ", readings["checksum_equal"]),
-        ("forecast error, share of weekly naive's", f"{100 * ratio:.0f} % at the worst substation", ratio <= 2 / 3),
-        ("90 % band covers", f"{100 * forecast['coverage_90']:.0f} %", 0.80 <= forecast["coverage_90"] <= 0.97),
-        ("peak loading without and with plan", f"{peak['without']:.1f} % and {peak['with']:.1f} %", spared >= 5),
-        ("plan certificate", certificate["verdict"], certificate["verdict"] in ("clean", "relief")),
-        ("battery setpoints followed", _pct(plan["followed_pct"]), (plan["followed_pct"] or 0) >= 90),
-        ("no shed before the hold", _s(shed["hold_s"]), shed["hold_s"] is not None),
-        ("relief after the hold", _s(relief), relief is not None and relief <= 3),
-        ("vital load shed", f"{shed['vital_shed_kw']:.1f} kW", shed["vital_shed_kw"] == 0),
-        ("load restored", _pct(shed["restored_pct"]), (shed["restored_pct"] or 0) >= 99),
-        ("edge memory, start, cycle p99", f"{edge['pss_mb']:.0f} MB, {edge['start_s']:.1f} s, {edge['cycle_p99_ms']:.0f} ms",
-         edge["pss_mb"] < 160 and edge["start_s"] <= 3),
+        Promise("readings lost, doubled, invented", "0, 0, 0",
+                "{lost}, {duplicated}, {fabricated} of {produced}".format(**readings), defects == 0),
+        Promise("checksums of field and store", "equal", "equal" if readings["checksum_equal"] else "differ",
+                readings["checksum_equal"]),
+        Promise("forecast error, share of weekly naive's", "at most 66.7 %", f"{100 * ratio:.1f} % at the worst substation",
+                ratio <= 2 / 3),
+        Promise("90 % band covers", "80 to 97 %", f"{100 * forecast['coverage_90']:.0f} %",
+                0.80 <= forecast["coverage_90"] <= 0.97),
+        Promise("peak loading without and with plan", "5 points lower", f"{peak['without']:.1f} % and {peak['with']:.1f} %",
+                peak["without"] - peak["with"] >= 5),
+        Promise("plan certificate", "valid", verdict, verdict in ("clean", "relief")),
+        Promise("battery setpoints followed", "at least 90 %", _pct(plan["followed_pct"]), (plan["followed_pct"] or 0) >= 90),
+        Promise("no shed before the hold", f"at least {shed['hold_set_s']:g} s", _s(hold_s),
+                hold_s is not None and hold_s >= shed["hold_set_s"]),
+        Promise("relief after the hold", "at most 3 s", _s(relief_s), relief_s is not None and relief_s <= 3),
+        Promise("vital load shed", "0 kW", f"{shed['vital_shed_kw']:.1f} kW", shed["vital_shed_kw"] == 0),
+        Promise("load restored", "at least 99 %", _pct(shed["restored_pct"]), (shed["restored_pct"] or 0) >= 99),
+        Promise("edge memory and start", "160 MB, 3 s", measured_edge, edge["pss_mb"] < 160 and edge["start_s"] <= 3),
     ]  # fmt: skip
 
 

@@ -160,9 +160,9 @@ def charts(
 def page(report: dict[str, Any], sections: list[tuple[str, list[dict[str, Any]]]]) -> str:
     """The whole page as HTML without any outside reference."""
     rows = "".join(
-        f"<tr><td>{html.escape(what)}</td><td>{html.escape(measured)}</td>"
-        f"<td class='{'' if kept else 'broken'}'>{'kept' if kept else 'BROKEN'}</td></tr>"
-        for what, measured, kept in promises(report)
+        f"<tr><td>{html.escape(row.what)}</td><td>{html.escape(row.target)}</td><td>{html.escape(row.measured)}</td>"
+        f"<td class='{'' if row.kept else 'broken'}'>{'kept' if row.kept else 'BROKEN'}</td></tr>"
+        for row in promises(report)
     )
     ladder = "".join(
         f"<tr><td>{row['at'][11:19]}</td><td>{html.escape(row['edge'])}</td><td>{row['step']}</td><td>{html.escape(row['reason'])}</td></tr>"
@@ -185,7 +185,7 @@ def page(report: dict[str, Any], sections: list[tuple[str, list[dict[str, Any]]]
 <h1>One evening with Tieline</h1>
 <p class="mute">Three substations of a simulated 10 kV network, three edge agents, one hub. The simulator shares no code with
 them; peaks, relief, shed load and the comparison of readings are its own measurements. Times are simulated, UTC.</p>
-<table><thead><tr><th>promise</th><th>measured</th><th></th></tr></thead><tbody>{rows}</tbody></table>
+<table><thead><tr><th>promise</th><th>target</th><th>measured</th><th></th></tr></thead><tbody>{rows}</tbody></table>
 {figures}
 <h2>What each edge ran on</h2>
 <table><thead><tr><th>UTC</th><th>edge</th><th>step of the ladder</th><th>why</th></tr></thead><tbody>{ladder}</tbody></table>

@@ -203,7 +203,7 @@ class Stage:
 
     def sim_command(self, *words: str) -> dict[str, Any]:
         """One `tieline-sim ctl` command."""
-        text = self.crew.run("sim-ctl", [tool("tieline-sim"), "ctl", str(self.sim_state), *words], 30.0)
+        text = self.crew.run("sim-ctl", [tool("tieline-sim"), "ctl", str(self.sim_state), *words], 90.0)
         answer = json.loads(text)
         if not isinstance(answer, dict):
             raise DemoError(f"tieline-sim ctl {' '.join(words)} answered {text!r}")

@@ -14,6 +14,8 @@ from typing import Any
 from deploy.demo.processes import DemoError
 from deploy.demo.stage import Stage, get_json, tool
 
+#: Every register write is in the simulator's event log; telling them would drown the story.
+UNTOLD = ("write", "speed", "hush")
 LADDER = ("current plan", "last plan", "local schedule", "device default")
 
 
@@ -115,6 +117,8 @@ class Watcher:
         self._read += len(whole)
         for line in whole.splitlines():
             event = json.loads(line)
+            if event["event"] in UNTOLD:
+                continue
             details = {key: value for key, value in event.items() if key not in ("sim", "sim_unix_s", "wall_unix_s", "event")}
             words = ", ".join(f"{key} {value}" for key, value in details.items() if value is not None)
             self._telling.say(f"  {event['sim'][11:19]}  {event['event'].replace('_', ' ')}: {words}")

@@ -180,3 +180,15 @@ def test_a_record_of_unknown_kind_is_refused_with_its_place() -> None:
 
 def test_the_header_has_the_documented_size() -> None:
     assert (HEADER.size, READINGS_HEADER.size) == (28, 18)
+
+
+def test_a_million_wrong_records_cost_one_error() -> None:
+    raw = b"[" + b"{}," * 200_000 + b"{}]"
+    with pytest.raises(FrameError, match="record 0"):
+        decode_records(struct.pack("<I", len(raw)) + zstandard.ZstdCompressor().compress(raw))
+
+
+@pytest.mark.parametrize(("epoch", "seq"), [(2**32 - 1, 1), (1, 2**62 + 1), (1, 2**64 - 1), (0, 1), (1, 0)])
+def test_epochs_and_sequence_numbers_that_no_store_holds_are_refused(epoch: int, seq: int) -> None:
+    with pytest.raises(FrameError, match="epoch"):
+        decode(encode(Frame(EdgeId("harbour"), epoch, Stream.MEASURE, seq, FrameKind.SKIP, b"")))

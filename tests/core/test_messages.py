@@ -12,7 +12,7 @@ from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.command import Action, Command
 from tieline_core.messages.plan import Certificate, DevicePlan, Plan, PlanMode, Verdict
-from tieline_core.messages.telemetry import Hello, Stream, StreamState
+from tieline_core.messages.telemetry import Hello, Skip, SkipReason, Stream, StreamState
 from tieline_core.shedding import ThermalOverloadParameters
 
 AT = datetime(2016, 12, 7, 17, tzinfo=UTC)
@@ -155,3 +155,15 @@ def test_topics_name_their_edge_and_stream() -> None:
 def test_shedding_parameters_must_be_ordered(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ThermalOverloadParameters.model_validate(wrong)
+
+
+@pytest.mark.parametrize("epoch", [2**32 - 1, 2**63 - 1, 2**70])
+def test_a_hello_names_no_epoch_that_could_not_be_followed_by_another(epoch: int) -> None:
+    with pytest.raises(ValidationError):
+        Hello(edge_id=EdgeId("harbour"), epoch=epoch, boot_id="b", nonce="n" * 16, streams={}, software="tieline-edge", at=AT)
+
+
+@pytest.mark.parametrize("last", [2**62 + 1, 2**64 - 1])
+def test_a_skip_names_no_sequence_number_that_no_store_holds(last: int) -> None:
+    with pytest.raises(ValidationError):
+        Skip(first=1, last=last, reason=SkipReason.EVICTED, readings=0)

@@ -333,3 +333,19 @@ def test_an_unknown_catalogue_entry_stops_the_start_by_name() -> None:
     wrong = settings.devices[0].model_copy(update={"catalog": "no-such-thing"})
     with pytest.raises(BadInputError, match="no-such-thing"):
         open_devices(settings.model_copy(update={"devices": (wrong,)}), make_context()[0])
+
+
+async def test_what_the_outbox_cannot_hold_does_not_end_its_poller() -> None:
+    bench = Bench(1.0, 2.0, 3.0)
+    original = bench.recorder.record
+    refusals = [BadInputError("outbox", "measured_at", "1601", "an instant from 2000 on was expected")]
+
+    async def picky(readings: Sequence[Reading]) -> None:
+        if refusals:
+            raise refusals.pop()
+        await original(readings)
+
+    bench.recorder.record = picky  # type: ignore[method-assign]  # an outbox that refuses once
+    async with bench:
+        await bench.clock.advance(2.5)
+        assert bench.values == [2.0, 3.0]

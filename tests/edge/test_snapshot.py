@@ -55,3 +55,9 @@ def test_marking_stale_keeps_the_number_for_people_and_tells_each_change_once() 
     view = image.freeze(START)
     assert view.readings[POINT].value == 7.0
     assert view.value(POINT, 10) is None
+
+
+def test_a_value_from_the_future_decides_nothing() -> None:
+    image = ProcessImage()
+    image.put([at(3600, 80.0)])
+    assert image.freeze(START).value(POINT, 5.0) is None

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
         known, rest = group.split(TielineError)
         if rest is not None or known is None:
             raise
-        for error in known.exceptions:
+        for error in _leaves(known):
             print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -136,6 +136,15 @@ def _check(options: argparse.Namespace) -> int:
     from tieline_edge.scan import run_check_config
 
     return run_check_config(options.configs)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors inside nested groups."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _print_mistakes(mistakes: Sequence[BadInputError]) -> None:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tieline_core.clock import Clock
-from tieline_core.errors import TransientError
+from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Quality, Reading
@@ -218,6 +218,10 @@ class Poller:
                 del self._pending[:surplus]
                 self._handle.counters.unrecorded += surplus
             return
+        except BadInputError as error:
+            # Nothing a device says may end its poller: what the outbox cannot hold is counted and given up.
+            self._handle.counters.unrecorded += len(self._pending)
+            _LOG.error("%s: not recordable: %s", self._handle.id, error)
         self._pending = []
 
     async def _online(self) -> None:

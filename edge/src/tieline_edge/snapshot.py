@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
+
+#: A source may be this far ahead of our clock [s]; beyond it its clock is wrong and its value decides nothing.
+AHEAD_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,9 @@ class Snapshot:
     readings: Mapping[PointId, Reading]
 
     def value(self, point: PointId, max_age_s: float) -> float | None:
-        """The number of a point when it is usable and young enough, else None."""
+        """The number of a point when it is usable, young enough and not from the future, else None."""
         reading = self.readings.get(point)
-        if reading is None or not reading.quality.usable or self.age_s(point) > max_age_s:
+        if reading is None or not reading.quality.usable or not -AHEAD_S <= self.age_s(point) <= max_age_s:
             return None
         return reading.value
 

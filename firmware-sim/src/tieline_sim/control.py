@@ -69,7 +69,7 @@ class ControlServer:
             return {"error": str(error)}
 
 
-def call(state: Path, request: Mapping[str, Any], timeout_s: float = 10.0) -> dict[str, Any]:
+def call(state: Path, request: Mapping[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
     """Ask a running simulator.
 
     Args:

@@ -5,7 +5,7 @@ Every source has its own sense of time, so every source is matched in its own wa
 - meters by (serial, instant): the meter stamps its readings itself;
 - OPC-UA by source timestamp;
 - Modbus carries no time: answers are matched in the order they were given, one answer to one stored value of each quantity
-  in it, equal at the point's resolution and stamped at most five seconds of wall time (times the clock's speed) after the
+  in it, equal at the point's resolution and stamped at most fifteen seconds of wall time (times the clock's speed) after the
   answer. An answer that came too late for its asker is not stored; it counts as unrecorded in flight when the store declares
   the gap by a marker without a number, as lost when it does not.
 """
@@ -29,7 +29,7 @@ from tieline_sim.witness import read_records
 
 _EXAMPLES: Final = 5
 #: One poll may ask several times and wait a second each time; its readings carry the instant of its end.
-_WALL_TOLERANCE_S: Final = 5.0
+_WALL_TOLERANCE_S: Final = 15.0
 _COUNTS: Final = ("produced", "stored", "lost", "duplicated", "fabricated", "unrecorded_in_flight")
 
 

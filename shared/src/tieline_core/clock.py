@@ -127,7 +127,7 @@ class FollowedClock:
         def read() -> str | None:
             try:
                 return path.read_text(encoding="utf-8")
-            except FileNotFoundError:
+            except (OSError, UnicodeDecodeError):
                 return None
 
         return cls(read, str(path))
@@ -138,9 +138,15 @@ class FollowedClock:
             return
         self._next_look_s = moment + _REREAD_S
         text = self._read()
-        if text is not None and text != self._text:
+        if text is None or text == self._text:
+            return
+        self._text = text
+        try:
             self._segments = parse_segments(text, self._source)
-            self._text = text
+        except BadInputError:
+            if not self._segments:
+                raise
+            # A torn publication is not the end of time: the last schedule runs on until a whole one is there.
 
     def _segment(self) -> tuple[ClockSegment, float]:
         self._look()

@@ -14,16 +14,16 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 
 from tieline_core.errors import FrameError
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import FrameKind, Record, Stream
+from tieline_core.messages.telemetry import MAX_EPOCH, MAX_SEQ, FrameKind, Record, Stream
 from tieline_core.quantities import QUANTITIES, Quality, Reading
 from tieline_core.timegrid import from_us, to_us
 
@@ -147,8 +147,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Frame:
     edge, body = data[HEADER.size : HEADER.size + edge_len], data[HEADER.size + edge_len :]
     if zlib.crc32(body, zlib.crc32(edge, zlib.crc32(data[: HEADER.size - 4] + bytes(4)))) != crc:
         raise FrameError("the CRC-32 does not match")
-    if epoch < 1 or seq < 1:
-        raise FrameError(f"epoch {epoch} and seq {seq} start at 1")
+    if not 1 <= epoch <= MAX_EPOCH or not 1 <= seq <= MAX_SEQ:
+        raise FrameError(f"epoch {epoch} and seq {seq} start at 1 and end at {MAX_EPOCH} and {MAX_SEQ}")
     try:
         return Frame(EdgeId(edge.decode("ascii")), epoch, list(Stream)[stream], seq, FrameKind(kind), body)
     except (ValueError, IndexError) as error:
@@ -319,7 +319,8 @@ def decode_readings(body: bytes, limits: Limits = DEFAULT_LIMITS) -> ReadingBatc
     return _checked(ReadingBatch(tuple(row.point for row in table), index.astype(np.int32), at_us, values, quality), absent)
 
 
-_RECORDS: Final[TypeAdapter[list[Record]]] = TypeAdapter(list[Record])
+#: Stops at the first wrong record: a million wrong ones would take a million error texts.
+_RECORDS: Final[TypeAdapter[list[Record]]] = TypeAdapter(Annotated[list[Record], FailFast()])
 
 
 def encode_records(records: Sequence[Record]) -> bytes:

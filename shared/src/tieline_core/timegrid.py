@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 
 _ISO = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Instants outside these come from broken clocks, not from measurements; no store and no codec has to hold them.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def parse_step(text: str) -> timedelta:

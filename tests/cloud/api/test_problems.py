@@ -43,6 +43,9 @@ def check(response: httpx.Response, status: int, part: str) -> None:
         ("/v1/readings?point=harbour/bat1/p_w&step=PT1S&from=2016-01-01T00:00:00Z", 422, "more than 10000 intervals"),
         ("/v1/readings?point=harbour/bat1/p_w&from=2016-01-02T00:00:00Z&to=2016-01-01T00:00:00Z", 422, "must be before to"),
         ("/v1/readings?point=harbour/bat1/p_w&from=2016-01-02T00:00:00", 422, "query.from"),
+        ("/v1/readings?point=harbour/bat1/p_w&from=0001-01-01T00:00:00Z", 422, "from 2000 to 2199"),
+        ("/v1/readings?point=harbour/bat1/p_w&to=9999-12-31T23:59:59Z", 422, "from 2000 to 2199"),
+        ("/v1/forecasts?point=harbour/bat1/p_w&from=9999-12-31T23:59:59Z", 422, "from 2000 to 2199"),
         ("/v1/readings/last?points=a", 422, "is no PointId"),
         ("/v1/plans/current?edge=harbour", 404, "no plan was published"),
         ("/v1/plans/absent", 404, "there is no plan"),
@@ -98,6 +101,11 @@ async def test_a_method_that_does_not_work_is_said(client: httpx.AsyncClient) ->
 async def test_a_page_of_another_origin_cannot_write(client: httpx.AsyncClient) -> None:
     check(await client.post("/v1/commands", json=COMMAND, headers={"Origin": "http://evil"}), 403, "another origin")
     assert (await client.post("/v1/commands", json=COMMAND, headers={"Origin": "http://hub"})).status_code == 202
+
+
+async def test_an_origin_that_is_none_cannot_write_either(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", json={"kind": "plan"}, headers={"origin": "http://["})
+    assert answer.status_code == 403
 
 
 async def test_a_body_that_is_too_long_is_refused_unread(client: httpx.AsyncClient) -> None:

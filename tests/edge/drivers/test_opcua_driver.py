@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import free_port
 from tests.edge.drivers.field import EDGE, START, make_context
-from tieline_core.quantities import Quality
+from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, HoldPower, Release
 from tieline_edge.drivers.catalog.load import entry
 from tieline_edge.drivers.opcua.driver import quality_of, reading_of
@@ -181,3 +181,24 @@ def test_whatever_a_server_answers_a_bad_value_is_never_a_number(status: int, va
     reading = reading_of(next(iter(table)), status, value, None, START)
     assert (reading.value is None) == (reading.quality is Quality.BAD)
     assert quality_of(status) is not Quality.BAD or reading.value is None
+
+
+def loading(value: float, source_time: datetime) -> Reading:
+    settings = DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x"}})
+    row = next(iter(PointTable(EDGE, settings, entry("transformer-bay-opcua"))))
+    return reading_of(row, 0, value, source_time, START)
+
+
+def test_a_source_clock_that_is_ahead_does_not_make_a_value_look_fresh_for_an_hour() -> None:
+    reading = loading(80.0, START + timedelta(hours=1))
+    assert (reading.measured_at, reading.quality) == (START, Quality.UNCERTAIN)
+    assert loading(80.0, START + timedelta(seconds=5)).quality is Quality.GOOD
+
+
+@pytest.mark.parametrize("year", [1601, 1970, 2200])
+def test_an_instant_no_store_can_hold_is_a_bad_reading(year: int) -> None:
+    assert loading(80.0, datetime(year, 1, 2, tzinfo=UTC)).quality is Quality.BAD
+
+
+def test_a_number_too_large_to_round_is_a_bad_reading() -> None:
+    assert loading(1e308, START).quality is Quality.BAD

@@ -8,12 +8,13 @@ from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
 
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found
 from tieline_cloud.fleet.views import EdgeStatus
 from tieline_core.ids import EdgeId, PointId
+from tieline_core.timegrid import EARLIEST, LATEST
 
 
 def services(request: Request) -> HubServices:
@@ -24,8 +25,17 @@ def services(request: Request) -> HubServices:
 Services = Annotated[HubServices, Depends(services)]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="at most this many rows")]
 EdgeParameter = Annotated[str | None, Query(description="id of an edge", examples=["harbour"], max_length=64)]
-From = Annotated[AwareDatetime | None, Query(alias="from", description="first instant, RFC 3339 with offset")]
-To = Annotated[AwareDatetime | None, Query(alias="to", description="end, exclusive, RFC 3339 with offset")]
+
+
+def _within_reason(instant: datetime | None) -> datetime | None:
+    if instant is not None and not EARLIEST <= instant <= LATEST:
+        raise ValueError(f"an instant from {EARLIEST.year} to {LATEST.year - 1} was expected")
+    return instant
+
+
+Instant = Annotated[AwareDatetime | None, AfterValidator(_within_reason)]
+From = Annotated[Instant, Query(alias="from", description="first instant, RFC 3339 with offset")]
+To = Annotated[Instant, Query(alias="to", description="end, exclusive, RFC 3339 with offset")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import StreamBacklog
 from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
-from tieline_core.timegrid import from_us, to_us
+from tieline_core.timegrid import EARLIEST, LATEST, from_us, to_us
 from tieline_edge.outbox.database import Database, move_aside
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.frame_table import FrameTable, NewFrame
@@ -39,8 +39,6 @@ _MAX_PENDING: Final = 200_000
 _MAX_POINTS: Final = 4096
 _MAX_RECORD_BYTES: Final = 64 * 1024
 _MAX_RECORDS_BYTES: Final = 512 * 1024
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _AGE_CHECK: Final = timedelta(minutes=10)
 #: What is not acknowledged goes in this order when there is no room.
 _SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
@@ -134,8 +132,8 @@ class Outbox:
     def _check(self, reading: Reading) -> None:
         if not reading.point.startswith(f"{self.edge}/"):
             raise BadInputError("outbox", str(reading.point), self.edge, "a point of another edge cannot be recorded here")
-        if not _EARLIEST <= reading.measured_at <= _LATEST:
-            reason = f"an instant from {_EARLIEST.year} to {_LATEST.year - 1} was expected"
+        if not EARLIEST <= reading.measured_at <= LATEST:
+            reason = f"an instant from {EARLIEST.year} to {LATEST.year - 1} was expected"
             raise BadInputError("outbox", f"{reading.point}.measured_at", reading.measured_at.isoformat(), reason)
 
     async def record_event(self, event: Event) -> None:

@@ -200,7 +200,8 @@ class MqttSession:
             async with asyncio.timeout(self._times.answer_s):
                 return await self._answered
         except TimeoutError as error:
-            raise LinkLostError(f"the broker did not answer CONNECT within {self._times.answer_s:g} s") from error
+            # Some brokers are silent to a protocol they do not speak: the older one is tried then.
+            raise NoAnswerError(f"the broker did not answer CONNECT within {self._times.answer_s:g} s") from error
         except LinkLostError as error:
             raise NoAnswerError(str(error)) from error
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, Field
 
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.base import Message
+
+#: Largest epoch and sequence number anybody may name: they fit every store, and a hub can always grant one more.
+MAX_EPOCH: Final = 2**32 - 2
+MAX_SEQ: Final = 2**62
 
 
 class Stream(StrEnum):
@@ -35,9 +39,9 @@ class FrameKind(IntEnum):
 class StreamState(Message):
     """Where one stream of an edge stands."""
 
-    next_seq: int = Field(ge=1, description="sequence number the next new frame will get")
-    oldest_seq: int = Field(ge=1, description="oldest frame still held; equals next_seq when none is")
-    acked_seq: int = Field(ge=0)
+    next_seq: int = Field(ge=1, le=MAX_SEQ, description="sequence number the next new frame will get")
+    oldest_seq: int = Field(ge=1, le=MAX_SEQ, description="oldest frame still held; equals next_seq when none is")
+    acked_seq: int = Field(ge=0, le=MAX_SEQ)
     acked_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="hash of the last acknowledged frame")
 
 
@@ -46,7 +50,7 @@ class Hello(Message):
 
     version: Literal[1] = 1
     edge_id: EdgeId
-    epoch: int = Field(ge=0, description="0 = none granted yet")
+    epoch: int = Field(ge=0, le=MAX_EPOCH, description="0 = none granted yet")
     boot_id: str = Field(max_length=64)
     nonce: str = Field(min_length=16, max_length=64)
     streams: dict[Stream, StreamState]
@@ -83,10 +87,10 @@ class SkipReason(StrEnum):
 class Skip(Message):
     """Body of a SKIP frame: the sequence numbers from ``first`` to ``last`` are gone, and why."""
 
-    first: int = Field(ge=1)
-    last: int = Field(ge=1)
+    first: int = Field(ge=1, le=MAX_SEQ)
+    last: int = Field(ge=1, le=MAX_SEQ)
     reason: SkipReason
-    readings: int = Field(ge=0, description="readings that were in them")
+    readings: int = Field(ge=0, le=MAX_SEQ, description="readings that were in them")
 
 
 class Severity(StrEnum):

@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from tieline_cloud.api.problems import statuses
-from tieline_cloud.api.query import From, Services, Span, To, point_id, span
+from tieline_cloud.api.query import From, Instant, Services, Span, To, point_id, span
 from tieline_cloud.api.routes.readings import unit_of
 from tieline_cloud.api.schemas import Forecast, ForecastAnswer, ForecastIssue, ForecastRow
 from tieline_core.messages.telemetry import IssuedForecast
@@ -47,7 +46,7 @@ async def read_forecasts(
     point: Annotated[str, Query(max_length=160, examples=["harbour/site/load_w"])],
     start: From = None,
     end: To = None,
-    issued_at: Annotated[AwareDatetime | None, Query(description="this issue instead of the newest")] = None,
+    issued_at: Annotated[Instant, Query(description="this issue instead of the newest")] = None,
 ) -> ForecastAnswer:
     """The newest issue that reaches into the span (from now over 48 hours when none is given), whole, and a list of all."""
     wanted = point_id(point)

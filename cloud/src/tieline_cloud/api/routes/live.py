@@ -13,7 +13,12 @@ router = APIRouter()
 
 def same_origin(origin: str | None, host: str | None) -> bool:
     """True for a page of this hub, and for a caller that is no browser (it sends no Origin)."""
-    return origin is None or (host is not None and urlsplit(origin).netloc == host)
+    if origin is None:
+        return True
+    try:
+        return host is not None and urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 @router.websocket("/live")

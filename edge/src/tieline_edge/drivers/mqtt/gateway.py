@@ -13,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from tieline_core.clock import Clock
@@ -29,7 +29,7 @@ from tieline_edge.drivers.mqtt.message import parse_message, readings_of
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.settings import MqttEndpoint
-from tieline_edge.snapshot import ProcessImage
+from tieline_edge.snapshot import AHEAD_S, ProcessImage
 
 _BATCH: Final = 500
 #: Messages remembered for each meter: far more than a device holds back unreceipted at one moment.
@@ -179,7 +179,9 @@ class MeterGateway:
                 meter.ids.append(identity)
                 meter.instants.append(at)
             self.counters.recorded += len(fresh)
-        self._image.put(readings)
+        # A meter whose clock is ahead is recorded as it says, but decides nothing.
+        latest = self._clock.now() + timedelta(seconds=AHEAD_S)
+        self._image.put([reading for reading in readings if reading.measured_at <= latest])
         for meter, identity in receipts:
             topic = meter.form.receipt_topic.format(serial=meter.serial)
             client.publish(topic, json.dumps({meter.form.id_key: identity}).encode())

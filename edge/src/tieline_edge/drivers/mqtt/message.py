@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Final
 
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import Reading
+from tieline_core.timegrid import EARLIEST, LATEST
 from tieline_edge.drivers.catalog.entry import MessageForm
 from tieline_edge.drivers.points import PointTable, good_reading
 
@@ -58,8 +58,9 @@ def parse_message(payload: bytes, form: MessageForm, source: str) -> MeterMessag
         at = datetime.fromisoformat(stamp) if isinstance(stamp, str) else None
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None:
-        raise BadInputError(source, form.time_key, stamp, "an RFC 3339 time with zone is expected")
+    if at is None or at.tzinfo is None or not EARLIEST <= at <= LATEST:
+        reason = f"an RFC 3339 time with zone from {EARLIEST.year} to {LATEST.year - 1} is expected"
+        raise BadInputError(source, form.time_key, stamp, reason)
     return MeterMessage(identity, at, found)
 
 
@@ -75,9 +76,12 @@ def readings_of(message: MeterMessage, points: PointTable, source: str) -> list[
         value = message.values.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadInputError(source, key, value, "a finite number is expected")
-        readings.append(good_reading(row, float(value), message.at))
+        try:
+            readings.append(good_reading(row, float(value), message.at))
+        except (OverflowError, ValueError) as error:
+            raise BadInputError(source, key, str(value)[:40], "a finite number is expected") from error
     if not readings:
         raise BadInputError(source, "", sorted(message.values), "none of the expected values is there")
     return readings

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
 from tieline_core.quantities import Quality, Reading
+from tieline_core.timegrid import EARLIEST, LATEST
 from tieline_edge.drivers.capabilities import (
     Action,
     DevicePermanentError,
@@ -29,6 +30,7 @@ from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
 from tieline_edge.drivers.spec import spec_of
 from tieline_edge.settings import DeviceSettings, OpcUaEndpoint
+from tieline_edge.snapshot import AHEAD_S
 
 if TYPE_CHECKING:
     from asyncua import Client, ua
@@ -45,12 +47,22 @@ def quality_of(status: int) -> Quality:
 
 
 def reading_of(row: PointRow, status: int, value: object, source_time: datetime | None, now: datetime) -> Reading:
-    """One answered node as a reading; what is no finite number is bad as of now, never a number."""
+    """One answered node as a reading; what is no finite number is bad as of now, never a number.
+
+    A source clock that is ahead of ours must not make an old value look fresh: the reading is stamped now and uncertain.
+    """
     at = now if source_time is None else source_time.replace(tzinfo=UTC) if source_time.tzinfo is None else source_time
     quality = quality_of(status)
     if quality is Quality.BAD or not isinstance(value, bool | int | float) or not math.isfinite(value):
         return bad_reading(row, now)
-    return good_reading(row, float(value), at, quality)
+    if not EARLIEST <= at <= LATEST:
+        return bad_reading(row, now)
+    if (at - now).total_seconds() > AHEAD_S:
+        at, quality = now, Quality.UNCERTAIN
+    try:
+        return good_reading(row, float(value), at, quality)
+    except (OverflowError, ValueError):
+        return bad_reading(row, now)
 
 
 class OpcUaDriver:
