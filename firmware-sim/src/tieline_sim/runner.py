@@ -236,14 +236,15 @@ class Simulator:
         for name, bay in self._bays.items():
             dead = {params["node"] for _, params in self.world.faults.of_kind("sensor_bad") if params["substation"] == name}
             await bay.publish(instant, dead)
-        for meters in self._meters.values():
-            # Hushed meters make nothing new; what waits for its receipt is still repeated.
-            if self._hushed:
-                meters.transmit()
-            else:
-                meters.tick(previous, instant)
+        # A hushed meter makes nothing new; what waits for its receipt is still repeated.
+        if not self._hushed:
+            for meters in self._meters.values():
+                meters.make(previous, instant)
         self._truth.append(instant, self.clock.wall(), self.clock.speed())
+        # Saved before anything leaves: a life after a kill repeats what was said, it never makes it anew with other values.
         self._save()
+        for meters in self._meters.values():
+            meters.transmit()
 
     async def _apply_faults(self) -> None:
         """Bring servers and links into the state the active faults ask for."""

@@ -96,10 +96,11 @@ class FieldMeters:
 
     def tick(self, previous: float, now: float) -> None:
         """Make the readings that fell due and transmit what is due, oldest first."""
-        self._make(previous, now)
+        self.make(previous, now)
         self.transmit()
 
-    def _make(self, previous: float, now: float) -> None:
+    def make(self, previous: float, now: float) -> None:
+        """Make the readings that fell due and note them as sent; they go out with the next :meth:`transmit`."""
         for instant, message, values in self._row.readings(previous, now, self._read):
             device = self._devices[message.meter]
             self._witness.log(
