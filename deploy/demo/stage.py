@@ -139,9 +139,10 @@ class Stage:
             return [tool("tieline-sim"), "broker", "--port", str(address.port)]
         conf = self.folder / "brokers" / f"{name}.conf"
         conf.parent.mkdir(parents=True, exist_ok=True)
-        # Anonymous on loopback for the demonstration only. A broker is no store: persistence stays off on purpose.
+        # Anonymous on loopback for the demonstration only. A broker is no store: persistence stays off on purpose. It keeps
+        # its user: a change of user would cut the tie by which the kernel ends it when the conductor is killed.
         conf.write_text(
-            f"listener {address.port} {address.host}\nallow_anonymous true\npersistence false\n"
+            f"listener {address.port} {address.host}\nallow_anonymous true\npersistence false\nuser root\n"
             "max_inflight_messages 500\nmax_queued_messages 100000\nmax_queued_bytes 67108864\n",
             encoding="utf-8",
         )
