@@ -53,6 +53,19 @@ def test_a_restart_never_makes_a_reading_twice_and_skips_what_was_never_measured
     assert [message.id for _, message, _ in reborn.readings(EPOCH + 1000, EPOCH + 1030, value)] == ["a-17"]
 
 
+@given(meters=st.integers(1, 40), period_s=st.sampled_from([5.0, 7.0, 60.0]), down_s=st.floats(0.0, 9.0))
+def test_a_restart_makes_no_reading_anew_however_its_instant_was_rounded(meters: int, period_s: float, down_s: float) -> None:
+    labels = [str(place) for place in range(meters)]
+    died = EPOCH + 3.2 * period_s
+    made = MeterRow(labels, EPOCH, period_s).readings(EPOCH, died, value)
+    newest: dict[str, float] = {}
+    for instant, message, _ in made:
+        newest[message.meter] = instant
+    reborn = MeterRow(labels, EPOCH, period_s, newest)
+    again = [message.id for _, message, _ in reborn.readings(died + down_s, died + down_s + period_s, value)]
+    assert not {message.id for _, message, _ in made} & set(again)
+
+
 def test_messages_repeat_with_back_off_oldest_first_until_receipted() -> None:
     outstanding = Outstanding()
     for number in range(3):

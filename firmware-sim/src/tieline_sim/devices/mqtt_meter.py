@@ -82,7 +82,8 @@ class MeterRow:
         self._next: list[int | None] = [None] * len(self.serials)
         for place, serial in enumerate(self.serials):
             if newest and serial in newest:
-                self._next[place] = self._count(place, newest[serial]) + 1
+                # Instants are told in whole milliseconds: the nearest number is meant, not the one before.
+                self._next[place] = round((newest[serial] - epoch_unix_s - self._offset(place)) / period_s) + 1
 
     def _offset(self, place: int) -> float:
         """Meters of a row report one after the other."""
