@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 bin=.venv/bin
 step() { printf '\n== %s (%s s so far)\n' "$1" "$SECONDS"; }
 
+bash deploy/system-packages.sh test
 step "lint, format, import contracts"
 $bin/ruff check .
 $bin/ruff format --check --quiet .

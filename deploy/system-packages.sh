@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Installs the system packages Tieline likes to have (a real MQTT broker, and a browser for the console's tests), when that
 # needs no question to be asked. Without the broker the demo runs on its embedded one; without the browser its tests are
-# deselected. In CI a missing one is an error.
+# deselected. With the argument `test` also the databases whose adapters are tested against the real thing. In CI a missing
+# one is an error.
 set -u
 missing=()
+if [ "${1:-}" = test ]; then
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+  command -v victoria-metrics >/dev/null 2>&1 || missing+=(victoria-metrics)
+fi
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] && exit 0
