@@ -28,7 +28,10 @@ END = T0 + timedelta(days=1)
 
 @pytest.fixture(params=sorted(ADAPTERS))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = {"duckdb": f"duckdb:{tmp_path}/hub.duckdb", "memory": "memory:"}[request.param]
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres")
+    else:
+        url = {"duckdb": f"duckdb:{tmp_path}/hub.duckdb", "memory": "memory:"}[request.param]
     with open_store(url) as opened:
         yield opened
 

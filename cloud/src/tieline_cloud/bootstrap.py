@@ -67,9 +67,10 @@ def open_ledger(settings: HubSettings) -> Store:
 
     Raises:
         StoreBusyError: When another process holds it, naming it.
+        StoreLostError: When the database server cannot be reached.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return open_store(f"duckdb:{settings.data_dir / STORE_FILE}")
+    return open_store(settings.store.url or f"duckdb:{settings.data_dir / STORE_FILE}")
 
 
 def ingest_settings(settings: HubSettings) -> IngestSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -151,6 +152,26 @@ class GridSettings(_Section):
     estimate_every_s: float = Field(default=2.0, gt=0, description="wall seconds between state estimates")
 
 
+class StoreSettings(_Section):
+    """The ledger: readings, watermarks and what belongs to them."""
+
+    url: str | None = Field(
+        default=None,
+        description="postgresql://user@host:5432/database, duckdb:/path/to/file, or none = DuckDB file hub.duckdb in data_dir",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.password is not None or "password" in parse_qs(parts.query):
+                raise ValueError(
+                    "a password does not belong into a configuration; put it into the file that the environment's PGPASSFILE names"
+                )
+        return url
+
+
 class PlanningSettings(_Section):
     """The day plan."""
 
@@ -184,6 +205,7 @@ class HubSettings(_Section):
     clock: ClockSettings = ClockSettings()
     site: SiteSettings = SiteSettings()
     grid: GridSettings = GridSettings()
+    store: StoreSettings = StoreSettings()
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()

@@ -88,6 +88,12 @@ class LastValues:
             self._values[rows] = values[order]
             self._quality[rows] = quality[order]
 
+    def columns(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
+        """Number, instant, value and quality of every point that was ever seen, ascending by number."""
+        with self._lock:
+            seen = np.flatnonzero(self._at_us != _NEVER)
+            return seen.astype(np.int32), self._at_us[seen], self._values[seen], self._quality[seen]
+
     def rows(self, points: Sequence[PointId] | None = None) -> list[LastValue]:
         """Last values sorted by point."""
         with self._lock:
