@@ -167,7 +167,7 @@ class StoreSettings(_Section):
             parts = urlsplit(url)
             if parts.password is not None or "password" in parse_qs(parts.query):
                 raise ValueError(
-                    "a password does not belong into a configuration; put it into the file that the environment's PGPASSFILE names"
+                    "a password does not belong into a configuration; put it into the file PGPASSFILE names, or into PGPASSWORD"
                 )
         return url
 

@@ -123,7 +123,8 @@ def encode(rows: Columns, exponents: NDArray[np.int8]) -> bytes:
     scale = np.repeat(10.0 ** -exponents[points].astype(np.float64), counts)
     absent = np.isnan(rows.values)
     held = np.where(absent, 0.0, rows.values)
-    multiples = np.rint(held * scale)
+    with np.errstate(over="ignore"):  # what is too large for a whole number is kept as it is
+        multiples = np.rint(held * scale)
     odd = np.flatnonzero((multiples / scale != held) | (np.abs(multiples) >= _EXACT))
     mode = _FLOAT64 if len(odd) > n // 4 else _SCALED
     if mode == _FLOAT64:
@@ -140,7 +141,7 @@ def encode(rows: Columns, exponents: NDArray[np.int8]) -> bytes:
     raw = b"".join((numbers, lengths, exponents[points].tobytes(), times, flags.tobytes(), values, exceptions))
     widths = (mode, number_width, count_width, time_width, value_width)
     header = _HEADER.pack(_VERSION, *widths, n, len(points), len(odd), base_us, unit_us)
-    return header + zstandard.ZstdCompressor(_LEVEL).compress(raw)
+    return header + zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compress(raw)
 
 
 def decode(body: bytes) -> Columns:
@@ -155,7 +156,9 @@ def decode(body: bytes) -> Columns:
             raise ChunkDamagedError(f"a chunk says version {version}, mode {mode}, {n} readings of {k} points")
         number_width, count_width, time_width, value_width = widths
         size = k * (number_width + count_width + 1) + n * (time_width + value_width + 1) + 12 * odd
-        if max(widths) > 8 or zstandard.frame_content_size(body[_HEADER.size :]) != size:
+        if max(widths) > 8 or (mode == _FLOAT64 and value_width != 8):
+            raise ChunkDamagedError("a chunk says widths no column can have")
+        if zstandard.frame_content_size(body[_HEADER.size :]) != size:
             raise ChunkDamagedError("a chunk has another length than it says")
         reader = _Reader(zstandard.ZstdDecompressor().decompress(body[_HEADER.size :], max_output_size=size))
     except (struct.error, zstandard.ZstdError) as error:

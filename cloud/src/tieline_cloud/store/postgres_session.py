@@ -21,7 +21,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 #: Sessions that write carry this name: it is how one hub finds another one that froze inside a transaction.
 WRITER: Final = "tieline-ledger"
-_READER: Final = "tieline-query"
+READER: Final = "tieline-query"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _READERS: Final = 4
 #: What makes a silent network loss visible, where the address does not say otherwise.
@@ -163,7 +163,7 @@ class Sessions:
 
     def _begun(self, held: Connection | None) -> Connection:
         """A reading connection in a transaction; one that died while it was idle is replaced and nobody notices."""
-        connection = self._usable(held, _READER)
+        connection = self._usable(held, READER)
         try:
             connection.execute("BEGIN READ ONLY")
         except psycopg.Error as error:
