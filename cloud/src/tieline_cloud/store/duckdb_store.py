@@ -23,6 +23,7 @@ from tieline_cloud.store.acceptance import below, decide, lane_of
 from tieline_cloud.store.arriving import Arriving, gather
 from tieline_cloud.store.duckdb_file import StoreFailedError, StoreRefusedError, connect
 from tieline_cloud.store.duckdb_folding import Folding
+from tieline_cloud.store.duckdb_parts import adopt_zone
 from tieline_cloud.store.duckdb_query import DuckDbQuery
 from tieline_cloud.store.duckdb_readings import (
     insert_estimates,
@@ -83,13 +84,14 @@ class DuckDbStore(DuckDbQuery):
         self.path = path
         self._connection = connect(path, memory_limit)
         self._writer = threading.Lock()
+        self._upkeep = threading.Lock()
         self._arriving: Arriving | None = None
         self._examiner = examiner
         super().__init__(self._connection, LastValues(), zone)
         try:
             self._position = load_last_values(self._connection, self._last)
             self._folding = Folding(self._connection, self._last, zone)
-            self._folding.adopt_zone()
+            adopt_zone(self._connection, zone)
         except BaseException:
             self._connection.close()
             raise
@@ -311,7 +313,7 @@ class DuckDbStore(DuckDbQuery):
 
     def roll_up(self, now: datetime, budget_s: float) -> RollupProgress:
         """Bring roll-ups up to date, for at most about ``budget_s`` seconds; also keeps last values for the next start."""
-        with self._guarded():
+        with self._upkeep, self._guarded():
             progress = self._folding.advance(now, budget_s)
             with self._writer:
                 position = self._position
@@ -320,5 +322,5 @@ class DuckDbStore(DuckDbQuery):
 
     def retain(self, policy: RetentionPolicy, now: datetime) -> int:
         """Drop what is past retention, after it was rolled up; returns the rows dropped."""
-        with self._guarded():
+        with self._upkeep, self._guarded():
             return self._folding.retain(policy, now)

@@ -37,7 +37,7 @@ from tieline_cloud.store.ports import (
     StoreStatistics,
     Watermark,
 )
-from tieline_cloud.store.rollup import cover, grouped, kept_from_us, rolled_up, zone_of
+from tieline_cloud.store.rollup import QUARTER_US, cover, grouped, kept_from_us, rolled_up, zone_of
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Skip, Stream
@@ -260,9 +260,13 @@ class MemoryStore:
         """Means of the good readings of each whole interval that starts in [start, end)."""
         step = timedelta(seconds=step_s)
         first, beyond = ceil_to(start, step), ceil_to(end, step)
+        level = RollupLevel.QUARTER if step_s * 1_000_000 % QUARTER_US == 0 else None
         result = {}
         for point in points:
-            raw = self.series(point, first, beyond)
+            with self._lock:
+                held = self._columns
+                rows = held.select(self._last.number(point), to_us(first), to_us(beyond), level)
+                raw = Series(point, held.at_us[rows], held.values[rows], held.quality[rows])
             good = (raw.quality == Quality.GOOD) & ~np.isnan(raw.values)
             labels, owner = np.unique(raw.at_us[good] // (step_s * 1_000_000), return_inverse=True)
             sums = np.bincount(owner, raw.values[good], len(labels))
