@@ -41,11 +41,12 @@ from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import PlanScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
+from tieline_cloud.jobs.upkeep import StoreUpkeep, retain_kind
 from tieline_cloud.metrics import exposition
 from tieline_cloud.observation import Observation, newest_readings, newest_values
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
-from tieline_cloud.store.ports import Store
+from tieline_cloud.store.ports import RetentionPolicy, Store
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
@@ -70,7 +71,14 @@ def open_ledger(settings: HubSettings) -> Store:
         StoreLostError: When the database server cannot be reached.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return open_store(settings.store.url or f"duckdb:{settings.data_dir / STORE_FILE}")
+    zone = settings.store.timezone or settings.site.time_zone
+    return open_store(settings.store.url or f"duckdb:{settings.data_dir / STORE_FILE}", timezone=zone)
+
+
+def retention_policy(settings: HubSettings) -> RetentionPolicy:
+    """The part of the settings the store needs to forget."""
+    keys = settings.retention
+    return RetentionPolicy(keys.raw_days, keys.minute_days, keys.quarter_days, keys.hour_days, keys.overrides)
 
 
 def ingest_settings(settings: HubSettings) -> IngestSettings:
@@ -168,6 +176,7 @@ class _Rooms:
     desk: GridDesk
     broadcaster: Broadcaster
     scheduler: PlanScheduler | None
+    upkeep: StoreUpkeep
 
     def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
@@ -177,6 +186,7 @@ class _Rooms:
             "heartbeats": self.services.live.run,
             "broadcasts": self.broadcaster.run,
             "state estimate": self.desk.run,
+            "store upkeep": self.upkeep.run,
         }
         if self.scheduler is not None:
             table["plan scheduler"] = self.scheduler.run
@@ -202,7 +212,8 @@ def _bind(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
     jobs = JobRunner(_kinds(planner, store), books.documents, clock)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
+    upkeep = StoreUpkeep(store, jobs, clock, settings.store.roll_up_every_s)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, upkeep)
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -227,7 +238,7 @@ def _bind(
     )
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
     planned = settings.planning.enabled and settings.edges
-    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None)
+    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None, upkeep)
 
 
 def _in_url(host: str) -> str:
@@ -256,6 +267,7 @@ def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
+        retain_kind(store, retention_policy(settings), clock),
     )
     return {kind.name: kind for kind in table}
 

@@ -82,6 +82,19 @@ class MqttSettings(_Section):
         return self
 
 
+def known_zone(name: str) -> str:
+    """The name of a time zone, checked.
+
+    Raises:
+        ValueError: When there is none of that name.
+    """
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is no time zone of the IANA list, e.g. 'Europe/Berlin'") from error
+    return name
+
+
 class SiteSettings(_Section):
     """Calendar of the served area."""
 
@@ -91,11 +104,7 @@ class SiteSettings(_Section):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{name!r} is no time zone of the IANA list, e.g. 'Europe/Berlin'") from error
-        return name
+        return known_zone(name)
 
 
 class BatteryAsset(_Section):
@@ -152,26 +161,6 @@ class GridSettings(_Section):
     estimate_every_s: float = Field(default=2.0, gt=0, description="wall seconds between state estimates")
 
 
-class StoreSettings(_Section):
-    """The ledger: readings, watermarks and what belongs to them."""
-
-    url: str | None = Field(
-        default=None,
-        description="postgresql://user@host:5432/database, duckdb:/path/to/file, or none = DuckDB file hub.duckdb in data_dir",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _without_secret(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.password is not None or "password" in parse_qs(parts.query):
-                raise ValueError(
-                    "a password does not belong into a configuration; put it into the file PGPASSFILE names, or into PGPASSWORD"
-                )
-        return url
-
-
 class PlanningSettings(_Section):
     """The day plan."""
 
@@ -187,6 +176,57 @@ class TrainingSettings(_Section):
 
     history_days: int = Field(default=340, ge=35, le=1200)
     points: tuple[PointId, ...] = Field(default=(), description="forecast points; none = <edge>/site/load_w of every edge")
+
+
+class StoreSettings(_Section):
+    """The ledger and its roll-ups."""
+
+    url: str | None = Field(
+        default=None,
+        description="postgresql://user@host:5432/database, duckdb:/path/to/file, or none = DuckDB file hub.duckdb in data_dir",
+    )
+    timezone: str | None = Field(default=None, description="whose days are rolled up; none = site.time_zone")
+    roll_up_every_s: float = Field(default=5.0, ge=0.1, le=3600, description="wall seconds between roll-ups")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        return None if name is None else known_zone(name)
+
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.password is not None or "password" in parse_qs(parts.query):
+                raise ValueError(
+                    "a password does not belong into a configuration; put it into the file PGPASSFILE names, or into PGPASSWORD"
+                )
+        return url
+
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class RetentionSettings(_Section):
+    """Whole days each form of the past is kept; null = for ever. Roll-ups of days always are."""
+
+    raw_days: Days | None = Field(default=400, description="readings as they came")
+    minute_days: Days | None = Field(default=90, description="roll-ups of minutes")
+    quarter_days: Days | None = Field(default=1100, description="roll-ups of quarter-hours; models are trained on them")
+    hour_days: Days | None = Field(default=None, description="roll-ups of hours")
+    overrides: dict[Annotated[str, Field(min_length=1, max_length=160)], Days] = Field(
+        default={"*/m[0-9]*/*": 60},
+        description="days of everything finer than an hour by pattern of point ids: customers' meters tell how people live",
+    )
+
+    @model_validator(mode="after")
+    def _coarser_lives_longer(self) -> RetentionSettings:
+        for finer, coarser in (("minute_days", "quarter_days"), ("quarter_days", "hour_days")):
+            less, more = getattr(self, finer), getattr(self, coarser)
+            if more is not None and (less is None or less > more):
+                raise ValueError(f"{coarser} {more} must not be less than {finer} {'(for ever)' if less is None else less}")
+        return self
 
 
 class WorkerSettings(_Section):
@@ -205,10 +245,20 @@ class HubSettings(_Section):
     clock: ClockSettings = ClockSettings()
     site: SiteSettings = SiteSettings()
     grid: GridSettings = GridSettings()
-    store: StoreSettings = StoreSettings()
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
+    retention: RetentionSettings = RetentionSettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
     admitted_nodes: tuple[str, ...] = Field(default=(), description="third-party Sparkplug nodes as group/node")
     edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _training_has_its_past(self) -> HubSettings:
+        days, needed = self.retention.quarter_days, max(self.training.history_days, self.planning.history_days)
+        if days is not None and days < needed:
+            raise ValueError(
+                f"retention.quarter_days {days} must not be less than the {needed} days of history models are made of"
+            )
+        return self
