@@ -170,7 +170,7 @@ def stalled_hub(url: str, where: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("where", ["between", "copying"])
 def test_a_hub_frozen_inside_a_transaction_is_fenced_and_finds_its_marks_moved_when_it_wakes(postgres: str, where: str) -> None:
-    with PostgresStore(postgres, Patience(lock_s=0.2, fence_s=0.5)) as store:
+    with PostgresStore(postgres, patience=Patience(lock_s=0.2, fence_s=0.5)) as store:
         store.grant_epoch(EDGE, T0)
         with stalled_hub(postgres, where) as frozen:
             os.kill(frozen.pid, signal.SIGSTOP)

@@ -105,10 +105,12 @@ class KnownPoints:
         self.last.update(rows.numbers, rows.at_us, rows.values, rows.quality)
         self._unsaved_readings += len(rows)
 
-    def take(self, position: int, new: Mapping[PointId, int], rows: Columns) -> None:
+    def take(self, position: int | None, new: Mapping[PointId, int], rows: Columns) -> None:
         """Our own commit is durable. Where another came before it, :meth:`catch_up` takes both from the ledger."""
         with self._lock:
-            if position == self._position + 1:
+            if position is None:
+                self._add([(number, name) for name, number in new.items()])
+            elif position == self._position + 1:
                 self._add([(number, name) for name, number in new.items()])
                 self._take_rows(rows)
                 self._position = position
@@ -119,7 +121,8 @@ class KnownPoints:
             self.catch_up(connection)
             if self._position == self._saved:
                 return
-            rows = Columns(*self.last.columns())
+            held = self.last.columns()
+            rows = Columns(held.numbers, held.at_us, held.values, held.quality)
             _, exponents = self.tables({})
             parts = [rows.take(slice(first, first + CHUNK_ROWS)) for first in range(0, len(rows), CHUNK_ROWS)]
             connection.execute("DELETE FROM last_values")

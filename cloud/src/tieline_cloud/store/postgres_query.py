@@ -35,7 +35,9 @@ def overlap(edges: Sequence[str], start_us: int, end_us: int) -> list[Any]:
     return [list(edges), *days, end_us, start_us]
 
 
-def gather(connection: Connection, edges: Sequence[str], wanted: NDArray[np.int32], start_us: int, end_us: int) -> Columns:
+def gather(
+    connection: Connection, edges: Sequence[str], wanted: NDArray[np.int32], start_us: int, end_us: int, above: int = 0
+) -> Columns:
     """Readings of some points in [start, end), ascending by number and instant.
 
     Args:
@@ -44,6 +46,7 @@ def gather(connection: Connection, edges: Sequence[str], wanted: NDArray[np.int3
         wanted: Numbers of the points.
         start_us: First instant.
         end_us: First instant beyond.
+        above: Only of positions above this one.
     """
     if not len(wanted) or end_us <= start_us:
         return Columns.joined([])
@@ -51,8 +54,9 @@ def gather(connection: Connection, edges: Sequence[str], wanted: NDArray[np.int3
     marked = np.zeros(high + 2, np.bool_)
     marked[wanted] = True
     parts = []
-    query = f"SELECT body FROM chunks WHERE {_OVERLAP} AND first_number <= %s AND last_number >= %s"  # noqa: S608 (a constant)
-    parameters = [*overlap(edges, start_us, end_us), high, low]
+    condition = f"{_OVERLAP} AND first_number <= %s AND last_number >= %s AND position > %s"
+    query = f"SELECT body FROM chunks WHERE {condition}"  # noqa: S608 (a constant)
+    parameters = [*overlap(edges, start_us, end_us), high, low, above]
     for (body,) in connection.cursor(binary=True).stream(query, parameters, binary=True):
         rows = decode(body)
         rows = rows.take(slice(*np.searchsorted(rows.numbers, [low, high + 1])))
@@ -153,10 +157,13 @@ class PostgresQuery:
         }
 
     def statistics(self) -> StoreStatistics:
-        """Sizes of what is kept."""
+        """Sizes of what is kept; that of roll-ups is the server's estimate."""
         rows = self._rows(
             "SELECT (SELECT count(*) FROM points), readings, frames, (SELECT count(*) FROM events), "
-            "(SELECT count(*) FROM forecasts), (SELECT count(*) FROM quarantine) FROM ledger",
+            "(SELECT count(*) FROM forecasts), (SELECT count(*) FROM quarantine), (SELECT count(*) FROM findings), "
+            "(SELECT count(*) FROM misdated), (SELECT count(*) FROM estimates), "
+            "(SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class c WHERE c.relkind = 'r' "
+            "AND c.relname LIKE 'rollups\\_%%' AND pg_table_is_visible(c.oid)) FROM ledger",
             [],
         )
         return StoreStatistics(*rows[0])

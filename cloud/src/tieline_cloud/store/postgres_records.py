@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from tieline_cloud.store.acceptance import Label, Lane
-from tieline_cloud.store.duckdb_store import QUARANTINE_BYTES, QUARANTINE_ROWS
+from tieline_cloud.store.acceptance import Label, Lane, oldest_us
+from tieline_cloud.store.duckdb_rows import QUARANTINE_BYTES, QUARANTINE_ROWS
 from tieline_cloud.store.ports import LedgerFrame, Verdict, Watermark
 from tieline_cloud.store.postgres_session import Connection
 from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.timegrid import to_us
 
-_FRAME_COLUMNS: Final = ("int8", "int8", "int8", "int8", "int4", "text", "text", "text", "bytea")
+_FRAME_COLUMNS: Final = ("int8", "int8", "int8", "int8", "int4", "text", "text", "text", "bytea", "int8")
+_FOUND_COLUMNS: Final = {
+    "findings": ("int8", "int8", "float8", "float8", "int4", "text"),
+    "misdated": ("int8", "int8", "float8", "int4", "int2", "text"),
+}
 _CHUNK_COLUMNS: Final = ("int8", "int8", "int8", "int8", "date", "int4", "int4", "int4", "text", "bytea")
 
 
@@ -91,7 +95,7 @@ def insert_frames(connection: Connection, frames: Sequence[LedgerFrame], verdict
             readings = 0 if frame.readings is None else len(frame.readings)
             numbers = (frame.epoch, frame.first_seq, frame.seq, to_us(frame.received_at), readings)
             words = (str(frame.edge), frame.stream.value, verdict.value)
-            copy.write_row((*numbers, *words, bytes.fromhex(frame.sha256)))
+            copy.write_row((*numbers, *words, bytes.fromhex(frame.sha256), oldest_us(frame)))
 
 
 def copy_chunks(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -100,6 +104,15 @@ def copy_chunks(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None
         copy.set_types(_CHUNK_COLUMNS)
         for row in rows:
             copy.write_row(row)
+
+
+def copy_found(connection: Connection, table: Literal["findings", "misdated"], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of findings or of misdated readings, in the order of the table's columns."""
+    if rows:
+        with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT BINARY)".encode()) as copy:
+            copy.set_types(_FOUND_COLUMNS[table])
+            for row in rows:
+                copy.write_row(row)
 
 
 def insert_events(connection: Connection, events: Sequence[Event]) -> None:

@@ -11,11 +11,15 @@ from typing import Final
 from psycopg import sql
 
 from tieline_cloud.store.duckdb_file import StoreFormatError
-from tieline_cloud.store.postgres_session import Connection, Sessions
+from tieline_cloud.store.postgres_session import FOLDER, Connection, Sessions
 
 _MIGRATION: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 #: Keys of advisory locks, fixed for ever: two releases that start together must meet.
 _MIGRATING, _PARTITIONING = 7_425_463_001, 7_425_463_002
+_MOVE: Final = (
+    "WITH moved AS (DELETE FROM {default} WHERE {column} >= {first} AND {column} < {beyond} RETURNING *) "
+    "INSERT INTO {table} SELECT * FROM moved"
+)
 _DAY_ZERO: Final = date(1970, 1, 1)
 #: Days around the day of receipt that get a partition of their own; what lies outside shares one.
 _PAST_DAYS, _FUTURE_DAYS = 1500, 3
@@ -83,18 +87,48 @@ class DayPartitions:
 
 
 def _make_partition(connection: Connection, day: int) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITIONING])
-    name = f"chunks_{day_of(day):%Y%m%d}"
-    if connection.execute("SELECT to_regclass(%s)", [name]).fetchall() != [(None,)]:
+    span = (day_of(day), day_of(day + 1))
+    _attach(connection, "chunks", "day", f"chunks_{span[0]:%Y%m%d}", span)
+
+
+def make_months(sessions: Sessions, table: str, days: set[int], today: int) -> None:
+    """Make missing partitions a month of a table of roll-ups, which TimescaleDB looks after by itself where it is present.
+
+    A local day may begin in the month before.
+    """
+    near = {day for day in days if today - _PAST_DAYS <= day <= today + _FUTURE_DAYS}
+    for first in sorted({day_of(day + offset).replace(day=1) for day in near for offset in (-1, 0)}):
+        beyond = (first + timedelta(days=31)).replace(day=1)
+        with sessions.transaction(FOLDER) as connection:
+            kind = connection.execute("SELECT relkind FROM pg_class WHERE oid = %s::regclass", [table]).fetchall()
+            if kind in ([("p",)], [(b"p",)]):
+                _attach(connection, table, "start_at", f"{table}_{first:%Y%m}", (first, beyond))
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether a table is there; asked of the table of tables, whose view no cache can make stale."""
+    return bool(connection.execute("SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)", [name]).fetchall())
+
+
+def _attach(connection: Connection, parent: str, column: str, name: str, span: tuple[date, date]) -> None:
+    """Make a partition where there is none; rows of it that the default partition holds move over before it is attached."""
+    if has_table(connection, name):
         return
-    table, first, beyond = sql.Identifier(name), sql.Literal(day_of(day)), sql.Literal(day_of(day + 1))
-    connection.execute(sql.SQL("CREATE TABLE {} (LIKE chunks INCLUDING DEFAULTS INCLUDING STORAGE)").format(table))
-    # Chunks of a day that was far away when they came move over before the partition is attached.
-    connection.execute(
-        sql.SQL("WITH moved AS (DELETE FROM chunks_far WHERE day = {} RETURNING *) INSERT INTO {} SELECT * FROM moved").format(
-            first, table
-        )
-    )
-    connection.execute(
-        sql.SQL("ALTER TABLE chunks ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(table, first, beyond)
-    )
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_PARTITIONING])
+    if has_table(connection, name):
+        return
+    suffix = "" if column == "day" else " 00:00+00"
+    words = {
+        "parent": sql.Identifier(parent),
+        "default": sql.Identifier(f"{parent}_far"),
+        "table": sql.Identifier(name),
+        "column": sql.Identifier(column),
+        "first": sql.Literal(f"{span[0]:%Y-%m-%d}{suffix}"),
+        "beyond": sql.Literal(f"{span[1]:%Y-%m-%d}{suffix}"),
+    }
+    for statement in (
+        "CREATE TABLE {table} (LIKE {parent} INCLUDING DEFAULTS INCLUDING STORAGE)",
+        _MOVE,
+        "ALTER TABLE {parent} ATTACH PARTITION {table} FOR VALUES FROM ({first}) TO ({beyond})",
+    ):
+        connection.execute(sql.SQL(statement).format(**words))

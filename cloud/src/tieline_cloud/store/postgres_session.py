@@ -22,6 +22,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 #: Sessions that write carry this name: it is how one hub finds another one that froze inside a transaction.
 WRITER: Final = "tieline-ledger"
 READER: Final = "tieline-query"
+#: Roll-ups and retention have a writing session beside that of the ledger.
+FOLDER: Final = "tieline-folding"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _READERS: Final = 4
 #: What makes a silent network loss visible, where the address does not say otherwise.
@@ -96,8 +98,8 @@ class Sessions:
         parameters = conninfo_to_dict(conninfo)
         self.name = f"{parameters.get('host', 'local')}/{parameters['dbname']}"
         self.reconnects = 0
-        self._writing = threading.Lock()
-        self._writer: Connection | None = None
+        self._writing = {name: threading.Lock() for name in (WRITER, FOLDER)}
+        self._writers: dict[str, Connection | None] = dict.fromkeys(self._writing)
         self._idle: list[Connection] = []
         self._guard = threading.Lock()
         self._slots = threading.BoundedSemaphore(_READERS)
@@ -106,30 +108,35 @@ class Sessions:
 
     def close(self) -> None:
         """Close all connections."""
-        with self._writing, self._guard:
-            for connection in [self._writer, *self._idle]:
+        for name, turn in self._writing.items():
+            with turn:
+                connection = self._writers[name]
                 if connection is not None:
                     connection.close()
-            self._writer, self._idle = None, []
+                self._writers[name] = None
+        with self._guard:
+            for connection in self._idle:
+                connection.close()
+            self._idle = []
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """The writing connection inside a transaction that is durable when the block has ended; one thread at a time.
+    def transaction(self, name: str = WRITER) -> Iterator[Connection]:
+        """A writing connection inside a transaction that is durable when the block has ended; one thread at a time.
 
         Raises:
             StoreLostError: The server is away; nothing was stored.
             OutcomeUnknownError: The connection broke during the commit.
             StoreRefusedError: The server refused, for now.
         """
-        with self._writing:
-            connection = self._writer = self._usable(self._writer, WRITER)
+        with self._writing[name]:
+            connection = self._writers[name] = self._usable(self._writers[name], name)
             try:
                 yield connection
             except BaseException as error:
                 self._withdraw(connection)
                 if isinstance(error, psycopg.Error):
                     if error.sqlstate == "55P03":
-                        self._fence()
+                        self._fence(connection)
                     raise self._in_our_words(error, connection) from error
                 raise
             try:
@@ -142,7 +149,7 @@ class Sessions:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for questions; each sees whole commits only.
+        """A connection for questions, with one view of the store from its first question to its last.
 
         Raises:
             StoreLostError: The server is away.
@@ -165,7 +172,7 @@ class Sessions:
         """A reading connection in a transaction; one that died while it was idle is replaced and nobody notices."""
         connection = self._usable(held, READER)
         try:
-            connection.execute("BEGIN READ ONLY")
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         except psycopg.Error as error:
             if connection is not held:
                 connection.close()
@@ -195,7 +202,7 @@ class Sessions:
             connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{int(self.patience.lock_s * 1000)}ms"])
             connection.execute("SET idle_in_transaction_session_timeout = '60s'")
             self._require_durability(connection)
-            connection.autocommit = name != WRITER
+            connection.autocommit = name == READER
         except BaseException:
             connection.close()
             raise
@@ -213,11 +220,8 @@ class Sessions:
         if settings["synchronous_commit"] not in ("on", "remote_apply"):
             connection.execute("SET synchronous_commit = on")
 
-    def _fence(self) -> None:
+    def _fence(self, connection: Connection) -> None:
         """End writers that hold a transaction open for longer than any live one does: a frozen process keeps its locks."""
-        connection = self._writer
-        if connection is None or connection.closed:
-            return
         with suppress(psycopg.Error):
             ended = connection.execute(
                 "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "

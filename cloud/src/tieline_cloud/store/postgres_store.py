@@ -8,24 +8,32 @@ the later one finds the mark moved and stores nothing. Readings rest as compress
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tieline_cloud.store.acceptance import Lane, below, decide, label_of, lane_of
-from tieline_cloud.store.ports import Committed, LedgerFrame, Watermark
-from tieline_cloud.store.postgres_chunks import Columns, encode, pieces
+from tieline_cloud.store.ports import (
+    Committed,
+    Estimate,
+    Examiner,
+    Ingested,
+    LedgerFrame,
+    RetentionPolicy,
+    RollupProgress,
+    Watermark,
+)
+from tieline_cloud.store.postgres_audit import PostgresAudit
+from tieline_cloud.store.postgres_chunks import Columns
 from tieline_cloud.store.postgres_points import KnownPoints
-from tieline_cloud.store.postgres_query import DAY_US, PostgresQuery, gather
+from tieline_cloud.store.postgres_query import DAY_US
 from tieline_cloud.store.postgres_records import (
     committed_hashes,
-    copy_chunks,
     held_content,
     insert_events,
     insert_forecasts,
@@ -35,25 +43,25 @@ from tieline_cloud.store.postgres_records import (
     move_marks,
     read_marks,
 )
-from tieline_cloud.store.postgres_schema import DayPartitions, day_of, migrate
-from tieline_cloud.store.postgres_session import PATIENT, Connection, OutcomeUnknownError, Patience, Sessions, checked_url
+from tieline_cloud.store.postgres_schema import DayPartitions, migrate
+from tieline_cloud.store.postgres_session import (
+    PATIENT,
+    Connection,
+    OutcomeUnknownError,
+    Patience,
+    Sessions,
+    checked_url,
+)
+from tieline_cloud.store.postgres_writer import Arrived, ReadingWriter
+from tieline_cloud.store.rollup import zone_of
 from tieline_core.errors import TransientError
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import EdgeId, PointId
+from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.timegrid import to_us
 
 #: Readings after which the last values are saved, so that a start after a kill reads no more than these.
 _SAVE_AFTER: Final = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    """Readings inside a transaction that is not committed yet."""
-
-    position: int
-    new: Mapping[PointId, int]
-    rows: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +71,16 @@ class _Attempt:
     frames: tuple[LedgerFrame, ...]
     moving: tuple[LedgerFrame, ...]
     outcome: Committed
-    arrived: _Arrived | None
+    arrived: Arrived | None
 
 
-class PostgresStore(PostgresQuery):
+class PostgresStore(PostgresAudit):
     """Ledger and queries over one PostgreSQL database.
 
     Args:
         url: ``postgresql://user@host:5432/database``, as libpq reads it; a password comes from PGPASSFILE or PGPASSWORD.
+        examiner: Judges readings on arrival, None = nobody.
+        timezone: IANA name of the zone whose days are rolled up.
         patience: How long to wait for what other hubs hold.
 
     Raises:
@@ -79,15 +89,19 @@ class PostgresStore(PostgresQuery):
         StoreFormatError: The schema is newer than this release, or the server is not durable.
     """
 
-    def __init__(self, url: str, patience: Patience = PATIENT) -> None:
-        super().__init__(Sessions(checked_url(url), patience), KnownPoints())
+    def __init__(self, url: str, examiner: Examiner | None = None, timezone: str = "UTC", patience: Patience = PATIENT) -> None:
+        super().__init__(Sessions(checked_url(url), patience), KnownPoints(), zone_of(timezone))
         self._partitions = DayPartitions()
+        self._examiner = examiner
+        self._writer = ReadingWriter(self._known, examiner)
         self._turn = threading.Lock()
         self._unsettled: _Attempt | None = None
         try:
             migrate(self._sessions)
             with self._sessions.reading() as connection:
                 self._known.load(connection)
+            if examiner is not None:
+                examiner.restore(self._known.last.rows(), self._known.last.number)
         except BaseException:
             self._sessions.close()
             raise
@@ -173,9 +187,17 @@ class PostgresStore(PostgresQuery):
         except OutcomeUnknownError:
             self._unsettled = made
             raise
-        if made.arrived is not None:
-            self._known.take(made.arrived.position, made.arrived.new, made.arrived.rows)
+        self._take(made.arrived)
         return made.outcome
+
+    def _take(self, arrived: Arrived | None) -> int:
+        """What arrived is durable: into memory with it; returns the rows stored."""
+        if arrived is None:
+            return 0
+        self._known.take(arrived.position, arrived.new, arrived.rows)
+        if self._examiner is not None and arrived.examined is not None:
+            self._examiner.settle(arrived.examined)
+        return len(arrived.rows)
 
     def _write(self, connection: Connection, frames: tuple[LedgerFrame, ...], before: dict[Lane, Watermark]) -> _Attempt:
         named = {lane_of(frame) for frame in frames}
@@ -183,8 +205,12 @@ class PostgresStore(PostgresQuery):
         committed = committed_hashes(connection, below(marks, frames))
         decision = decide(marks, frames, held_content(connection, frames), committed)
         taken, moving = decision.taken(frames), decision.moving(frames)
-        batches = [(frame.readings, frame.received_at) for frame in taken if frame.readings is not None]
-        arrived = self._store(connection, batches, len(moving))
+        batches = [
+            (frame.readings, to_us(frame.received_at)) for frame in taken if frame.readings is not None and len(frame.readings)
+        ]
+        arrived = self._writer.store(connection, batches, len(moving)) if batches else None
+        if moving and arrived is None:
+            connection.execute("UPDATE ledger SET frames = frames + %s", [len(moving)])
         insert_side_records(connection, taken)
         insert_frames(connection, frames, decision.verdicts)
         move_marks(connection, marks, decision.watermarks)
@@ -197,66 +223,31 @@ class PostgresStore(PostgresQuery):
             if len(batch):
                 self._partitions.ensure(self._sessions, set(np.unique(batch.at_us // DAY_US).tolist()), to_us(at) // DAY_US)
 
-    def _store(
-        self, connection: Connection, batches: Sequence[tuple[ReadingBatch, datetime]], frames: int = 0
-    ) -> _Arrived | None:
-        """Readings into chunks; the row of the ledger is locked from here to the end of the transaction."""
-        if not batches:
-            if frames:
-                connection.execute("UPDATE ledger SET frames = frames + %s", [frames])
-            return None
-        new = self._number(connection, [batch for batch, _ in batches])
-        rows = Columns.joined([_columns(self._known.last.numbers(batch, new), batch) for batch, _ in batches])
-        return self._append(connection, rows, new, min(to_us(at) for _, at in batches), frames)
-
-    def _number(self, connection: Connection, batches: Sequence[ReadingBatch]) -> dict[PointId, int]:
-        """Give the points of the batches that have none a number; the ledger's row keeps others from doing the same."""
-        if not self._known.last.unknown(batches):
-            return {}
-        connection.execute("SELECT 1 FROM ledger FOR UPDATE")
-        self._known.catch_up(connection)
-        first = len(self._known.last)
-        new = {point: first + offset for offset, point in enumerate(self._known.last.unknown(batches))}
-        with connection.cursor().copy("COPY points FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(("int4", "text"))
-            for name, number in new.items():
-                copy.write_row((number, str(name)))
-        return new
-
-    def _append(
-        self, connection: Connection, rows: Columns, new: Mapping[PointId, int], received_us: int, frames: int
-    ) -> _Arrived:
-        edges, exponents = self._known.tables(new)
-        made = [(edge, day, part, encode(part, exponents)) for edge, day, part in pieces(rows, edges, DAY_US)]
-        counted = connection.execute(
-            "UPDATE ledger SET position = position + 1, readings = readings + %s, frames = frames + %s RETURNING position",
-            [len(rows), frames],
-        ).fetchall()
-        position: int = counted[0][0]
-        copy_chunks(
-            connection,
-            (
-                (
-                    position,
-                    int(part.at_us.min()),
-                    int(part.at_us.max()),
-                    received_us,
-                    day_of(day),
-                    len(part),
-                    int(part.numbers[0]),
-                    int(part.numbers[-1]),
-                    self._known.edge_name(edge),
-                    body,
-                )
-                for edge, day, part, body in made
-            ),
-        )
-        return _Arrived(position, new, rows)
-
     def quarantine(self, edge: str, topic: str, payload: bytes, reason: str, at: datetime) -> None:
         """Keep what could not be decoded, with the reason; the oldest go when there are too many."""
         with self._sessions.transaction() as connection:
             insert_quarantine(connection, to_us(at), (edge, topic, payload, reason))
+
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        """Store a delivery through a bulk door once per (source, key), in one transaction; returns the rows stored."""
+        self._make_partitions([(batch, at)])
+        arrived: Arrived | None = None
+        with self._turn:
+            with self._sessions.transaction() as connection:
+                made = connection.execute(
+                    "INSERT INTO deliveries VALUES (%s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",
+                    [source, key, sha256, to_us(at)],
+                ).rowcount
+                if not made:
+                    query = "SELECT sha256 FROM deliveries WHERE source = %s AND key = %s"
+                    same = connection.execute(query, [source, key]).fetchall() == [(sha256,)]
+                    return (Ingested.REPEATED if same else Ingested.CONFLICT), 0
+                if len(batch):
+                    arrived = self._writer.store(connection, [(batch, to_us(at))])
+                    connection.execute(
+                        "UPDATE deliveries SET readings = %s WHERE source = %s AND key = %s", [len(arrived.rows), source, key]
+                    )
+            return Ingested.STORED, self._take(arrived)
 
     def import_readings(self, batch: ReadingBatch, source: str, at: datetime) -> int:
         """Store imported history (idempotent per point and instant); returns the rows that were new."""
@@ -264,29 +255,40 @@ class PostgresStore(PostgresQuery):
             return 0
         self._make_partitions([(batch, at)])
         with self._sessions.transaction() as connection:
-            # Imports wait for each other and for commits: what is new must stay so until it is stored.
-            connection.execute("SELECT 1 FROM ledger FOR UPDATE")
-            new = self._number(connection, [batch])
-            rows = self._fresh(connection, batch, new)
-            arrived = self._append(connection, rows, new, to_us(at), 0) if len(rows) else None
-            connection.execute("INSERT INTO imports VALUES (%s, %s, %s, %s)", [to_us(at), source, len(batch), len(rows)])
-        if arrived is not None:
-            self._known.take(arrived.position, arrived.new, arrived.rows)
-        return len(rows)
+            arrived = self._writer.store_fresh(connection, batch, to_us(at))
+            stored = [to_us(at), source, len(batch), len(arrived.rows)]
+            connection.execute("INSERT INTO imports VALUES (%s, %s, %s, %s)", stored)
+        return self._take(arrived)
 
-    def _fresh(self, connection: Connection, batch: ReadingBatch, new: Mapping[PointId, int]) -> Columns:
-        """Rows whose point and instant are not stored, each once, ascending by number and instant."""
-        offered = _columns(self._known.last.numbers(batch, new), batch)
-        edges = sorted({point.partition("/")[0] for point in batch.points})
-        wanted = np.unique(offered.numbers)
-        held = gather(connection, edges, wanted, int(batch.at_us.min()), int(batch.at_us.max()) + 1)
-        rows = Columns.joined([held, offered])
-        is_new = np.arange(len(rows)) >= len(held)
-        order = np.lexsort((is_new, rows.at_us, rows.numbers))  # stable: of equal ones what is held first, then as offered
-        rows, is_new = rows.take(order), is_new[order]
-        first = np.ones(len(rows), np.bool_)
-        first[1:] = (np.diff(rows.numbers) != 0) | (np.diff(rows.at_us) != 0)
-        return rows.take(first & is_new)
+    def record_estimates(self, estimates: Sequence[Estimate], at: datetime) -> None:
+        """Keep estimated values; of several for a point and instant the newest stays."""
+        if not estimates:
+            return
+        points = list(dict.fromkeys(estimate.point for estimate in estimates))
+        named = replace(ReadingBatch.of([]), points=tuple(points))
+        newest = {(str(estimate.point), to_us(estimate.at)): estimate for estimate in estimates}
+        with self._sessions.transaction() as connection:
+            self._writer.lock_if_new(connection, [named])
+            new = self._writer.number(connection, self._known.last.unknown([named]))
+            rows = sorted(
+                (new[e.point] if e.point in new else self._known.last.number(e.point), at_us, e.value, e.method, to_us(at))
+                for (_, at_us), e in newest.items()
+            )
+            connection.cursor().executemany(
+                "INSERT INTO estimates VALUES (%s, %s, %s, %s, %s) ON CONFLICT (point_id, at_us) DO UPDATE "
+                "SET value = excluded.value, method = excluded.method, made_at_us = excluded.made_at_us",
+                rows,
+            )
+        self._known.take(None, new, Columns.joined([]))
+
+    def roll_up(self, now: datetime, budget_s: float) -> RollupProgress:
+        """Bring hours and days up to date, for at most about ``budget_s`` seconds."""
+        return self._rollups.advance(now, budget_s)
+
+    def retain(self, policy: RetentionPolicy, now: datetime) -> int:
+        """Drop what is past retention, after it was rolled up; returns the rows dropped."""
+        self._caught_up()
+        return self._rollups.retain(policy, now, self._partitions)
 
     def record_events(self, events: Sequence[Event]) -> None:
         """Keep events the hub itself raised; an event id that is already held is left as it is."""
@@ -306,10 +308,6 @@ class PostgresStore(PostgresQuery):
                 "ON CONFLICT (kind, key) DO UPDATE SET at_us = excluded.at_us, body = excluded.body",
                 [kind, key, to_us(at), body],
             )
-
-
-def _columns(numbers: NDArray[np.int32], batch: ReadingBatch) -> Columns:
-    return Columns(numbers, batch.at_us, batch.values, batch.quality)
 
 
 def _is_in(connection: Connection, moving: Sequence[LedgerFrame]) -> bool:
