@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +43,6 @@ _FIELDS: Final = (
     ("quality", ">i2"),
 )
 _OPTIONAL: Final = ("last_at", "minimum", "maximum", "last")
-_US: Final = "(extract(epoch FROM {}) * 1000000)::bigint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +141,32 @@ def rollup_of(point: PointId, parts: Parts) -> Rollup:
 def read(connection: Connection, level: RollupLevel, numbers: NDArray[np.int32], first_us: int, end_us: int) -> Parts:
     """What the table of a level holds of some points in [first, end)."""
     query = sql.SQL(
-        "SELECT point_id, {start}, coalesce({last}, 0), coalesce(minimum, 'Infinity'), coalesce(maximum, '-Infinity'), "
-        "total, good_total, "
-        "coalesce(last, 'NaN'), count, good, quality FROM {table} "
-        "WHERE point_id = ANY(%s) AND start_at >= %s AND start_at < %s ORDER BY point_id, start_at"
+        "COPY (SELECT start_at, coalesce(last_at, '1970-01-01 00:00+00'), coalesce(minimum, 'Infinity'), "
+        "coalesce(maximum, '-Infinity'), total, good_total, coalesce(last, 'NaN'), point_id, count, good, quality FROM {table} "
+        "WHERE point_id = ANY({numbers}) AND start_at >= {first} AND start_at < {end} ORDER BY point_id, start_at) "
+        "TO STDOUT (FORMAT BINARY)"
     ).format(
-        start=sql.SQL(_US.format("start_at")),
-        last=sql.SQL(_US.format("last_at")),
         table=sql.Identifier(TABLES[level]),
+        numbers=sql.Literal(numbers.tolist()),
+        first=sql.Literal(from_us(first_us)),
+        end=sql.Literal(from_us(end_us)),
     )
-    span: list[datetime] = [from_us(first_us), from_us(end_us)]
-    rows = connection.cursor(binary=True).execute(query, [numbers.tolist(), *span]).fetchall()
-    if not rows:
-        return merged([])
-    types = (np.int32, np.int64, np.int64, *[np.float64] * 5, np.int64, np.int64, np.uint8)
-    return Parts(*(np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), types, strict=True)))
+    with connection.cursor().copy(query) as copy:
+        raw = b"".join(bytes(block) for block in copy)
+    rows = np.frombuffer(raw[len(_COPY_HEADER) : -len(_COPY_END)], _layout(numbers=True))
+    return Parts(
+        rows["point_id"].astype(np.int32),
+        rows["start_at"].astype(np.int64) + _EPOCH_US,
+        rows["last_at"].astype(np.int64) + _EPOCH_US,
+        rows["minimum"].astype(np.float64),
+        rows["maximum"].astype(np.float64),
+        rows["total"].astype(np.float64),
+        rows["good_total"].astype(np.float64),
+        rows["last"].astype(np.float64),
+        rows["count"].astype(np.int64),
+        rows["good"].astype(np.int64),
+        rows["quality"].astype(np.uint8),
+    )
 
 
 def write(connection: Connection, level: RollupLevel, parts: Parts) -> int:
@@ -186,13 +195,8 @@ def write(connection: Connection, level: RollupLevel, parts: Parts) -> int:
 
 
 def _binary(parts: Parts, *, numbers: bool) -> bytes:
-    """Rows in the binary form of COPY; without numbers the columns that cannot be told are null."""
-    layout: list[tuple[str, str]] = [("fields", ">i2")]
-    for name, kind in _FIELDS:
-        layout.append((f"{name}_size", ">i4"))
-        if numbers or name not in _OPTIONAL:
-            layout.append((name, kind))
-    table: NDArray[Any] = np.zeros(len(parts), np.dtype(layout))
+    """Rows in the binary form of COPY."""
+    table: NDArray[Any] = np.zeros(len(parts), _layout(numbers=numbers))
     table["fields"] = len(_FIELDS)
     for name, kind in _FIELDS:
         table[f"{name}_size"] = np.dtype(kind).itemsize if numbers or name not in _OPTIONAL else -1
@@ -203,3 +207,13 @@ def _binary(parts: Parts, *, numbers: bool) -> bytes:
         table["last_at"] = parts.last_us - _EPOCH_US
         table["minimum"], table["maximum"], table["last"] = parts.minimum, parts.maximum, parts.last
     return table.tobytes()
+
+
+def _layout(*, numbers: bool) -> np.dtype[Any]:
+    """Layout of a row in the binary form of COPY; without numbers the columns that cannot be told are null."""
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for name, kind in _FIELDS:
+        layout.append((f"{name}_size", ">i4"))
+        if numbers or name not in _OPTIONAL:
+            layout.append((name, kind))
+    return np.dtype(layout)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
@@ -265,11 +265,9 @@ class PostgresStore(PostgresAudit):
         if not estimates:
             return
         points = list(dict.fromkeys(estimate.point for estimate in estimates))
-        named = replace(ReadingBatch.of([]), points=tuple(points))
         newest = {(str(estimate.point), to_us(estimate.at)): estimate for estimate in estimates}
         with self._sessions.transaction() as connection:
-            self._writer.lock_if_new(connection, [named])
-            new = self._writer.number(connection, self._known.last.unknown([named]))
+            new = self._writer.numbers(connection, points)
             rows = sorted(
                 (new[e.point] if e.point in new else self._known.last.number(e.point), at_us, e.value, e.method, to_us(at))
                 for (_, at_us), e in newest.items()

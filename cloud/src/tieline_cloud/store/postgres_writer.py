@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,27 +51,34 @@ class ReadingWriter:
 
     def store(self, connection: Connection, batches: Sequence[tuple[ReadingBatch, int]], frames: int = 0) -> Arrived:
         """Readings with the instant they were received [us]; the ledger's row stays locked to the end of the transaction."""
-        self.lock_if_new(connection, [batch for batch, _ in batches])
-        return self._put(connection, gather(self._known.last, batches, self._examiner), frames)
+        arriving = gather(self._known.last, batches, self._examiner)
+        if arriving.new:  # keep other hubs from giving out numbers, learn theirs, and begin anew
+            self._lock(connection)
+            arriving = gather(self._known.last, batches, self._examiner)
+        return self._put(connection, arriving, frames)
 
     def store_fresh(self, connection: Connection, batch: ReadingBatch, received_us: int) -> Arrived:
         """Those whose point and instant are not stored, each once, unexamined."""
         # Imports wait for each other and for commits: what is new must stay so until it is stored.
-        connection.execute("SELECT 1 FROM ledger FOR UPDATE")
-        self._known.catch_up(connection)
+        self._lock(connection)
         arriving = gather(self._known.last, [(batch, received_us)], None)
         rows = self._fresh(connection, batch, arriving)
         received = np.full(len(rows), received_us, np.int64)
         arrival = Arrival(rows.numbers, rows.at_us, rows.values, rows.quality, received, arriving.arrival.name)
         return self._put(connection, Arriving(arriving.new, arrival, None), 0)
 
-    def lock_if_new(self, connection: Connection, batches: Sequence[ReadingBatch]) -> None:
-        """Where a batch names a point that has no number, keep other hubs from giving out numbers, and learn theirs."""
-        if self._known.last.unknown(batches):
-            connection.execute("SELECT 1 FROM ledger FOR UPDATE")
-            self._known.catch_up(connection)
+    def _lock(self, connection: Connection) -> None:
+        connection.execute("SELECT 1 FROM ledger FOR UPDATE")
+        self._known.catch_up(connection)
 
-    def number(self, connection: Connection, points: Sequence[PointId]) -> dict[PointId, int]:
+    def numbers(self, connection: Connection, points: Sequence[PointId]) -> dict[PointId, int]:
+        """Give those of the points that have none a number, and return these."""
+        named = replace(ReadingBatch.of([]), points=tuple(points))
+        if self._known.last.unknown([named]):
+            self._lock(connection)
+        return self._number(connection, self._known.last.unknown([named]))
+
+    def _number(self, connection: Connection, points: Sequence[PointId]) -> dict[PointId, int]:
         """Give new points their numbers; the ledger's row is locked."""
         first = len(self._known.last)
         new = {point: first + offset for offset, point in enumerate(points)}
@@ -83,7 +90,7 @@ class ReadingWriter:
         return new
 
     def _put(self, connection: Connection, arriving: Arriving, frames: int) -> Arrived:
-        new = self.number(connection, arriving.new)
+        new = self._number(connection, arriving.new)
         dated = arriving.dated()
         rows = Columns(dated.numbers, dated.at_us, dated.values, dated.quality)
         position = self._append(connection, rows, new, int(arriving.arrival.received_us.min(initial=2**62)), frames)
