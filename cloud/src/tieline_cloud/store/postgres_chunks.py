@@ -52,6 +52,11 @@ class Columns:
         """Some of the rows."""
         return Columns(self.numbers[rows], self.at_us[rows], self.values[rows], self.quality[rows])
 
+    def between(self, first: int, last: int) -> Columns:
+        """Those of the points from one number to another, of rows ascending by number."""
+        # In the column's own type: with any other the whole column would be converted at each call.
+        return self.take(slice(*np.searchsorted(self.numbers, np.array([first, last + 1], np.int32))))
+
     @classmethod
     def joined(cls, parts: list[Columns]) -> Columns:
         """Rows of all parts, in their order; no parts give no rows."""

@@ -71,7 +71,8 @@ class Parts:
 
     def of(self, number: int) -> Parts:
         """Those of one point."""
-        return self.take(slice(*np.searchsorted(self.numbers, [number, number + 1])))
+        # In the column's own type: with any other the whole column would be converted at each call.
+        return self.take(slice(*np.searchsorted(self.numbers, np.array([number, number + 1], np.int32))))
 
 
 def of_readings(rows: Columns, start_us: NDArray[np.int64]) -> Parts:

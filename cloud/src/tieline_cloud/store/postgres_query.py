@@ -59,7 +59,7 @@ def gather(
     parameters = [*overlap(edges, start_us, end_us), high, low, above]
     for (body,) in connection.cursor(binary=True).stream(query, parameters, binary=True):
         rows = decode(body)
-        rows = rows.take(slice(*np.searchsorted(rows.numbers, [low, high + 1])))
+        rows = rows.between(low, high)
         keep = marked[rows.numbers] & (rows.at_us >= start_us) & (rows.at_us < end_us)
         parts.append(rows.take(keep))
     rows = Columns.joined(parts)
@@ -109,7 +109,7 @@ class PostgresQuery:
         result = {}
         for point in points:
             number = numbers.get(point, -1)
-            mine = rows.take(slice(*np.searchsorted(rows.numbers, [number, number + 1])))
+            mine = rows.between(number, number)
             labels, owner = np.unique(mine.at_us // step_us, return_inverse=True)
             counts = np.maximum(np.bincount(owner, minlength=len(labels)), 1)
             means = np.bincount(owner, mine.values, len(labels)) / counts
@@ -181,7 +181,7 @@ class PostgresQuery:
             numbers = self._numbers(group)
             rows = self._gather(numbers, start_us, end_us)
             for point, number in numbers.items():
-                mine = rows.take(slice(*np.searchsorted(rows.numbers, [number, number + 1])))
+                mine = rows.between(number, number)
                 names = pa.array([str(point)] * len(mine), pa.string())
                 yield export_table(names, pa.array(mine.at_us), number_column(mine.values), pa.array(mine.quality))
 
