@@ -25,6 +25,7 @@ from tieline_cloud.api.routes import (
     models,
     plans,
     readings,
+    rollups,
 )
 from tieline_cloud.console import pages
 
@@ -33,6 +34,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
     readings.router,
+    rollups.router,
     forecasts.router,
     plans.router,
     commands.router,
