@@ -7,7 +7,7 @@ from typing import Final
 
 from tieline_core.messages.telemetry import FrameKind, Skip, SkipReason, Stream
 from tieline_edge.outbox.database import Database
-from tieline_edge.outbox.frame_table import ROW_BYTES, FrameTable, skip_frame
+from tieline_edge.outbox.frame_table import ROW_BYTES, FrameTable, skip_frame, skip_of
 
 _ROWS_AT_ONCE: Final = 4096
 
@@ -60,7 +60,7 @@ class Eviction:
         lost = sum(row[4] for row in taken if row[2] != FrameKind.SKIP)
         if not taken or all(row[2] == FrameKind.SKIP for row in taken):
             return 0, 0
-        first = Skip.from_bytes(taken[0][5], "outbox").first if taken[0][2] == FrameKind.SKIP else taken[0][1]
+        first = skip_of(taken[0][5]).first if taken[0][2] == FrameKind.SKIP else taken[0][1]
         skip = Skip(first=first, last=taken[-1][1], reason=SkipReason.EVICTED, readings=sum(row[4] for row in taken))
         await self._db.run_many("DELETE FROM frames WHERE id = ?", [(row[0],) for row in taken])
         await self._table.grow(-freed)
