@@ -30,6 +30,7 @@ from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.file import OutboxFile
 from tieline_edge.outbox.frame_table import ROW_BYTES, NewFrame
 from tieline_edge.outbox.gauges import FillRate, OutboxCounters, room
+from tieline_edge.outbox.holdings import Holdings, Place, Repeated
 from tieline_edge.outbox.packing import Entry, check, pack
 from tieline_edge.outbox.recorded import recorded_instants
 from tieline_edge.outbox.reserve import Reserve
@@ -44,8 +45,6 @@ _AGE_CHECK: Final = timedelta(minutes=10)
 _DISK_TROUBLE: Final = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_LOCKED}
 )
-#: What is not acknowledged goes in this order when there is no room.
-_SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
 
 
 class Outbox:
@@ -59,13 +58,14 @@ class Outbox:
         self._db = self._file.db
         self._table = self._file.table
         self._reserve = Reserve(path)
-        self._eviction = Eviction(self._db, self._table)
+        self.holdings = Holdings(self._db, self._table)
         self._settings = settings
         self._clock = clock
         self._pending: list[Entry] = []
         self._pending_readings = 0
         self._grown = asyncio.Event()
         self._in_flight: dict[Stream, int] = {}
+        self._eviction = Eviction(self._db, self._table, settings.max_bytes, self._in_flight, self.counters)
         self._rate = FillRate(clock.now())
         self._next_age_check = clock.now()
         #: What the streams' next numbers are when the commit under way has succeeded; empty before that is known.
@@ -255,7 +255,7 @@ class Outbox:
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
                 self._reserve.ensure()
-            await self._make_room(to_us(now))
+            await self._eviction.make_room(to_us(now))
             self._next_seqs = await self._table.next_seqs()
         self._rate.add(sum(len(frame.body) + ROW_BYTES for frame in frames), now)
 
@@ -264,25 +264,7 @@ class Outbox:
         _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
         self.counters.full_disk += 1
         async with self._db.transaction():
-            await self._drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
-
-    async def _make_room(self, now_us: int) -> None:
-        used = await self._table.used_bytes()
-        if used <= self._settings.max_bytes:
-            return
-        # A sixteenth at once: the next commits need not do it again.
-        await self._drop(used - self._settings.max_bytes * 15 // 16, now_us)
-
-    async def _drop(self, wanted: int, now_us: int) -> None:
-        freed = await self._eviction.acknowledged(wanted)
-        for stream in _SACRIFICE:
-            if freed < wanted:
-                more, lost = await self._eviction.unacknowledged(stream, self._in_flight.get(stream, 0), wanted - freed, now_us)
-                freed += more
-                self.counters.lost_readings += lost
-                if lost:
-                    _log.error("outbox is full: %d readings of stream %s the hub does not have were dropped", lost, stream)
-        self.counters.evicted_bytes += freed
+            await self._eviction.drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
 
     async def wait_for_more(self) -> None:
         """Return when something has been committed since the last return."""
@@ -356,6 +338,20 @@ class Outbox:
             )
             for stream, row in (await self._table.waiting()).items()
         }
+
+    async def repeat(self, stream: Stream, span_us: tuple[int, int], after: Place | None, limit: int) -> Repeated:
+        """One step of a backfill: copies of acknowledged frames of a span at the end of their stream.
+
+        Raises:
+            TransientError: The disk refused.
+        """
+        async with self._changing():
+            now_us = to_us(self._clock.now())
+            step = await self.holdings.repeat(stream, *span_us, after, limit, now_us)
+            await self._eviction.make_room(now_us)
+        self.counters.backfilled_frames += step.frames
+        self._grown.set()
+        return step
 
     async def room(self) -> OutboxRoom:
         """How full it is, and how long it lasts without the hub."""
