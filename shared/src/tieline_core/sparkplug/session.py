@@ -89,10 +89,10 @@ class AliasTable:
         return self._numbers.setdefault((device, name), len(self._numbers) + 1)
 
     def birth(self, device: str | None, metric: Metric) -> Metric:
-        """The metric with its alias, as a birth declares it; rebirth control and bdSeq stay without."""
+        """The metric with its alias, as a birth declares it; rebirth control must stay without."""
         if metric.name is None:
             raise SparkplugError("a birth metric needs a name")
-        return metric if metric.name in (REBIRTH, BDSEQ) else replace(metric, alias=self.number(device, metric.name))
+        return metric if metric.name == REBIRTH else replace(metric, alias=self.number(device, metric.name))
 
     def data(self, device: str | None, metric: Metric) -> Metric:
         """The metric as data carries it: under its alias, without the name."""
