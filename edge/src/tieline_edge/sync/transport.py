@@ -197,9 +197,7 @@ class MqttLink:
             raise NoAnswerError(f"broker {self.address}: {code}")
         raise ConnectRefusedError(f"broker {self.address} refuses client {self.client_id}: {code}")
 
-    async def run(
-        self, serve: Callable[[MqttSession], Awaitable[None]], will: Callable[[], Will | None] = no_will
-    ) -> None:
+    async def run(self, serve: Callable[[MqttSession], Awaitable[None]], will: Callable[[], Will | None] = no_will) -> None:
         """Stay connected: serve one session after the other until cancelled.
 
         Args:
