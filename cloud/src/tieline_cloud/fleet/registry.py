@@ -181,6 +181,10 @@ class FleetRegistry:
         self._change(status, online_live=False, offline_since=since or self._clock.now())
         self.review()
 
+    def live_heard(self, edge: EdgeId) -> None:
+        """Data came on the live lane; noted without telling or keeping it, because it comes all the time."""
+        self._edges[edge] = self._status(edge).heard(self._clock.now())
+
     def device_born(
         self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime, role: str | None = None
     ) -> None:

@@ -289,6 +289,8 @@ class LiveHost:
             self._fleet.node_born(edge, at)
         elif change is Change.NODE_DIED:
             self._fleet.node_died(edge)
+        elif change is Change.DATA and names is not None:
+            self._fleet.live_heard(edge)
         device = self._device(names, finding.device)
         if device is None:
             return
