@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tieline_cloud.settings import HubSettings
 from tieline_core.errors import BadInputError, PermanentError
+from tieline_core.strict_yaml import parse
 
 M = TypeVar("M", bound=BaseModel)
-MAX_BYTES: Final = 1024 * 1024
 #: Keys whose value is a path; a relative one is meant from the folder of the configuration file.
 _PATH_KEYS: Final = (
     ("data_dir",),
@@ -36,19 +34,6 @@ class ConfigError(PermanentError):
     def __init__(self, mistakes: tuple[BadInputError, ...]) -> None:
         self.mistakes = mistakes
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe loader that refuses a key that stands twice: YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def load_settings(path: Path) -> HubSettings:
@@ -93,19 +78,12 @@ def read_tree(path: Path, keys: str) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError((BadInputError(source, "", source, f"cannot be read: {error.strerror}"),)) from error
-    if len(data) > MAX_BYTES:
-        raise ConfigError((BadInputError(source, "", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes are read"),))
     try:
-        tree = yaml.load(data, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that also refuses doubled keys)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}" if where is not None else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError((BadInputError(source, line, path.name, f"not valid YAML: {reason}"),)) from error
+        tree = parse(data, source)
+    except BadInputError as error:
+        raise ConfigError((error,)) from error
     if not isinstance(tree, dict):
-        raise ConfigError(
-            (BadInputError(source, "", tree, f"expected a mapping with the keys {keys}"),)
-        )
+        raise ConfigError((BadInputError(source, "", tree, f"expected a mapping with the keys {keys}"),))
     return tree
 
 

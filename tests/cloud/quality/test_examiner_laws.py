@@ -28,7 +28,12 @@ CLASSES: list[dict[str, Any]] = [
         "stuck": {"longer_than_s": 5, "zero_may_stay": True},
         "gap": {"periods": 2, "at_least_s": 3},
     },
-    {"name": "frequency", "quantities": ["f_hz"], "spike": {"step": 2.0}, "gap": {"periods": 3, "at_least_s": 1, "period_s": 2}},
+    {
+        "name": "frequency",
+        "quantities": ["f_hz"],
+        "spike": {"step": 2.0},
+        "gap": {"periods": 3, "at_least_s": 1, "period_s": 2},
+    },
     {
         "name": "small_register",
         "quantities": ["e_import_wh"],
