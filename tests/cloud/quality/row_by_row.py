@@ -1,4 +1,4 @@
-"""The rules of data quality told plainly: one reading after the other, dictionaries, no arrays. What the examiner must equal."""
+"""The rules of data quality told plainly: one reading after the other, no arrays. What the examiner must equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median_high
 
 from tieline_cloud.quality.rule_table import RuleTable
-from tieline_cloud.quality.rules import MeasurementClass
+from tieline_cloud.quality.rules import MeasurementClass, SpikeRule
 from tieline_core.quantities import Quality
 from tieline_core.timegrid import EARLIEST, to_us
 
@@ -113,19 +113,8 @@ class RowByRow:
             memory.at_us, memory.value, memory.since_us = row.at_us, row.value, row.at_us
             return
         step_us = row.at_us - before_us
-        if rules.spike:
-            spike = rules.spike
-
-            def near(other: tuple[int, float]) -> bool:
-                seconds = (row.at_us - other[0]) * 1e-6
-                limit = max(spike.step, spike.share_pct / 100 * abs(other[1]), spike.per_second * seconds)
-                return abs(row.value - other[1]) <= limit
-
-            if near((before_us, before)) or (memory.good is not None and near(memory.good)):
-                memory.good = None
-            else:
-                found("spike", True)
-                memory.good = memory.good or (before_us, before)
+        if rules.spike and self._jumps(row, rules.spike, memory):
+            found("spike", True)
         if row.value != before:
             memory.since_us = row.at_us
         if rules.stuck and not (rules.stuck.zero_may_stay and row.value == 0):
@@ -143,6 +132,22 @@ class RowByRow:
             self._count(row.value, before, step_us, rules, found)
         memory.at_us, memory.value = row.at_us, row.value
         memory.lags = [step_us, *memory.lags][:3]
+
+    @staticmethod
+    def _jumps(row: Row, spike: SpikeRule, memory: Memory) -> bool:
+        assert memory.at_us is not None
+        before = (memory.at_us, memory.value)
+
+        def near(other: tuple[int, float]) -> bool:
+            seconds = (row.at_us - other[0]) * 1e-6
+            limit = max(spike.step, spike.share_pct / 100 * abs(other[1]), spike.per_second * seconds)
+            return abs(row.value - other[1]) <= limit
+
+        if near(before) or (memory.good is not None and near(memory.good)):
+            memory.good = None
+            return False
+        memory.good = memory.good or before
+        return True
 
     @staticmethod
     def _count(value: float, before: float, step_us: int, rules: MeasurementClass, found: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def found(examined: Examined) -> list[tuple[int, str]]:
     return list(zip(examined.findings.rows.tolist(), examined.findings.rules, strict=True))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(readings, max_size=40), max_size=4))
 def test_arrivals_in_any_order_are_judged_as_row_by_row(arrivals: list[list[Row]]) -> None:
     examiner, judge = RuleExaminer(TABLE), RowByRow(TABLE, NAMES)
@@ -92,13 +93,13 @@ def streams(draw: st.DrawFn) -> list[Row]:
     return sorted(rows, key=lambda row: row.at_us)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(streams(), st.lists(st.integers(0, 180), max_size=8))
 def test_findings_do_not_depend_on_how_a_stream_is_cut_into_arrivals(rows: list[Row], cuts: list[int]) -> None:
     whole = RuleExaminer(TABLE).examine(arrival(rows, NAMES))
     examiner, parts, qualities = RuleExaminer(TABLE), [], []
     borders = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         examined = examiner.examine(arrival(rows[start:end], NAMES))
         examiner.settle(examined)
         parts += [(row + start, rule) for row, rule in found(examined)]
@@ -107,13 +108,13 @@ def test_findings_do_not_depend_on_how_a_stream_is_cut_into_arrivals(rows: list[
     assert qualities == whole.quality.tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(readings, max_size=30), st.lists(readings, max_size=30), st.lists(readings, max_size=30))
 def test_an_arrival_that_was_rolled_back_leaves_no_trace(first: list[Row], lost: list[Row], then: list[Row]) -> None:
     touched, untouched = RuleExaminer(TABLE), RuleExaminer(TABLE)
     for examiner in (touched, untouched):
         examiner.settle(examiner.examine(arrival(first, NAMES)))
-    others = {number: NAMES[7] for number in NAMES}  # numbers are given anew after a rollback
+    others = dict.fromkeys(NAMES, NAMES[7])  # numbers are given anew after a rollback
     touched.examine(arrival(lost, others))
     after, expected = touched.examine(arrival(then, NAMES)), untouched.examine(arrival(then, NAMES))
     assert found(after) == found(expected)
@@ -121,7 +122,7 @@ def test_an_arrival_that_was_rolled_back_leaves_no_trace(first: list[Row], lost:
     assert touched.counts() == untouched.counts()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(readings, max_size=60))
 def test_findings_never_change_a_number_but_take_an_impossible_one_out(rows: list[Row]) -> None:
     given_rows = arrival(rows, NAMES)
@@ -136,7 +137,7 @@ def test_findings_never_change_a_number_but_take_an_impossible_one_out(rows: lis
     assert (examined.quality[taken_out] == Quality.BAD).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(streams(), streams())
 def test_a_backlog_older_than_what_is_known_changes_nothing_of_what_follows(older: list[Row], rows: list[Row]) -> None:
     half = len(rows) // 2
