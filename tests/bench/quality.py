@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def scans(first: int) -> Arrival:
     kind = numbers % 4
     noise = rng.normal(0, 1, size)
     base = (2000 + 300 * noise, 230 + noise, 1e6 + 500.0 * scan, 50 + 0.01 * noise)
-    values = np.round(np.choose(kind, base), 2)
+    values: NDArray[np.float64] = np.choose(kind, base).round(2)
     wrong = rng.choice(size, size // 1000, replace=False)
     values[wrong] = rng.choice([-5.0, 1e14, 0.0, 80.0], len(wrong))
     return Arrival(numbers, at_us, values, np.zeros(size, np.uint8), at_us + 2_000_000, name)
@@ -137,18 +138,20 @@ def main() -> None:
     def rate(work: Callable[[], object], repeats: int = 5) -> float:
         return size / median_s(work, repeats)
 
-    figures = {
+    own_rates = {order: rate(partial(examiner.examine, arrival)) for order, arrival in orders.items()}
+    peer_rates = {order: rate(partial(peer.examine, arrival), 3) for order, arrival in orders.items()}
+    with_settling_s = median_s(lambda: examiner.settle(examiner.examine(second)))
+    figures: dict[str, Any] = {
         "rows": size,
         "points": POINTS,
         "findings": len(own),
         "same_verdicts_as_peer": agreed,
-        "readings_per_s": {key: rate(lambda arrival=arrival: examiner.examine(arrival)) for key, arrival in orders.items()},
-        "settle_ms": median_s(lambda: examiner.settle(examiner.examine(second))) * 1e3
-        - median_s(lambda: examiner.examine(second)) * 1e3,
+        "readings_per_s": own_rates,
+        "readings_per_s_with_settling": size / with_settling_s,
         "peer": "pandas groupby, the same rules",
-        "peer_readings_per_s": {key: rate(lambda arrival=arrival: peer.examine(arrival), 3) for key, arrival in orders.items()},
+        "peer_readings_per_s": peer_rates,
+        "ratio": {order: own_rates[order] / peer_rates[order] for order in orders},
     }
-    figures["ratio"] = {key: figures["readings_per_s"][key] / figures["peer_readings_per_s"][key] for key in orders}
     write("quality", figures, ("numpy", "pandas"))
 
 

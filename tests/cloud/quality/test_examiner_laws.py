@@ -106,6 +106,9 @@ def test_findings_do_not_depend_on_how_a_stream_is_cut_into_arrivals(rows: list[
         qualities += examined.quality.tolist()
     assert parts == found(whole)
     assert qualities == whole.quality.tolist()
+    expected = RowByRow(TABLE, NAMES).examine(rows)
+    assert expected.found == sorted(parts)
+    assert [expected.quality[index] for index in range(len(rows))] == qualities
 
 
 @settings(max_examples=100, deadline=None)
