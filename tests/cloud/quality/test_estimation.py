@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_register_without_like_days_gets_a_line_and_through_its_modulus_it_rol
     assert methods(estimates) == {"linear"}
     values = [row.value for row in estimates]
     assert all(0 <= value < 1e8 for value in values)
-    assert sum(after < before for before, after in zip(values, values[1:], strict=False)) == 1
+    assert sum(after < before for before, after in pairwise(values)) == 1
 
 
 @pytest.mark.parametrize("after", [2_000_000.0, 40.0])

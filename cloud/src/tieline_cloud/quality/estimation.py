@@ -6,7 +6,7 @@ not shift a profile. Registers keep their readings: only the way between two of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,7 +20,7 @@ from tieline_cloud.quality.rules import CounterRule, EstimateRule
 from tieline_cloud.store.ports import Estimate, Series
 from tieline_core.ids import PointId
 from tieline_core.quantities import QUANTITIES, Quality, round_to
-from tieline_core.timegrid import from_us
+from tieline_core.timegrid import from_us, to_us
 
 LINEAR: Final = "linear"
 LIKE_DAY: Final = "like_day"
@@ -192,3 +192,24 @@ def _rows(point: PointId, at_us: NDArray[np.int64], values: NDArray[np.float64],
     exponent = quantity.exponent if quantity else -3
     pairs = zip(at_us.tolist(), values.tolist(), strict=True)
     return [Estimate(point, from_us(us), round_to(value, exponent), method) for us, value in pairs]
+
+
+def with_estimates(series: Series, estimates: Sequence[Estimate], step_us: int) -> Series:
+    """A series with estimates where nothing good was measured, marked SUBSTITUTED; a good reading always comes first.
+
+    Args:
+        series: Raw readings, or means labelled by the start of their interval.
+        estimates: Of the same point.
+        step_us: An estimate stands for the interval that holds its instant; a good reading in it takes its place.
+    """
+    good = series.at_us[(series.quality == Quality.GOOD) & ~np.isnan(series.values)] // step_us
+    at_us = np.array([to_us(estimate.at) for estimate in estimates], np.int64)
+    shown = ~np.isin(at_us // step_us, good)
+    order = np.argsort(np.concatenate((series.at_us, at_us[shown])), kind="stable")
+    values = np.array([estimate.value for estimate in estimates], np.float64)[shown]
+    return Series(
+        series.point,
+        np.concatenate((series.at_us, at_us[shown]))[order],
+        np.concatenate((series.values, values))[order],
+        np.concatenate((series.quality, np.full(len(values), Quality.SUBSTITUTED, np.uint8)))[order],
+    )
