@@ -65,7 +65,7 @@ async def list_misdated(hub: Services, point: PointPattern = None, limit: Limit 
     ]
 
 
-@router.get("/rules", summary="The rules in force")
+@router.get("/rules", summary="The rules in force", responses=statuses())
 async def list_rules(hub: Services) -> list[MeasurementClass]:
     """Measurement classes in order of precedence: a point belongs to the first that fits."""
     return list(hub.rules.classes)
