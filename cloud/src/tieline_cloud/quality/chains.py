@@ -6,24 +6,21 @@ A chain of readings older than what is remembered (a backlog, a backfill) is jud
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tieline_cloud.quality.point_state import NEVER_US, PointMemory, PointRows
 
-#: Up to so many rows fit a point number and a row number into one sortable 64-bit integer.
-_ROW_BITS: Final = 31
-
 
 def point_order(numbers: NDArray[np.int32], at_us: NDArray[np.int64]) -> NDArray[np.intp] | None:
     """Order of rows by point, then instant, then arrival; None when they stand so already."""
     if len(numbers) < 2 or _ordered(numbers, at_us):
         return None
-    order = _stable_by(numbers, None)
+    order = _stable_order(numbers)
     if not _ordered(numbers[order], at_us[order]):
-        order = _stable_by(numbers, np.argsort(at_us, kind="stable"))
+        by_time = _stable_order(at_us)
+        order = by_time[_stable_order(numbers[by_time])]
     return order
 
 
@@ -34,14 +31,19 @@ def _ordered(numbers: NDArray[np.int32], at_us: NDArray[np.int64]) -> bool:
     return bool(((before < after) | (at_us[:-1] <= at_us[1:])).all())
 
 
-def _stable_by(numbers: NDArray[np.int32], order: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    # Sorting point and position packed into one integer is stable and several times faster than a stable argsort.
-    keys = (numbers if order is None else numbers[order]).astype(np.int64)
-    keys <<= _ROW_BITS
-    keys |= np.arange(len(keys))
-    keys.sort()
-    keys &= (1 << _ROW_BITS) - 1
-    return keys if order is None else order[keys]
+def _stable_order(keys: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.intp]:
+    # A key and its position packed into one integer sort stably, and several times faster than a stable argsort.
+    bits = len(keys).bit_length()
+    low = int(keys.min())
+    if (int(keys.max()) - low) >> (63 - bits):
+        return np.argsort(keys, kind="stable")
+    packed = keys.astype(np.int64)
+    packed -= low
+    packed <<= bits
+    packed |= np.arange(len(packed))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
 
 
 @dataclass(frozen=True, slots=True)
