@@ -272,6 +272,8 @@ def _read_table(raw: bytes) -> _PointTable:
             if mode not in (_SCALED, _FLOAT64) or not -9 <= exponent <= 9:
                 raise FrameError(f"point {text!r} has mode {mode} and exponent {exponent}")
             points.append(PointId(text))
+            if len(points) > 1 and points[-1] <= points[-2]:
+                raise FrameError(f"point {text!r} stands behind {points[-2]!r}; the table ascends")
             exponents.append(exponent)
             floats.append(mode == _FLOAT64)
     except (IndexError, ValueError, struct.error) as error:

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tieline_cloud.ingest.settings import BrokerAddress
@@ -62,6 +64,7 @@ class Wiring:
         will: Asked before every CONNECT.
         farewell: Published before a clean disconnect.
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
+        packet_bytes: Largest packet the broker may send (MQTT 5); None = any.
     """
 
     subscriptions: Sequence[tuple[str, int]]
@@ -71,6 +74,7 @@ class Wiring:
     will: Callable[[], Will | None] = lambda: None
     farewell: Callable[[], Will | None] = lambda: None
     manual_ack: bool = False
+    packet_bytes: int | None = None
 
 
 class _Client(paho.Client):
@@ -159,7 +163,7 @@ class HubConnection:
         ended: asyncio.Future[None] = loop.create_future()
         client = self._make()
         self._wire(client, up, ended)
-        dialling = asyncio.ensure_future(asyncio.to_thread(client.connect, self.broker.host, self.broker.port, KEEPALIVE_S))
+        dialling = asyncio.ensure_future(asyncio.to_thread(self._dial, client))
         try:
             await asyncio.shield(dialling)
             client.loop_start()
@@ -177,6 +181,13 @@ class HubConnection:
             await asyncio.wait({dialling})
             await self._close(client)
         return True
+
+    def _dial(self, client: _Client) -> None:
+        properties = None
+        if self._protocol is MQTTProtocolVersion.MQTTv5 and self._wiring.packet_bytes is not None:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.MaximumPacketSize = self._wiring.packet_bytes
+        client.connect(self.broker.host, self.broker.port, KEEPALIVE_S, properties=properties)
 
     def _fall_back(self) -> None:
         if self._protocol is MQTTProtocolVersion.MQTTv5:
