@@ -11,9 +11,10 @@ import pytest
 
 from tests.cloud.rooms import NOW, Rooms
 from tieline_cloud.jobs.model import JobState
-from tieline_cloud.jobs.upkeep import RETAIN, StoreUpkeep, retain_kind
+from tieline_cloud.jobs.upkeep import RETAIN, StoreUpkeep, retain_kind, retention
 from tieline_cloud.store.memory_store import MemoryStore
 from tieline_cloud.store.ports import RetentionPolicy, RollupProgress
+from tieline_core.clock import ManualClock
 from tieline_core.errors import PermanentError, TransientError
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import PointId
@@ -39,44 +40,40 @@ class Book(MemoryStore):
         return RollupProgress(3, 2, 1.5)
 
 
-async def test_it_rolls_up_within_half_the_interval_and_retains_once_a_day(tmp_path: Path) -> None:
+async def test_it_rolls_up_within_half_the_interval(tmp_path: Path) -> None:
     store = Book()
-    for days in (0, 9):
-        store.import_readings(ReadingBatch.of([Reading(POINT, 1.0, NOW - timedelta(days=days), Quality.GOOD)]), "x", NOW)
-    rooms = Rooms(tmp_path)
-    kind = retain_kind(store, RetentionPolicy(raw_days=3, minute_days=None, quarter_days=None), rooms.clock)
-    rooms.jobs.kinds = {RETAIN: kind}
-    upkeep = StoreUpkeep(store, rooms.jobs, rooms.clock, 5.0)
+    upkeep = StoreUpkeep(store, ManualClock(NOW), 5.0)
     for _ in range(3):
         await upkeep.look()
     assert store.budgets == [2.5] * 3
     assert upkeep.progress == RollupProgress(3, 2, 1.5)
-    assert [job.kind for job in rooms.jobs.newest(10)] == [RETAIN]
+
+
+async def test_retention_is_done_once_a_day_also_by_a_hub_that_was_started_anew(tmp_path: Path) -> None:
+    store, rooms = MemoryStore(), Rooms(tmp_path)
+    for days in (0, 9):
+        store.import_readings(ReadingBatch.of([Reading(POINT, 1.0, NOW - timedelta(days=days), Quality.GOOD)]), "x", NOW)
+    rooms.jobs.kinds = {
+        RETAIN: retain_kind(store, RetentionPolicy(raw_days=3, minute_days=None, quarter_days=None), rooms.clock)
+    }
     done = asyncio.Event()
     rooms.jobs.listen(lambda job: done.set() if job.state.final else None)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(rooms.jobs.run())
-        await done.wait()
-        task.cancel()
-    job = rooms.jobs.newest(1)[0]
+    for expected in (1, 1, 2):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(retention(rooms.jobs, rooms.clock).run()), group.create_task(rooms.jobs.run())]
+            await done.wait()
+            await rooms.clock.advance(40_000)
+            for task in tasks:
+                task.cancel()
+        assert len(rooms.jobs.newest(10)) == expected
+    job = rooms.jobs.newest(10)[-1]
     assert (job.state, job.result) == (JobState.DONE, {"rows": 1})
     assert store.statistics().readings == 1
-    await rooms.clock.advance(86_399)
-    await upkeep.look()
-    assert len(rooms.jobs.newest(10)) == 1
-    await rooms.clock.advance(1)
-    await upkeep.look()
-    assert len(rooms.jobs.newest(10)) == 2
-    # A hub that starts anew goes by the jobs it remembers.
-    await StoreUpkeep(store, rooms.jobs, rooms.clock, 5.0).look()
-    assert len(rooms.jobs.newest(10)) == 2
 
 
 async def test_a_full_disk_is_waited_for_and_a_broken_store_is_not(tmp_path: Path) -> None:
-    rooms = Rooms(tmp_path)
-    rooms.jobs.kinds = {RETAIN: retain_kind(rooms.store, RetentionPolicy(), rooms.clock)}
     store = Book(error=TransientError("the disk is full"))
-    upkeep = StoreUpkeep(store, rooms.jobs, rooms.clock, 5.0)
+    upkeep = StoreUpkeep(store, ManualClock(NOW), 5.0)
     await upkeep.look()
     assert (upkeep.failures, upkeep.progress) == (1, None)
     store.error = PermanentError("the store has to be opened again")

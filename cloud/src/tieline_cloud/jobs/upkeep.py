@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from tieline_cloud.jobs.model import JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.runner import JobRunner
-from tieline_cloud.jobs.scheduler import is_due
+from tieline_cloud.jobs.scheduler import JobScheduler
 from tieline_cloud.store.ports import Ledger, RetentionPolicy, RollupProgress
 from tieline_core.clock import Clock
-from tieline_core.errors import TielineError, TransientError
+from tieline_core.errors import TransientError
 
 _LOG = logging.getLogger(__name__)
 RETAIN: Final = "retain"
-_DAY: Final = timedelta(days=1)
+_DAY_S: Final = 86_400.0
 _T = TypeVar("_T")
 
 
@@ -35,6 +35,15 @@ def retain_kind(ledger: Ledger, policy: RetentionPolicy, clock: Clock) -> JobKin
     return JobKind(RETAIN, "drop readings and roll-ups that are past retention", RetainParams, run)
 
 
+def retention(jobs: JobRunner, clock: Clock) -> JobScheduler:
+    """Posts a retention job once a day of the clock, also when the hub was started anew meanwhile."""
+
+    def last() -> datetime | None:
+        return max((job.created_at for job in jobs.newest(10_000) if job.kind == RETAIN), default=None)
+
+    return JobScheduler(jobs, clock, _DAY_S, lambda: True, last, RETAIN)
+
+
 async def _to_the_end(work: Callable[[], _T]) -> _T:
     """Run blocking work in a thread; a cancellation waits for it, so that the store is not closed under it."""
     task = asyncio.create_task(asyncio.to_thread(work))
@@ -46,12 +55,11 @@ async def _to_the_end(work: Callable[[], _T]) -> _T:
 
 
 class StoreUpkeep:
-    """Rolls up, and posts retention jobs.
+    """Rolls up.
 
     Args:
         ledger: Whose roll-ups.
-        jobs: Where retention is posted.
-        clock: By which clock a day ends and lag is counted.
+        clock: By which clock lag is counted.
         every_s: Wall seconds between roll-ups; each takes at most half of them.
 
     Attributes:
@@ -59,12 +67,10 @@ class StoreUpkeep:
         failures: Roll-ups the store could not make.
     """
 
-    def __init__(self, ledger: Ledger, jobs: JobRunner, clock: Clock, every_s: float) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, every_s: float) -> None:
         self._ledger = ledger
-        self._jobs = jobs
         self._clock = clock
         self._every_s = every_s
-        self._posted: datetime | None = None
         self.progress: RollupProgress | None = None
         self.failures = 0
 
@@ -75,7 +81,7 @@ class StoreUpkeep:
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> None:
-        """Roll up what is due, and post a retention job when a day is over.
+        """Roll up what is due.
 
         Raises:
             PermanentError: The store cannot go on.
@@ -86,14 +92,3 @@ class StoreUpkeep:
         except TransientError as error:
             self.failures += 1
             _LOG.warning("Roll-ups have to wait: %s", error)
-        if not is_due(self._last(), now, _DAY) or self._jobs.busy_with(RETAIN):
-            return
-        self._posted = now
-        try:
-            self._jobs.submit(RETAIN, {})
-        except TielineError as error:
-            _LOG.warning("Retention has to wait: %s", error)
-
-    def _last(self) -> datetime | None:
-        done = [job.created_at for job in self._jobs.newest(10_000) if job.kind == RETAIN]
-        return max([*done, *([] if self._posted is None else [self._posted])], default=None)

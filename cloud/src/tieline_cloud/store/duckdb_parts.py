@@ -46,6 +46,22 @@ _OF_PARTS: Final = (
 )
 
 
+#: How parts lie in a table: what follows from the other columns is null and takes no room, as in every part that is of a
+#: single reading.
+_PACKED: Final = (
+    "point_id, start_us, count, good, CASE WHEN count > 1 THEN minimum END, CASE WHEN count > 1 THEN maximum END, total, "
+    "CASE WHEN good NOT IN (0, count) THEN good_total END, CASE WHEN count > 1 THEN last END, "
+    "CASE WHEN last_us <> start_us THEN last_us END, quality"
+)
+_UNPACKED: Final = (
+    "point_id, start_us, count, good, CASE WHEN count = 1 THEN total ELSE minimum END AS minimum, "
+    "CASE WHEN count = 1 THEN total ELSE maximum END AS maximum, total, "
+    "CASE good WHEN 0 THEN 0 WHEN count THEN total ELSE good_total END AS good_total, "
+    "CASE WHEN count = 1 THEN total ELSE last END AS last, "
+    "CASE WHEN count > 0 THEN coalesce(last_us, start_us) END AS last_us, quality"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Which rows of a table are meant.
@@ -87,8 +103,8 @@ def of_readings(level: RollupLevel, bounds: Bounds) -> str:
 
 
 def of_table(level: RollupLevel, bounds: Bounds) -> str:
-    """Parts as they lie in the table of a level."""
-    return f"SELECT {COLUMNS} FROM {TABLES[level]} WHERE {bounds.condition('start_us')}"  # noqa: S608 (words and numbers of ours)
+    """Parts of the table of a level."""
+    return f"SELECT {_UNPACKED} FROM {TABLES[level]} WHERE {bounds.condition('start_us')}"  # noqa: S608 (words and numbers of ours)
 
 
 def merged(level: RollupLevel, parts: Sequence[str]) -> str:
@@ -120,7 +136,7 @@ def positions_of(cursor: duckdb.DuckDBPyConnection) -> dict[RollupLevel, int]:
 def append(cursor: duckdb.DuckDBPyConnection, level: RollupLevel, parts: str, upto: int) -> int:
     """Add parts to the table of a level; returns how many. Sorted by point: a question about one reads few row groups."""
     rows = cursor.execute(
-        f"INSERT INTO {TABLES[level]} SELECT {COLUMNS}, {upto} FROM ({parts}) ORDER BY point_id, start_us"  # noqa: S608 (our own words)
+        f"INSERT INTO {TABLES[level]} SELECT {_PACKED}, {upto} FROM ({parts}) ORDER BY point_id, start_us"  # noqa: S608 (our own words)
     ).fetchall()
     return int(rows[0][0])
 

@@ -54,13 +54,13 @@ def held(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame]) -
     wanted = list({frame.sha256 for frame in frames})
     if not wanted:
         return set()
-    places = ", ".join("?" * len(wanted))
     spans = _spans(sorted({us for frame in frames if (us := oldest_us(frame)) is not None}))
     found: list[tuple[str, str, str]] = []
-    for condition, parameters in [("first_us IS NULL", []), *(("first_us BETWEEN ? AND ?", [*span]) for span in spans)]:
+    for condition, parameters in (("first_us IS NULL", ()), *(("first_us BETWEEN ? AND ?", span) for span in spans)):
         found += connection.execute(
-            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} AND sha256 IN ({places})",  # noqa: S608 (our own words)
-            [*parameters, *wanted],
+            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} "  # noqa: S608 (our own words)
+            "AND sha256 IN (SELECT unnest(?::VARCHAR[]))",
+            [*parameters, wanted],
         ).fetchall()
     return {(EdgeId(edge), Stream(stream), sha256) for edge, stream, sha256 in found}
 
