@@ -118,10 +118,11 @@ HUB = """
 import sys
 from tests.faults.test_postgres_ledger import EDGE, Stream, frame
 import tieline_cloud.store.postgres_store as room
+import tieline_cloud.store.postgres_writer as writing
 from tieline_core.errors import TransientError
 
 where = sys.argv[2]
-real = {"between": room.insert_frames, "copying": room.copy_chunks}
+real = {"between": room.insert_frames, "copying": writing.copy_chunks}
 
 def stall():
     print("inside", flush=True)
@@ -143,13 +144,13 @@ store = room.PostgresStore(sys.argv[1])
 if where == "between":
     room.insert_frames = between
 else:
-    room.copy_chunks = copying
+    writing.copy_chunks = copying
 try:
     store.commit([frame(1), frame(2)])
     print("committed", flush=True)
 except TransientError as error:
     print(type(error).__name__, flush=True)
-room.insert_frames, room.copy_chunks = real["between"], real["copying"]
+room.insert_frames, writing.copy_chunks = real["between"], real["copying"]
 print(*store.commit([frame(1), frame(2), frame(3)]).verdicts, flush=True)
 store.close()
 """
