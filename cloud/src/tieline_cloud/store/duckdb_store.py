@@ -129,7 +129,7 @@ class DuckDbStore(DuckDbQuery):
         """What a caller is told of an error of DuckDB's; any other as it is."""
         if isinstance(error, duckdb.FatalException):
             return StoreFailedError(f"{self.path}: the store has to be opened again: {error}")
-        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.TransactionException):
             return StoreRefusedError(f"{self.path}: nothing was stored: {error}")
         return error
 
