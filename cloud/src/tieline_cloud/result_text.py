@@ -42,6 +42,9 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
     for edge in edges:
         lanes = "/".join(lane for lane, on in (("durable", edge["online_durable"]), ("live", edge["online_live"])) if on)
         confirmed = {True: "runs what it should", False: "does not run what it should yet", None: "nothing is wanted of it"}
+        if edge["third_party"] is not None:
+            yield f"  {edge['edge_id']}: {lanes or 'away'}, third party {edge['third_party']}, at most once"
+            continue
         yield (
             f"  {edge['edge_id']}: {lanes or 'away'}, ladder {_plain(edge['ladder'])}, "
             f"backlog {_plain(edge['backlog_frames'])} frames, {confirmed[edge['desired_confirmed']]}"

@@ -43,6 +43,11 @@ class Edge(_Answer):
     edge_id: EdgeId
     online_live: bool
     online_durable: bool
+    offline_since: AwareDatetime | None = Field(description="when the live lane lost it, by the hub's clock")
+    third_party: str | None = Field(
+        description="group/node of a Sparkplug node of somebody else, whose data are at most once; null = an edge of ours",
+        examples=["plant/press"],
+    )
     last_heard: AwareDatetime | None
     epoch: int | None
     ladder: str | None = Field(description="step of the fallback ladder, in words", examples=["current_plan"])
@@ -73,6 +78,7 @@ class Device(_Answer):
     edge_id: EdgeId
     device_id: DeviceId
     online: bool
+    offline_since: AwareDatetime | None = Field(description="when it or its edge died, by the hub's clock")
     points: tuple[PointId, ...]
     born_at: AwareDatetime | None
 
