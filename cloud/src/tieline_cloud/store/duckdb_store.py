@@ -92,6 +92,8 @@ class DuckDbStore(DuckDbQuery):
             self._position = load_last_values(self._connection, self._last)
             self._folding = Folding(self._connection, self._last, zone)
             adopt_zone(self._connection, zone)
+            first_release = self._connection.execute("SELECT 1 FROM facts WHERE name = 'first_release'").fetchall()
+            self._first_release = bool(first_release)
         except BaseException:
             self._connection.close()
             raise
@@ -129,7 +131,7 @@ class DuckDbStore(DuckDbQuery):
         """What a caller is told of an error of DuckDB's; any other as it is."""
         if isinstance(error, duckdb.FatalException):
             return StoreFailedError(f"{self.path}: the store has to be opened again: {error}")
-        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.TransactionException):
             return StoreRefusedError(f"{self.path}: nothing was stored: {error}")
         return error
 
@@ -174,7 +176,8 @@ class DuckDbStore(DuckDbQuery):
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark."""
         with self._transaction() as connection:
             before = marks(connection, sorted({frame.edge for frame in frames}))
-            decision = decide(before, frames, held(connection, frames), committed(connection, below(before, frames)))
+            known = held(connection, frames, first_release=self._first_release)
+            decision = decide(before, frames, known, committed(connection, below(before, frames)))
             taken = decision.taken(frames)
             batches = [
                 (frame.readings, to_us(frame.received_at))
