@@ -51,3 +51,13 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
         )
     if not edges:
         yield "  no edge was heard of yet"
+
+
+def quality_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Findings, or readings that were set apart, one a line."""
+    for row in rows:
+        number = "no number" if row["value"] is None else f"{row['value']:.9g} {row['unit']}".rstrip()
+        limit = "" if row.get("limit") is None else f", limit {row['limit']:.6g}"
+        yield f"{row['measured_at']}  {row['rule']:10} {row['point']}  {number}{limit}, received {row['received_at']}"
+    if not rows:
+        yield "nothing was found"

@@ -175,6 +175,13 @@ class WorkerSettings(_Section):
     processes: int = Field(default=1, ge=1, le=16)
 
 
+class QualitySettings(_Section):
+    """Data quality on arrival, and what stands in where nothing good was measured."""
+
+    rules: Path | None = Field(default=None, description="own measurement classes (YAML), looked at before the delivered ones")
+    estimate_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between estimation runs")
+
+
 class HubSettings(_Section):
     """Everything the hub is told at its start."""
 
@@ -188,6 +195,7 @@ class HubSettings(_Section):
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()
+    quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"

@@ -116,6 +116,30 @@ class ReadingSeries(_Answer):
     truncated: bool = Field(description="true when there is more than the limit let through")
 
 
+class QualityFinding(_Answer):
+    """One verdict of a rule of data quality."""
+
+    point: PointId
+    measured_at: AwareDatetime
+    received_at: AwareDatetime
+    rule: str
+    value: float | None = Field(description="the number as received; null = there was none")
+    limit: float | None = Field(description="the figure the rule compared with; durations in seconds")
+    unit: str = Field(description="of the value")
+
+
+class MisdatedReading(_Answer):
+    """A reading whose instant is not believed: kept with both of its times, outside every series."""
+
+    point: PointId
+    measured_at: AwareDatetime
+    received_at: AwareDatetime
+    value: float | None
+    unit: str
+    quality: QualityWord
+    rule: str
+
+
 class ForecastRow(_Answer):
     """One interval of a forecast."""
 
