@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from tieline_cloud.fleet.registry import FleetRegistry
 from tieline_cloud.ingest.live import LiveHost, LiveNotices
 from tieline_cloud.ingest.rebirth import RebirthPace
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
+from tieline_cloud.store.ports import Ingested, LastValue
 from tieline_core.clock import ManualClock
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -205,11 +206,17 @@ class ReadingsKept:
         self.rows: list[tuple[str, float | None, int, int]] = []
         self.keys: list[str] = []
 
-    def keep(self, batch: ReadingBatch, key: str, _at: datetime) -> int:
+    def ingest_once(self, batch: ReadingBatch, _source: str, key: str, _sha256: str, at: datetime) -> tuple[Ingested, int]:
+        return Ingested.STORED, self.import_readings(batch, key, at)
+
+    def import_readings(self, batch: ReadingBatch, key: str, _at: datetime) -> int:
         self.keys.append(key)
         for row in batch.readings():
             self.rows.append((str(row.point), row.value, int(row.measured_at.timestamp() * 1000), int(row.quality)))
         return len(batch)
+
+    def last(self, _points: Sequence[PointId] | None = None) -> list[LastValue]:
+        return []
 
 
 @dataclass
@@ -258,7 +265,7 @@ async def host_application(broker: Broker, *, only_311: bool = False, **changes:
     async with recording(broker.port, only_311=only_311) as wire:
         address = BrokerAddress("127.0.0.1", wire.port, insecure=True)
         settings = IngestSettings(address, **{"rebirths": RebirthPace(pause_s=0.0), "reorder_s": 0.3, **changes})
-        live = LiveHost(settings, fleet, clock, LiveNotices(), kept.keep)
+        live = LiveHost(settings, fleet, clock, LiveNotices(), kept)
         peer = Raw(broker.port, "peer", "spBv1.0/#")
         try:
             async with asyncio.TaskGroup() as group:
