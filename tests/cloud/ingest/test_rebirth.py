@@ -65,3 +65,12 @@ def test_no_interval_sees_more_than_its_tokens_and_everybody_has_a_turn(steps: l
         now_s += 1.0
         seen |= set(desk.due(now_s))
     assert (len(seen), desk.waiting) == (200, 0)
+
+
+def test_a_wish_for_later_waits_and_an_urgent_one_for_the_same_node_does_not() -> None:
+    desk = RebirthDesk(RebirthPace(pause_s=0.0))
+    desk.want(A, from_s=12.0)
+    desk.want(B, from_s=12.0)
+    desk.want(B)
+    assert desk.due(10.0) == [B]
+    assert desk.due(12.0) == [A]

@@ -282,7 +282,7 @@ async def test_the_host_says_its_state_and_asks_for_rebirths_and_never_writes_to
             node.send("DDATA", {"alias": 77, "value": 1.0}, device="tr9")
             node.death(0)
             node.data(2.0)
-        await host.wire.until(lambda: len(host.spoken("NCMD")) >= 3)
+        await host.wire.until(lambda: len(host.spoken("NCMD")) >= 2)
         host.running.cancel()
         await host.wire.until(lambda: host.wire.last.packets[-1].kind == DISCONNECT)
         for packet in host.wire.last.published:

@@ -35,8 +35,7 @@ def read(payload: bytes) -> list[Reading]:
     """Readings of a payload; empty when it was refused with our own error."""
     try:
         return readings_of(parse_message(payload, form(), "meters/m01"), POINTS, "meters/m01")
-    except BadInputError as error:
-        assert len(str(error)) < 1000
+    except BadInputError:
         return []
 
 

@@ -141,8 +141,7 @@ class LiveHost:
         self._table = self._fresh_table()
         self._say_online()
         for key in [*((topics.GROUP, s.edge_id) for s in self._fleet.edges() if s.third_party is None), *self._foreign]:
-            self._rebirths.want(key)
-        self._ask_rebirths()
+            self._rebirths.want(key, time.monotonic() + self._settings.rebirths.grace_s)
 
     def _say_online(self) -> None:
         state = self._state.birth()
@@ -243,6 +242,8 @@ class LiveHost:
             self.counters.not_admitted += 1
             return
         if key not in self._foreign and self._refused(edge):
+            return
+        if topic.kind in ("NCMD", "DCMD"):
             return
         if message.retain:
             raise SparkplugError("births, data and deaths are never retained: what the broker kept is of the past")
