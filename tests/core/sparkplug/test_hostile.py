@@ -12,21 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieline_core.sparkplug import payload as codec
-from tieline_core.sparkplug.metric import DataType, Limits, Metric, Payload, Property, SparkplugError
+from tieline_core.sparkplug.metric import DataType, Limits, Metric, Payload, Property, Scalar, SparkplugError
 from tieline_core.sparkplug.payload import decode, encode
 from tieline_core.sparkplug.schema import count_fields
 
+VALUES: list[tuple[DataType, Scalar]] = [
+    (DataType.DOUBLE, 1.5),
+    (DataType.INT64, -5),
+    (DataType.STRING, "text"),
+    (DataType.BOOLEAN, True),
+]
+QUALITY = {"Quality": Property(DataType.INT32, 192)}
 VALID = encode(
-    Payload(
-        tuple(
-            Metric(f"m{i}", value, kind, i, 5, properties={"Quality": Property(DataType.INT32, 192)})
-            for i, (kind, value) in enumerate(
-                [(DataType.DOUBLE, 1.5), (DataType.INT64, -5), (DataType.STRING, "text"), (DataType.BOOLEAN, True)]
-            )
-        ),
-        7,
-        3,
-    )
+    Payload(tuple(Metric(f"m{i}", value, kind, i, 5, properties=QUALITY) for i, (kind, value) in enumerate(VALUES)), 7, 3)
 )
 
 
