@@ -146,10 +146,11 @@ async def test_an_old_offline_under_our_name_is_answered_with_online_and_the_sam
         assert len(host.wire.connections) == 1
 
 
-async def test_an_offline_from_the_future_makes_a_new_session_that_no_edge_takes_for_old(broker: Broker) -> None:
+@pytest.mark.parametrize("online", [False, True])
+async def test_a_state_from_the_future_makes_a_new_session_that_no_edge_takes_for_old(broker: Broker, online: bool) -> None:
     async with host_application(broker) as host:
         await host.wire.until(lambda: host.spoken("STATE"))
-        host.peer.state(False, START_MS + 3_600_000)
+        host.peer.state(online, START_MS + 3_600_000)
         await host.wire.until(lambda: len(host.wire.connections) == 2 and host.wire.last.published)
         assert state(host.wire.last.published[0])[1] > START_MS + 3_600_000
 
