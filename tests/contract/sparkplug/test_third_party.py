@@ -185,7 +185,7 @@ async def test_a_thousand_nodes_without_births_are_asked_at_a_bounded_pace_while
         asked = [row.topic for row in host.spoken("NCMD")]
         assert len(asked) <= 50 + 100 * (elapsed_s + 0.2)
         assert len(set(asked)) == len(asked)
-        assert sorted(late)[int(0.99 * len(late))] < 0.25
+        assert sorted(late)[int(0.99 * len(late))] < 0.5
 
 
 async def test_a_thousand_births_at_once_are_all_taken_and_nobody_is_asked_again(broker: Broker) -> None:
