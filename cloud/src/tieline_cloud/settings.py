@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -244,10 +244,16 @@ class HubSettings(_Section):
     retention: RetentionSettings = RetentionSettings()
     quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
+    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
-    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
+
+    @field_validator("admitted_nodes")
+    @classmethod
+    def _nodes_apart(cls, nodes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        admitted_nodes(nodes, others.data.get("edges", {}))
+        return nodes
 
     @model_validator(mode="after")
     def _training_has_its_past(self) -> HubSettings:
@@ -256,9 +262,4 @@ class HubSettings(_Section):
             raise ValueError(
                 f"retention.quarter_days {days} must not be less than the {needed} days of history models are made of"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _nodes_apart(self) -> HubSettings:
-        admitted_nodes(self.admitted_nodes, self.edges)
         return self
