@@ -27,6 +27,8 @@ from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
+from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.export_job import export_kind
@@ -37,6 +39,7 @@ from tieline_cloud.jobs.network_job import network_kind
 from tieline_cloud.jobs.plan_job import Planner, plan_kind
 from tieline_cloud.jobs.pool import WorkerPool
 from tieline_cloud.jobs.prices_job import prices_kind, read_prices
+from tieline_cloud.jobs.reconcile_job import backfill_kind, reconcile_kind
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import PlanScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
@@ -46,8 +49,10 @@ from tieline_cloud.observation import Observation, newest_readings, newest_value
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Store
+from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
+from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
 from tieline_core.messages.telemetry import Event, Hello
 from tieline_core.quantities import Reading
 
@@ -87,6 +92,7 @@ class _Books:
     """What the hub decided, kept on the disk."""
 
     documents: DocumentStore
+    sealer: Sealer
     artifacts: ArtifactStore
     desired: DesiredStates
     plans: PlanBook
@@ -101,6 +107,7 @@ class _Books:
         desired = DesiredStates(documents, sealer, publisher, clock)
         return cls(
             documents=documents,
+            sealer=sealer,
             artifacts=artifacts,
             desired=desired,
             plans=PlanBook(documents, artifacts, sealer, desired, clock),
@@ -149,10 +156,12 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-        rooms = _bind(settings, clock, store, books, publisher, pool)
+        requests = EdgeRequests(books.sealer, publisher, clock)
+        rooms = _bind(settings, clock, store, books, requests, publisher, pool)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
-        await stack.enter_async_context(_on_duty(rooms.duties(books)))
+        replies = reply_connection(ingest_settings(settings).broker, requests)
+        await stack.enter_async_context(_on_duty({**rooms.duties(books), "replies of edges": replies.run}))
         app = create_app(rooms.services)
         port = await stack.enter_async_context(http_server(app, settings.listen.host, settings.listen.port))
         yield RunningHub(f"http://{_in_url(settings.listen.host)}:{port}", rooms.services)
@@ -183,7 +192,13 @@ class _Rooms:
 
 
 def _bind(
-    settings: HubSettings, clock: Clock, store: Store, books: _Books, publisher: MqttPublisher, pool: WorkerPool
+    settings: HubSettings,
+    clock: Clock,
+    store: Store,
+    books: _Books,
+    requests: EdgeRequests,
+    publisher: MqttPublisher,
+    pool: WorkerPool,
 ) -> _Rooms:
     """Make the rooms and tell each whom it talks to."""
     live = LiveHub(clock.now, __version__)
@@ -200,7 +215,7 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    jobs = JobRunner(_kinds(planner, store), books.documents, clock)
+    jobs = JobRunner(_kinds(planner, store, Reconciler(requests, store)), books.documents, clock)
     observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
     services = HubServices(
         settings=settings,
@@ -245,7 +260,7 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
+def _kinds(planner: Planner, store: Store, reconciler: Reconciler) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
@@ -255,6 +270,8 @@ def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
+        reconcile_kind(reconciler),
+        backfill_kind(reconciler),
     )
     return {kind.name: kind for kind in table}
 
@@ -270,6 +287,17 @@ def _scheduler(planner: Planner, jobs: JobRunner) -> PlanScheduler:
         return newest[0].plan.issued_at if newest else None
 
     return PlanScheduler(jobs, planner.clock, planner.settings.planning.replan_every_s, ready, last)
+
+
+def reply_connection(broker: BrokerAddress, requests: EdgeRequests) -> HubConnection:
+    """The connection on which edges answer requests: its own, so that no other lane waits for it."""
+    loop = asyncio.get_running_loop()
+
+    def hear(message: Inbound) -> None:
+        if len(message.payload) <= MAX_REPLY_BYTES and not message.retain:
+            loop.call_soon_threadsafe(requests.hear, message.topic, message.payload)
+
+    return HubConnection(broker, "hub-replies", Wiring(((topics.reply("+"), 1),), hear))
 
 
 async def serve(settings: HubSettings, stop: asyncio.Event, ready: Callable[[RunningHub], None]) -> None:

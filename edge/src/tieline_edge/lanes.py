@@ -102,6 +102,7 @@ class Lanes:
     durable: DurableLane
     live: LiveLane
     models: ModelTaker
+    reporter: Reporter
 
 
 def build(parts: Composition) -> Lanes:
@@ -145,7 +146,7 @@ def build(parts: Composition) -> Lanes:
     )
     for text in (*downlink.damage, *((numbers.damage,) if numbers.damage else ())):
         parts.outlet.tell(Severity.ALARM, "edge.state_damaged", text)
-    return Lanes(uplink, downlink, durable, live, models)
+    return Lanes(uplink, downlink, durable, live, models, reporter)
 
 
 def running_state(parts: Composition) -> RunningState:

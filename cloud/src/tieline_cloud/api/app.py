@@ -25,6 +25,7 @@ from tieline_cloud.api.routes import (
     models,
     plans,
     readings,
+    reconcile,
 )
 from tieline_cloud.console import pages
 
@@ -32,6 +33,7 @@ from tieline_cloud.console import pages
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
+    reconcile.router,
     readings.router,
     forecasts.router,
     plans.router,
