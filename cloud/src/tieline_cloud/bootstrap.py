@@ -54,12 +54,8 @@ from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
-<<<<<<< HEAD
-from tieline_cloud.store.ports import Store
-from tieline_core import topics
-=======
 from tieline_cloud.store.ports import Examiner, Store
->>>>>>> main
+from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
@@ -167,12 +163,8 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-<<<<<<< HEAD
         requests = EdgeRequests(books.sealer, publisher, clock)
-        rooms = _bind(settings, clock, store, books, requests, publisher, pool)
-=======
-        rooms = _bind(settings, clock, (store, examiner), books, publisher, pool)
->>>>>>> main
+        rooms = _bind(settings, clock, (store, examiner), books, requests, publisher, pool)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
         replies = reply_connection(ingest_settings(settings).broker, requests)
@@ -207,14 +199,9 @@ class _Rooms:
 def _bind(
     settings: HubSettings,
     clock: Clock,
-<<<<<<< HEAD
-    store: Store,
-    books: _Books,
-    requests: EdgeRequests,
-=======
     examined: tuple[Store, RuleExaminer],
     books: _Books,
->>>>>>> main
+    requests: EdgeRequests,
     publisher: MqttPublisher,
     pool: WorkerPool,
 ) -> _Rooms:
@@ -234,13 +221,9 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-<<<<<<< HEAD
-    jobs = JobRunner(_kinds(planner, store, Reconciler(requests, store)), books.documents, clock)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
-=======
-    jobs = JobRunner(_kinds(planner, store, examiner.table), books.documents, clock)
+    kinds = _kinds(planner, store, examiner.table, Reconciler(requests, store))
+    jobs = JobRunner(kinds, books.documents, clock)
     observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner)
->>>>>>> main
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -287,11 +270,7 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-<<<<<<< HEAD
-def _kinds(planner: Planner, store: Store, reconciler: Reconciler) -> dict[str, JobKind[Any]]:
-=======
-def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKind[Any]]:
->>>>>>> main
+def _kinds(planner: Planner, store: Store, rules: RuleTable, reconciler: Reconciler) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
@@ -301,12 +280,9 @@ def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKin
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
-<<<<<<< HEAD
         reconcile_kind(reconciler),
         backfill_kind(reconciler),
-=======
         estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
->>>>>>> main
     )
     return {kind.name: kind for kind in table}
 
