@@ -8,6 +8,7 @@ and that is declared by a skip frame, never while it is in flight.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import uuid
@@ -263,8 +264,12 @@ class Outbox:
         """The disk is full: give up the reserve and drop a sixteenth of what is held; the file then has room inside."""
         _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
         self.counters.full_disk += 1
+        with contextlib.suppress(sqlite3.Error):  # what cannot be copied stays in the log
+            await self._db.empty_log()
         async with self._db.transaction():
             await self._eviction.drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
+        with contextlib.suppress(sqlite3.Error):
+            await self._db.empty_log()
 
     async def wait_for_more(self) -> None:
         """Return when something has been committed since the last return."""
