@@ -31,6 +31,7 @@ _NEVER: Final = 2**31 - 1
 #: A log longer than this is left to SQLite.
 _LOG_BYTES: Final = 64 * 1024 * 1024
 _LOG_PAGES: Final = 256
+_MOST_PAGES: Final = 2**32 - 2
 _TABLES: Final = {"frames", "streams", "meta"}
 _SCHEMA: Final = """
 BEGIN;
@@ -214,6 +215,16 @@ class Database:
         """
         async with self._lock:
             await self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def stop_growing(self) -> None:
+        """Let the file become no larger than it is: on a full disk the log needs what space is left."""
+        async with self._lock:
+            ((pages,),) = await self.rows("PRAGMA page_count")
+            await self.rows(f"PRAGMA max_page_count={int(pages)}")
+
+    async def may_grow(self) -> None:
+        """Take :meth:`stop_growing` back; inside a transaction."""
+        await self.rows(f"PRAGMA max_page_count={_MOST_PAGES}")
 
     def doubted(self, error: sqlite3.Error) -> None:
         """Remember an error that asks for a look at the file."""

@@ -255,7 +255,8 @@ class Outbox:
                 before = now - timedelta(days=self._settings.max_age_days)
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
-                self._reserve.ensure()
+                if self._reserve.ensure():
+                    await self._db.may_grow()
             await self._eviction.make_room(to_us(now))
             self._next_seqs = await self._table.next_seqs()
         self._rate.add(sum(len(frame.body) + ROW_BYTES for frame in frames), now)
@@ -266,6 +267,7 @@ class Outbox:
         self.counters.full_disk += 1
         with contextlib.suppress(sqlite3.Error):  # what cannot be copied stays in the log
             await self._db.empty_log()
+        await self._db.stop_growing()
         async with self._db.transaction():
             await self._eviction.drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
         with contextlib.suppress(sqlite3.Error):
