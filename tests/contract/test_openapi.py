@@ -41,6 +41,7 @@ BAD = {
     "points": "a,b",
     "issued_at": "once",
 }
+SPAN = {"from": "2016-12-07T00:00:00Z", "to": "2016-12-08T00:00:00Z"}
 BODIES: dict[str, list[Any]] = {
     "/v1/commands": [
         {
@@ -55,6 +56,8 @@ BODIES: dict[str, list[Any]] = {
         [1],
         "text",
     ],
+    "/v1/edges/{edge_id}/reconcile": [SPAN, {}, [1]],
+    "/v1/edges/{edge_id}/backfill": [SPAN, {"from": "never"}, [1]],
     "/v1/jobs": [{"kind": "import", "params": {"files": ["/a.csv"]}}, {"kind": "none"}, {}, None],
 }
 
@@ -167,6 +170,8 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/me",
         "/v1/edges",
         "/v1/edges/{edge_id}",
+        "/v1/edges/{edge_id}/reconcile",
+        "/v1/edges/{edge_id}/backfill",
         "/v1/devices",
         "/v1/readings",
         "/v1/readings/last",
@@ -190,4 +195,4 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/quality/rules",
     }
     assert set(known.document["paths"]) == expected
-    assert len(ROUTERS) == 13
+    assert len(ROUTERS) == 14
