@@ -21,7 +21,7 @@ from tieline_cloud.ingest.service import Ingest
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.settings import MqttSettings
 from tieline_cloud.store.memory_store import MemoryStore
-from tieline_cloud.store.ports import Verdict
+from tieline_cloud.store.ports import Store, Verdict
 from tieline_core import topics
 from tieline_core.clock import SystemClock
 from tieline_core.ids import EdgeId, PointId
@@ -77,7 +77,7 @@ async def edge(broker: Broker, folder: Path, settings: OutboxSettings | None = N
 
 @dataclass
 class Hub:
-    store: MemoryStore
+    store: Store
     ingest: Ingest
     reconciler: Reconciler
     requests: EdgeRequests
@@ -85,7 +85,7 @@ class Hub:
 
 
 @asynccontextmanager
-async def hub(broker: Broker, folder: Path, store: MemoryStore, silence_s: float = 10.0) -> AsyncIterator[Hub]:
+async def hub(broker: Broker, folder: Path, store: Store, silence_s: float = 10.0) -> AsyncIterator[Hub]:
     address = BrokerAddress(broker.host, broker.port, insecure=True)
     clock = SystemClock()
     mqtt = MqttSettings(host=broker.host, port=broker.port, insecure=True)

@@ -29,6 +29,7 @@ from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
@@ -59,7 +60,7 @@ from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
-from tieline_core.messages.telemetry import Event, Hello
+from tieline_core.messages.telemetry import Event, Hello, Severity
 from tieline_core.quantities import Reading
 
 _LOG = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class _Books:
     models: ModelRegistry
     commands: CommandBook
     events: EventFeed
+    owners: Owners
 
     @classmethod
     def open(cls, settings: HubSettings, documents: DocumentStore, publisher: MqttPublisher, clock: Clock) -> _Books:
@@ -120,6 +122,7 @@ class _Books:
             models=ModelRegistry(documents, artifacts, sealer, desired, clock),
             commands=CommandBook(documents, sealer, publisher, clock),
             events=EventFeed(documents, clock),
+            owners=Owners(),
         )
 
     def heard(self, reported: Reported) -> None:
@@ -129,6 +132,9 @@ class _Books:
 
     def greeted(self, hello: Hello, _epoch: int) -> None:
         """An edge said hello."""
+        words = self.owners.greeted(hello)
+        if words is not None:
+            self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
         self.desired.greet(hello.edge_id, hello.nonce)
 
     def happened(self, events: Sequence[Event]) -> None:

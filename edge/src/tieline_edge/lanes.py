@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import PointId
@@ -133,7 +134,9 @@ def build(parts: Composition) -> Lanes:
     )
     reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
     sides: list[Conversation] = [uplink, downlink, reporter, reconciliation]
-    durable = DurableLane(durable_link(settings.hub.mqtt, settings.edge_id), sides)
+    link = durable_link(settings.hub.mqtt, settings.edge_id)
+    link.on_takeover = partial(parts.outbox.alarm, "link.taken_over")
+    durable = DurableLane(link, sides)
     numbers = Counters(folder / "live.json")
     live = LiveLane(
         live_link(settings.hub.mqtt, settings.edge_id),

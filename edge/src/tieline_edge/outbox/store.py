@@ -88,6 +88,8 @@ class Outbox:
         try:
             await outbox._file.open()
             outbox._tell_news()
+            with contextlib.suppress(TransientError):  # what is damaged is repaired with the first commit
+                outbox._eviction.respect((await outbox.room()).waiting_bytes)
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(outbox._write_forever(), name=f"outbox[{edge}]")
                 try:

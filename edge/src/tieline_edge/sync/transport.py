@@ -54,6 +54,9 @@ DEFAULT_TIMES: Final = LinkTimes()
 _UNSUPPORTED_VERSION: Final = 0x84
 #: A session that lived this long was a good one: the next back-off starts small again.
 _GOOD_SESSION_S: Final = 5.0
+#: One that lived this long was nobody else's: an owner that comes then is the first one again.
+_OWNED_S: Final = 3600.0
+_TELL_S: Final = 60.0
 #: What an MQTT 5 broker is told not to exceed: a larger message is dropped there and never read here [bytes].
 MAX_PACKET: Final = 2 * 1024 * 1024
 
@@ -111,8 +114,14 @@ class MqttLink:
         self.counters = LinkCounters()
         self._times = times
         self._inbox = inbox
-        self._backoff = Backoff(times.backoff_s, times.backoff_cap_s, rng or random.Random())
+        rng = rng or random.Random()
+        self._backoff = Backoff(times.backoff_s, times.backoff_cap_s, rng)
+        self._takeover_backoff = Backoff(times.takeover_s, times.takeover_cap_s, rng)
         self._warned = False
+        self._taken_over = 0
+        #: Told when another client came with the same id, with words for an alarm; at most once a minute.
+        self.on_takeover: Callable[[str], Awaitable[None]] | None = None
+        self._told_s = float("-inf")
 
     @property
     def address(self) -> str:
