@@ -75,9 +75,8 @@ def test_the_topics_of_the_page_are_those_of_the_product() -> None:
 
 def test_the_replies_of_the_page_are_those_of_the_product() -> None:
     common = {"version", "request_id", "edge_id", "at", "reply"}
-    made = {
-        kind.model_fields["reply"].default: set(kind.model_fields) - common for kind in (DigestReply, BackfillReply, RefusedReply)
-    }
+    kinds = (DigestReply, BackfillReply, RefusedReply)
+    made = {kind.model_fields["reply"].default: set(kind.model_fields) - common for kind in kinds}
     named = {row[0]: set(re.findall(r"`(\w+)`", "`" + row[2] + "`")) - {"hour"} for row in rows("## Reconciliation")}
     named["digests"] -= {"frames", "readings", "digest"}
     assert named == made

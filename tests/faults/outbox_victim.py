@@ -27,19 +27,24 @@ def readings(number: int, count: int) -> list[Reading]:
     return [Reading(POINT, value, START + timedelta(seconds=first + place)) for place, value in enumerate(values)]
 
 
+def say(word: str) -> None:
+    """One line to whoever breaks the disk."""
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
 async def main(folder: Path, commits: int, count: int, max_bytes: int) -> None:
     """Record; ``kept N`` or ``refused N`` on standard output for each commit."""
     settings = OutboxSettings(commit_interval_s=0.0, frame_readings=5000, max_bytes=max_bytes)
     async with Outbox.open(folder / "outbox.sqlite", EdgeId("harbour"), settings, ManualClock(START)) as outbox:
-        print("open", flush=True)
+        say("open")
         for number in range(commits):
             try:
                 await outbox.record(readings(number, count))
-                print(f"kept {number}", flush=True)
-            except TransientError as error:
-                print(f"refused {number}", flush=True)
-                print(error, file=sys.stderr, flush=True)
-        print(f"lost {outbox.counters.lost_readings}", flush=True)
+                say(f"kept {number}")
+            except TransientError:
+                say(f"refused {number}")
+        say(f"lost {outbox.counters.lost_readings}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -129,7 +130,9 @@ async def test_a_cloned_edge_is_noticed_and_what_both_measured_arrives_once(brok
                 connects = first_link.counters.connects + second_link.counters.connects
                 assert connects <= 20, "the clones chase each other"
             await committed(first)
-        assert values(store) == [float(n) for first, count in ((0, 40), (100, 80), (200, 40)) for n in range(first, first + count)]
+        assert values(store) == [
+            float(n) for first, count in ((0, 40), (100, 80), (200, 40)) for n in range(first, first + count)
+        ]
         assert far.ingest.durable_counters.epochs_granted >= 2
         assert alarms(store)
 
@@ -142,8 +145,10 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         connects.append(asyncio.get_running_loop().time())
-        writer.write(b"\x20\x03\x00\x00\x00" + b"\xe0\x01\x8e")
-        await writer.drain()
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+        await asyncio.sleep(0.1)
+        writer.write(b"\xe0\x01\x8e")  # DISCONNECT, session taken over
+        await reader.read(100)
         writer.close()
         await writer.wait_closed()
 
@@ -173,22 +178,31 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
 
 def test_the_hub_sees_an_owner_that_was_replaced_speak_again() -> None:
     owners = Owners()
-    hello = Hello.model_construct(edge_id=EDGE, boot_id="boot-a")
+    hello = Hello(
+        edge_id=EDGE, epoch=1, boot_id="a", nonce="0" * 16, streams={}, software="tieline-edge 0", at=SystemClock().now()
+    )
     said = [owners.greeted(hello.model_copy(update={"boot_id": boot})) for boot in ("a", "a", "b", "b", "a", "b", "c", "c")]
     assert [words is not None for words in said] == [False, False, False, False, True, False, False, False]
     assert "two processes speak for harbour in turn (boot ids a, b)" in str(said[4])
 
 
-async def test_only_the_hub_may_acknowledge_and_nobody_else_is_heard(tmp_path: Path) -> None:
-    """The broker's access list, one line a role: a neighbour and the edge itself are refused, the edge's ring stays."""
-    broker = make_broker(tmp_path)
-    (tmp_path / "acl").write_text(
-        "user hub\ntopic readwrite tieline/v1/#\n\n"
-        "pattern write tieline/v1/%u/up/#\npattern read tieline/v1/%u/down/#\n",
+def guarded(folder: Path) -> Broker:
+    """A broker with an access list; not started."""
+    broker = make_broker(folder)
+    (folder / "acl").write_text(
+        "user hub\ntopic readwrite tieline/v1/#\n\npattern write tieline/v1/%u/up/#\npattern read tieline/v1/%u/down/#\n",
         encoding="utf-8",
     )
     conf = Path(broker.command[-1])
-    conf.write_text(conf.read_text(encoding="utf-8") + f"user root\nacl_file {tmp_path / 'acl'}\n", encoding="utf-8")
+    # Started by root it would become another user, who may not read the list.
+    more = f"user {getpass.getuser()}\nacl_file {folder / 'acl'}\n"
+    conf.write_text(conf.read_text(encoding="utf-8") + more, encoding="utf-8")
+    return broker
+
+
+async def test_only_the_hub_may_acknowledge_and_nobody_else_is_heard(tmp_path: Path) -> None:
+    """The broker's access list, one line a role: a neighbour and the edge itself are refused, the edge's ring stays."""
+    broker = guarded(tmp_path)
     broker.start()
     try:
         ack = Ack(edge_id=EDGE, epoch=1, committed={Stream.MEASURE: 2}).to_bytes()

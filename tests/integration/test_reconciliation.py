@@ -89,7 +89,6 @@ async def hub(broker: Broker, folder: Path, store: Store, silence_s: float = 10.
     address = BrokerAddress(broker.host, broker.port, insecure=True)
     clock = SystemClock()
     mqtt = MqttSettings(host=broker.host, port=broker.port, insecure=True)
-    folder.mkdir(exist_ok=True)
     with DocumentStore(folder / "hub.sqlite") as documents:
         async with (
             MqttPublisher(mqtt, "hub-dispatch") as publisher,

@@ -217,13 +217,38 @@ class MqttLink:
         failures = 0
         while True:
             started_s = time.monotonic()
+            session: MqttSession | None = None
             try:
                 async with self.connect(will) as session:
                     await serve(session)
             except* TransientError as lost:
                 self._note(lost)
-            failures = 1 if time.monotonic() - started_s > _GOOD_SESSION_S else failures + 1
+            lived_s = time.monotonic() - started_s
+            failures = 1 if lived_s > _GOOD_SESSION_S else failures + 1
+            if session is not None and session.taken_over:
+                await self._step_back()
+                continue
+            if lived_s > _OWNED_S:
+                self._taken_over = 0
             await asyncio.sleep(self._backoff.delay_s(failures))
+
+    async def _step_back(self) -> None:
+        """Two owners of one id would throw each other out for ever: who is thrown out waits, longer each time."""
+        self.counters.takeovers += 1
+        self._taken_over += 1
+        delay_s = self._takeover_backoff.delay_s(self._taken_over)
+        text = (
+            f"another client connected as {self.client_id} and took over: two edges use one id, or an image was cloned; "
+            f"this one stays away for {delay_s:.0f} s"
+        )
+        _log.error("link %s: %s", self.client_id, text)
+        if self.on_takeover is not None and time.monotonic() - self._told_s >= _TELL_S:
+            self._told_s = time.monotonic()
+            try:
+                await self.on_takeover(text)
+            except TransientError as error:
+                _log.warning("link %s: %s", self.client_id, error)
+        await asyncio.sleep(delay_s)
 
     def _note(self, group: BaseExceptionGroup[TransientError]) -> None:
         self.counters.losses += 1
