@@ -18,11 +18,13 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
+from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.import_job import import_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.prices_job import prices_kind
+from tieline_cloud.jobs.reconcile_job import backfill_kind, reconcile_kind
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
@@ -118,9 +120,13 @@ class Rooms:
         self.commands = CommandBook(self.documents, self.sealer, self.outbox, self.clock)
         self.events = EventFeed(self.documents, self.clock)
         self.live = LiveHub(self.clock.now, "test")
+        self.requests = EdgeRequests(self.sealer, self.outbox, self.clock, silence_s=0.2)
+        self.reconciler = Reconciler(self.requests, self.store)
         table: tuple[JobKind[Any], ...] = (
             import_kind(StoreWriter(self.store)),
             prices_kind(self.documents),
+            reconcile_kind(self.reconciler),
+            backfill_kind(self.reconciler),
             export_kind(self.store),
         )
         self.kinds = {**{kind.name: kind for kind in table}, **self.kinds}

@@ -49,6 +49,7 @@ BAD = {
     "function": "median",
     "group_by": "colour",
 }
+SPAN = {"from": "2016-12-07T00:00:00Z", "to": "2016-12-08T00:00:00Z"}
 BODIES: dict[str, list[Any]] = {
     "/v1/commands": [
         {
@@ -63,6 +64,8 @@ BODIES: dict[str, list[Any]] = {
         [1],
         "text",
     ],
+    "/v1/edges/{edge_id}/reconcile": [SPAN, {}, [1]],
+    "/v1/edges/{edge_id}/backfill": [SPAN, {"from": "never"}, [1]],
     "/v1/jobs": [{"kind": "import", "params": {"files": ["/a.csv"]}}, {"kind": "none"}, {}, None],
 }
 
@@ -177,6 +180,8 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/me",
         "/v1/edges",
         "/v1/edges/{edge_id}",
+        "/v1/edges/{edge_id}/reconcile",
+        "/v1/edges/{edge_id}/backfill",
         "/v1/devices",
         "/v1/readings",
         "/v1/readings/last",

@@ -12,7 +12,8 @@ import zstandard
 from tieline_core import topics
 from tieline_core.frame import DEFAULT_LIMITS, HEADER, MAGIC, READINGS_HEADER, Frame, decode_readings, encode, encode_readings
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import FrameKind, Stream
+from tieline_core.messages.reconciliation import MAX_DAYS, MAX_REPLY_BYTES, BackfillReply, DigestReply, RefusedReply
+from tieline_core.messages.telemetry import FrameKind, SkipReason, Stream
 from tieline_core.quantities import QUANTITIES, Quality, Reading
 
 PAGE = (Path(__file__).parents[2] / "shared/docs/wire-contract.md").read_text(encoding="utf-8")
@@ -66,8 +67,22 @@ def test_the_topics_of_the_page_are_those_of_the_product() -> None:
         topics.reported("<edge>"),
         topics.desired("<edge>"),
         topics.command("<edge>"),
+        topics.request("<edge>"),
+        topics.reply("<edge>"),
     ]
     assert [row[0] for row in rows("## Topics")] == made
+
+
+def test_the_replies_of_the_page_are_those_of_the_product() -> None:
+    common = {"version", "request_id", "edge_id", "at", "reply"}
+    kinds = (DigestReply, BackfillReply, RefusedReply)
+    made = {kind.model_fields["reply"].default: set(kind.model_fields) - common for kind in kinds}
+    named = {row[0]: set(re.findall(r"`(\w+)`", "`" + row[2] + "`")) - {"hour"} for row in rows("## Reconciliation")}
+    named["digests"] -= {"frames", "readings", "digest"}
+    assert named == made
+    assert f"at most {MAX_DAYS} days" in PAGE
+    assert f"at most {MAX_REPLY_BYTES // 1024} KiB" in PAGE
+    assert all(f"`{reason}`" in PAGE for reason in SkipReason)
 
 
 def columns_of_the_page() -> bytes:

@@ -32,7 +32,8 @@ Then, beside the running hub:
   tieline-cloud prices prices.csv        give it the prices
   tieline-cloud train                    make load models and send them to the edges
   tieline-cloud plan                     plan the day and send the plans to the edges
-  tieline-cloud status                   see how everything stands"""
+  tieline-cloud status                   see how everything stands
+  tieline-cloud reconcile EDGE ...       see whether an edge and the hub hold the same"""
 
 
 def _instant(text: str) -> datetime:
@@ -88,6 +89,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--to", dest="end", type=_instant, required=True, metavar="INSTANT")
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
     command.add_argument("--edge")
+    for name, text, run in (
+        ("reconcile", "compare what an edge holds with the ledger, by stream and hour", _reconcile),
+        ("request-backfill", "have an edge send again what it holds of some hours; nothing doubles", _backfill),
+    ):
+        command = add(name, text, run, remote)
+        command.add_argument("edge", metavar="EDGE")
+        command.add_argument("--from", dest="start", type=_instant, required=True, metavar="INSTANT")
+        command.add_argument("--to", dest="end", type=_instant, required=True, metavar="INSTANT")
+        command.add_argument(
+            "--stream", action="append", choices=("alarm", "measure", "bulk"), help="this stream only; may be repeated"
+        )
     command = add("jobs", "list jobs, newest first", _jobs, remote)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")
     command = add("quality", "list what the rules of data quality found, newest first", _quality, remote)
@@ -239,6 +251,26 @@ def _export(options: argparse.Namespace) -> int:
 
     settings = load_settings(options.config)
     return _print_result(options, export_offline(settings, out, options.start, options.end, options.edge))
+
+
+def _span(options: argparse.Namespace) -> dict[str, Any]:
+    span = {"edge": options.edge, "from": options.start.isoformat(), "to": options.end.isoformat()}
+    return {**span, "streams": options.stream} if options.stream else span
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    """Like diff: 0 = the same, 1 = they differ."""
+    from tieline_cloud.result_text import reconcile_lines
+
+    client, _ = _client(options)
+    with client:
+        result = client.run("reconcile", _span(options))["result"]
+    print(json.dumps(result) if options.json else "\n".join(reconcile_lines(result)))
+    return 0 if result["equal"] else 1
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    return _job(options, "backfill", _span(options))
 
 
 def _jobs(options: argparse.Namespace) -> int:

@@ -29,6 +29,9 @@ from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.fleet.owners import Owners
+from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
+from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.estimate_job import estimate_kind
@@ -40,6 +43,7 @@ from tieline_cloud.jobs.network_job import network_kind
 from tieline_cloud.jobs.plan_job import Planner, plan_kind
 from tieline_cloud.jobs.pool import WorkerPool
 from tieline_cloud.jobs.prices_job import prices_kind, read_prices
+from tieline_cloud.jobs.reconcile_job import backfill_kind, reconcile_kind
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import JobScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
@@ -53,9 +57,11 @@ from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Examiner, RetentionPolicy, Store
+from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
-from tieline_core.messages.telemetry import Event, Hello
+from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
+from tieline_core.messages.telemetry import Event, Hello, Severity
 from tieline_core.quantities import Reading
 
 _LOG = logging.getLogger(__name__)
@@ -102,12 +108,14 @@ class _Books:
     """What the hub decided, kept on the disk."""
 
     documents: DocumentStore
+    sealer: Sealer
     artifacts: ArtifactStore
     desired: DesiredStates
     plans: PlanBook
     models: ModelRegistry
     commands: CommandBook
     events: EventFeed
+    owners: Owners
 
     @classmethod
     def open(cls, settings: HubSettings, documents: DocumentStore, publisher: MqttPublisher, clock: Clock) -> _Books:
@@ -116,12 +124,14 @@ class _Books:
         desired = DesiredStates(documents, sealer, publisher, clock)
         return cls(
             documents=documents,
+            sealer=sealer,
             artifacts=artifacts,
             desired=desired,
             plans=PlanBook(documents, artifacts, sealer, desired, clock),
             models=ModelRegistry(documents, artifacts, sealer, desired, clock),
             commands=CommandBook(documents, sealer, publisher, clock),
             events=EventFeed(documents, clock),
+            owners=Owners(),
         )
 
     def heard(self, reported: Reported) -> None:
@@ -131,6 +141,9 @@ class _Books:
 
     def greeted(self, hello: Hello, _epoch: int) -> None:
         """An edge said hello."""
+        words = self.owners.greeted(hello)
+        if words is not None:
+            self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
         self.desired.greet(hello.edge_id, hello.nonce)
 
     def happened(self, events: Sequence[Event]) -> None:
@@ -165,10 +178,12 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-        rooms = _bind(settings, clock, (store, examiner), books, publisher, pool)
+        requests = EdgeRequests(books.sealer, publisher, clock)
+        rooms = _bind(settings, clock, (store, examiner), books, requests, publisher, pool)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
-        await stack.enter_async_context(_on_duty(rooms.duties(books)))
+        replies = reply_connection(ingest_settings(settings).broker, requests)
+        await stack.enter_async_context(_on_duty({**rooms.duties(books), "replies of edges": replies.run}))
         app = create_app(rooms.services)
         port = await stack.enter_async_context(http_server(app, settings.listen.host, settings.listen.port))
         yield RunningHub(f"http://{_in_url(settings.listen.host)}:{port}", rooms.services)
@@ -203,6 +218,7 @@ def _bind(
     clock: Clock,
     examined: tuple[Store, RuleExaminer],
     books: _Books,
+    requests: EdgeRequests,
     publisher: MqttPublisher,
     pool: WorkerPool,
 ) -> _Rooms:
@@ -222,7 +238,8 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    jobs = JobRunner(_kinds(planner, store, examiner.table), books.documents, clock)
+    kinds = _kinds(planner, store, examiner.table, Reconciler(requests, store))
+    jobs = JobRunner(kinds, books.documents, clock)
     upkeep = StoreUpkeep(store, clock, settings.store.roll_up_every_s)
     observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner, upkeep)
     services = HubServices(
@@ -271,7 +288,7 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKind[Any]]:
+def _kinds(planner: Planner, store: Store, rules: RuleTable, reconciler: Reconciler) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
@@ -282,6 +299,8 @@ def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKin
         plan_kind(planner),
         export_kind(store),
         retain_kind(store, retention_policy(settings), clock),
+        reconcile_kind(reconciler),
+        backfill_kind(reconciler),
         estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
     )
     return {kind.name: kind for kind in table}
@@ -305,6 +324,17 @@ def _estimates(settings: HubSettings, jobs: JobRunner, clock: Clock) -> JobSched
         return next((job.created_at for job in jobs.newest(10_000) if job.kind == "estimate"), None)
 
     return JobScheduler(jobs, clock, settings.quality.estimate_every_s, lambda: True, last, "estimate")
+
+
+def reply_connection(broker: BrokerAddress, requests: EdgeRequests) -> HubConnection:
+    """The connection on which edges answer requests: its own, so that no other lane waits for it."""
+    loop = asyncio.get_running_loop()
+
+    def hear(message: Inbound) -> None:
+        if len(message.payload) <= MAX_REPLY_BYTES and not message.retain:
+            loop.call_soon_threadsafe(requests.hear, message.topic, message.payload)
+
+    return HubConnection(broker, "hub-replies", Wiring(((topics.reply("+"), 1),), hear))
 
 
 async def serve(settings: HubSettings, stop: asyncio.Event, ready: Callable[[RunningHub], None]) -> None:

@@ -18,6 +18,7 @@ from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
 from tieline_core.ids import PointId
+from tieline_core.messages.desired import Reported
 from tieline_core.quantities import Quality, Reading
 
 
@@ -39,6 +40,26 @@ def newest_readings(stored: Sequence[LastValue], live: Sequence[LastValue]) -> d
         for point, value in newest.items()
         if (value.value is not None) == Quality(value.quality).usable
     }
+
+
+def _outbox(reported: Reported, labels: Mapping[str, str]) -> Iterator[Sample]:
+    """How the outbox of an edge stands, by its own word."""
+    frames = sum(stream.frames for stream in reported.backlog.values())
+    yield Sample("edge_backlog_frames", "frames in the edge's outbox", frames, labels)
+    size = sum(stream.bytes for stream in reported.backlog.values())
+    yield Sample("edge_backlog_bytes", "bytes in the edge's outbox the hub does not have", size, labels)
+    readings = sum(stream.readings for stream in reported.backlog.values())
+    yield Sample("edge_backlog_readings", "readings in the edge's outbox the hub does not have", readings, labels)
+    for stream, row in reported.backlog.items():
+        named = {**labels, "stream": stream.value}
+        yield Sample("edge_committed_seq", "last sequence number of a stream the hub has accepted", row.committed_seq, named)
+    oldest = min((row.oldest_at for row in reported.backlog.values() if row.oldest_at is not None), default=None)
+    yield Sample(
+        "edge_backlog_age_seconds", "age of the oldest unsent content when it said so", age_s(oldest, reported.at), labels
+    )
+    if reported.outbox is not None:
+        yield Sample("edge_outbox_room_hours", "hours of room left without the hub", reported.outbox.room_h, labels)
+        yield Sample("edge_outbox_usable", "0 = its disk refuses", int(reported.outbox.usable), labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +120,14 @@ class Observation:
             labels = {"edge": str(edge.edge_id)}
             yield Sample("edge_silence_seconds", "time since an edge was last heard", age_s(edge.last_heard, now), labels)
             if edge.reported is not None:
-                frames = sum(stream.frames for stream in edge.reported.backlog.values())
-                yield Sample("edge_backlog_frames", "frames in the edge's outbox", frames, labels)
+                yield from _outbox(edge.reported, labels)
                 yield Sample("edge_ladder_step", "step of the fallback ladder", int(edge.reported.ladder), labels)
+                age = age_s(edge.reported.at, now)
+                yield Sample("edge_reported_age_seconds", "age of the edge's own figures", age, labels)
+                stale = int(not edge.online_durable)
+                yield Sample(
+                    "edge_reported_stale", "1 = the edge is away, its figures are those of its last word", stale, labels
+                )
         yield from self._lanes()
         examined, found = self.examiner.counts()
         yield Sample("examined_readings_total", "readings held against the rules of data quality", examined)

@@ -47,10 +47,43 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
             continue
         yield (
             f"  {edge['edge_id']}: {lanes or 'away'}, ladder {_plain(edge['ladder'])}, "
-            f"backlog {_plain(edge['backlog_frames'])} frames, {confirmed[edge['desired_confirmed']]}"
+            f"{_backlog(edge)}, {confirmed[edge['desired_confirmed']]}"
         )
     if not edges:
         yield "  no edge was heard of yet"
+
+
+def _backlog(edge: Mapping[str, Any]) -> str:
+    words = f"backlog {_plain(edge['backlog_frames'])} frames"
+    if edge.get("outbox_room_h") is not None:
+        words += f", room for {edge['outbox_room_h']:.4g} h"
+    if edge.get("outbox_usable") is False:
+        words += ", its disk refuses"
+    if edge.get("reported_stale"):
+        words += f" (said {edge['reported_age_s']:.0f} s ago)"
+    return words
+
+
+def reconcile_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """A comparison with an edge, differing hours by name."""
+    verdict = "both sides hold the same" if result["equal"] else "the sides differ"
+    yield f"{result['edge']}, {result['from']} to {result['to']}: {verdict}"
+    for name, row in result["streams"].items():
+        hub, edge = row["hub"], row["edge"]
+        yield (
+            f"  {name}: hub {hub['frames']} frames, {hub['readings']} readings; edge {edge['frames']} frames, "
+            f"{edge['readings']} readings; {row['hours']} hours, {len(row['differing'])} differ"
+            + (f", {row['only_here']} are no longer held by the edge" if row["only_here"] else "")
+        )
+        for hour in row["differing"]:
+            yield f"    {hour['hour']}  hub {_side(hour['hub'])}  edge {_side(hour['edge'])}"
+    for reason, row in result["skips"].items():
+        yield f"  declared gaps, {reason}: {row['skips']} with {row['readings']} readings"
+    yield from (f"  the edge: {words}" for words in result["no_longer_held"])
+
+
+def _side(row: Mapping[str, Any] | None) -> str:
+    return "nothing" if row is None else f"{row['frames']} frames, {row['readings']} readings, {row['digest'][:12]}"
 
 
 def quality_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

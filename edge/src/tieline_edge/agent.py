@@ -205,9 +205,11 @@ class Agent:
 
     def _pages(self, parts: Composition, lanes: Lanes) -> Mapping[str, Any]:
         async def document() -> dict[str, Any]:
+            report = await lanes.reporter.report()
             return status_page.document(
                 parts,
-                await parts.outbox.backlog(),
+                report.backlog,
+                report.outbox,
                 hub_online=lanes.uplink.online,
                 ready_s=self._ready_s,
                 forecast=self._forecast_words(),

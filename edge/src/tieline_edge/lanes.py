@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import PointId
@@ -102,6 +103,7 @@ class Lanes:
     durable: DurableLane
     live: LiveLane
     models: ModelTaker
+    reporter: Reporter
 
 
 def build(parts: Composition) -> Lanes:
@@ -132,7 +134,9 @@ def build(parts: Composition) -> Lanes:
     )
     reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
     sides: list[Conversation] = [uplink, downlink, reporter, reconciliation]
-    durable = DurableLane(durable_link(settings.hub.mqtt, settings.edge_id), sides)
+    link = durable_link(settings.hub.mqtt, settings.edge_id)
+    link.on_takeover = partial(parts.outbox.alarm, "link.taken_over")
+    durable = DurableLane(link, sides)
     numbers = Counters(folder / "live.json")
     live = LiveLane(
         live_link(settings.hub.mqtt, settings.edge_id),
@@ -145,7 +149,7 @@ def build(parts: Composition) -> Lanes:
     )
     for text in (*downlink.damage, *((numbers.damage,) if numbers.damage else ())):
         parts.outlet.tell(Severity.ALARM, "edge.state_damaged", text)
-    return Lanes(uplink, downlink, durable, live, models)
+    return Lanes(uplink, downlink, durable, live, models, reporter)
 
 
 def running_state(parts: Composition) -> RunningState:

@@ -9,7 +9,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -126,6 +127,23 @@ def exposition(parts: Composition, status: Mapping[str, Any]) -> bytes:
     for stream, row in status["backlog"].items():
         gauge("backlog_frames", "Frames that wait in the outbox", row["frames"], stream=stream)
         gauge("backlog_bytes", "Bytes that wait in the outbox", row["bytes"], stream=stream)
+        gauge("backlog_readings", "Readings that wait in the outbox", row["readings"], stream=stream)
+        gauge("committed_seq", "Last sequence number the hub has accepted", row["committed_seq"], stream=stream)
+        gauge("recorded_seq", "Last sequence number given to a frame", row["next_seq"] - 1, stream=stream)
+        if row["oldest_at"] is not None:
+            age_s = (datetime.fromisoformat(status["at"]) - datetime.fromisoformat(row["oldest_at"])).total_seconds()
+            gauge("backlog_age_seconds", "Age of the oldest content the hub does not have", age_s, stream=stream)
+    if (room := status["outbox"]) is not None:
+        gauge("outbox_used_bytes", "Bytes held, acknowledged or not", room["used_bytes"])
+        gauge("outbox_max_bytes", "Bytes the ring may hold", room["max_bytes"])
+        gauge("outbox_room_hours", "Hours until unsent readings are lost without the hub, at the present rate", room["room_h"])
+        gauge("outbox_usable", "0 = the disk refuses, nothing is kept", float(room["usable"]))
+    for field in fields(parts.outbox.counters):
+        gauge(
+            f"outbox_{field.name}",
+            f"{field.name.replace('_', ' ')} since the start",
+            getattr(parts.outbox.counters, field.name),
+        )
     for device, row in status["devices"].items():
         gauge("device_online", "1 = the device answers", float(row["online"]), device=device)
     for device, handle in parts.handles.items():

@@ -7,19 +7,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tieline_core.messages.desired import StreamBacklog
+from tieline_core.messages.desired import OutboxRoom, StreamBacklog
 from tieline_core.messages.telemetry import Stream
 from tieline_edge.bootstrap import SOFTWARE, Composition
 
 
 def document(
-    parts: Composition, backlog: dict[Stream, StreamBacklog], *, hub_online: bool, ready_s: float | None, forecast: str
+    parts: Composition,
+    backlog: dict[Stream, StreamBacklog],
+    room: OutboxRoom | None,
+    *,
+    hub_online: bool,
+    ready_s: float | None,
+    forecast: str,
 ) -> dict[str, Any]:
     """The status as plain JSON values.
 
     Args:
         parts: The agent.
-        backlog: What waits in the outbox.
+        backlog: What waits in the outbox, and where its streams stand.
+        room: How full it is; None when it cannot say.
         hub_online: The durable lane is answered.
         ready_s: How long the start took [s]; None while starting.
         forecast: State of local forecasting, in words.
@@ -45,6 +52,7 @@ def document(
         "forecast": forecast,
         "cycle": {"count": cycle.stats.count, "p99_ms": round(cycle.stats.p99_ms, 3)},
         "backlog": {stream.value: row.model_dump(mode="json") for stream, row in backlog.items()},
+        "outbox": None if room is None else room.model_dump(mode="json"),
         "devices": {
             device: {
                 "role": handle.spec.role.value,
@@ -80,6 +88,21 @@ def pss_mb() -> float | None:
     return round(int(rows[0][1]) / 1024, 1) if rows else None
 
 
+def _outbox_words(status: dict[str, Any]) -> str:
+    """Content and room of the outbox, with the oldest of what waits."""
+    rows, room = status["backlog"].values(), status["outbox"]
+    oldest = min((row["oldest_at"] for row in rows if row["oldest_at"] is not None), default=None)
+    words = [f"{sum(row['readings'] for row in rows)} readings wait" + (f", the oldest of {oldest}" if oldest else "")]
+    if room is None or not room["usable"]:
+        words.append("THE DISK REFUSES: nothing is kept")
+    else:
+        words.append(f"{room['used_bytes'] / 1e6:.1f} of {room['max_bytes'] / 1e6:.0f} MB used")
+        if room["room_h"] is not None:
+            words.append(f"room for {room['room_h']:.4g} h without the hub")
+    words += [f"{stream} committed to {row['committed_seq']}" for stream, row in status["backlog"].items()]
+    return "; ".join(words)
+
+
 def in_words(status: dict[str, Any]) -> str:
     """A status document for a person at a terminal."""
     ladder = status["ladder"]
@@ -89,6 +112,7 @@ def in_words(status: dict[str, Any]) -> str:
         f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
         f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
+        f"  outbox    {_outbox_words(status)}",
         f"  shed      {', '.join(status['shed']) or 'nothing'}",
         f"  devices   {len(status['devices']) - len(offline)} of {len(status['devices'])} answer",
         *(f"            offline: {one}" for one in offline),

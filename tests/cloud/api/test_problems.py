@@ -90,7 +90,7 @@ async def test_without_a_broker_a_command_asks_to_try_again(client: httpx.AsyncC
 
 
 async def test_an_unknown_job_and_a_wrong_parameter_are_named(client: httpx.AsyncClient) -> None:
-    check(await client.post("/v1/jobs", json={"kind": "dance"}), 422, "kinds are export, import")
+    check(await client.post("/v1/jobs", json={"kind": "dance"}), 422, "kinds are backfill, export, import")
     check(await client.post("/v1/jobs", json={"kind": "import", "params": {}}), 422, "params.files")
 
 

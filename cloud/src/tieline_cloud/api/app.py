@@ -26,6 +26,7 @@ from tieline_cloud.api.routes import (
     plans,
     quality,
     readings,
+    reconcile,
     rollups,
 )
 from tieline_cloud.console import pages
@@ -34,6 +35,7 @@ from tieline_cloud.console import pages
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
+    reconcile.router,
     readings.router,
     rollups.router,
     quality.router,

@@ -10,8 +10,9 @@ from tieline_cloud.dispatch.models import ModelState
 from tieline_cloud.dispatch.plans import PlanCurves, PlanState
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.command import Action, Command, CommandReport, CommandState
-from tieline_core.messages.desired import Desired, Reported
+from tieline_core.messages.desired import Desired, Reported, StreamBacklog
 from tieline_core.messages.plan import Plan, Verdict
+from tieline_core.messages.telemetry import Stream
 
 QualityWord = Literal["good", "uncertain", "substituted", "stale", "bad"]
 
@@ -52,7 +53,16 @@ class Edge(_Answer):
     epoch: int | None
     ladder: str | None = Field(description="step of the fallback ladder, in words", examples=["current_plan"])
     backlog_frames: int | None
+    backlog_bytes: int | None
+    backlog_readings: int | None
     backlog_oldest_at: AwareDatetime | None
+    outbox_room_h: float | None = Field(
+        description="hours until the edge would lose unsent readings without the hub, as it said"
+    )
+    outbox_usable: bool | None = Field(description="false while the edge's disk refuses to keep anything")
+    streams: dict[Stream, StreamBacklog] = Field(description="where each stream stands, as the edge said")
+    reported_age_s: float | None = Field(description="age of the edge's own figures by the hub's clock")
+    reported_stale: bool = Field(description="true when the edge is away: its figures are those of its last word")
     monitor_only: bool | None
     software: str | None
     plan_id: str | None
@@ -301,6 +311,22 @@ class JobRequest(_Answer):
 
     kind: str = Field(min_length=1, max_length=32)
     params: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpanRequest(_Answer):
+    """Hours of an edge, widened to whole ones."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        json_schema_extra={"examples": [{"from": "2016-12-07T00:00:00Z", "to": "2016-12-08T00:00:00Z"}]},
+    )
+
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    streams: tuple[Stream, ...] = Field(default=tuple(Stream), min_length=1, max_length=3)
 
 
 class GridState(_Answer):

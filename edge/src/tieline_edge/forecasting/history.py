@@ -108,9 +108,7 @@ class HistoryStore:
             # NORMAL: a power cut may take the last quarter hour, never the file.
             await self._opened.execute("PRAGMA synchronous=NORMAL")
             await self._opened.executescript(_SCHEMA)
-            (row,) = await self._opened.execute_fetchall("PRAGMA quick_check(1)")
-            if row[0] != "ok":
-                raise sqlite3.DatabaseError(str(row[0]))
+            await _check(self._opened)
         except BaseException:
             # Cancelled in the middle of opening: nobody else would close it.
             with contextlib.suppress(sqlite3.Error):
@@ -188,3 +186,9 @@ class HistoryStore:
             place = np.array([row[0] for row in rows], dtype=np.int64) - first
             values[place], present[place] = [row[1] for row in rows], True
         return fill_gaps(QuarterHours(from_us(first * _STEP_US), values, present))
+
+
+async def _check(connection: aiosqlite.Connection) -> None:
+    (row,) = await connection.execute_fetchall("PRAGMA quick_check(1)")
+    if row[0] != "ok":
+        raise sqlite3.DatabaseError(str(row[0]))

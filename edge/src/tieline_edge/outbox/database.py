@@ -28,8 +28,10 @@ _SENSIBLE_VERSION: Final = 1000
 _CHECK_S: Final = 2.0
 _CHECK_EVERY_STEPS: Final = 10_000
 _NEVER: Final = 2**31 - 1
-#: A log longer than this was never written by us: it is emptied at every 1,000 pages.
+#: A log longer than this is left to SQLite.
 _LOG_BYTES: Final = 64 * 1024 * 1024
+_LOG_PAGES: Final = 256
+_MOST_PAGES: Final = 2**32 - 2
 _TABLES: Final = {"frames", "streams", "meta"}
 _SCHEMA: Final = """
 BEGIN;
@@ -121,6 +123,9 @@ class Database:
             self._opened = await opening
             await self._opened.execute("PRAGMA journal_mode=WAL")
             await self._opened.execute("PRAGMA synchronous=FULL")
+            # A short log: on a full disk it has to fit into the reserve when it is emptied into the file.
+            await self._opened.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+            await self._opened.execute(f"PRAGMA journal_size_limit={_LOG_PAGES * 4096}")
             # What stands in the log is copied and synced before anything is built on it: a failed sync shows here again.
             await self._opened.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
             await self._check()
@@ -201,6 +206,25 @@ class Database:
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise DamagedError(f"{self.path}: {key} is no number")
         return int(rows[0][0])
+
+    async def empty_log(self) -> None:
+        """Copy what stands in the log into the file and give its space back to the disk.
+
+        Raises:
+            sqlite3.Error: The disk refused.
+        """
+        async with self._lock:
+            await self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def stop_growing(self) -> None:
+        """Let the file become no larger than it is: on a full disk the log needs what space is left."""
+        async with self._lock:
+            ((pages,),) = await self.rows("PRAGMA page_count")
+            await self.rows(f"PRAGMA max_page_count={int(pages)}")
+
+    async def may_grow(self) -> None:
+        """Take :meth:`stop_growing` back; inside a transaction."""
+        await self.rows(f"PRAGMA max_page_count={_MOST_PAGES}")
 
     def doubted(self, error: sqlite3.Error) -> None:
         """Remember an error that asks for a look at the file."""

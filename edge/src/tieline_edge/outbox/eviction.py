@@ -13,6 +13,7 @@ from tieline_edge.outbox.frame_table import ROW_BYTES, FrameTable, skip_frame, s
 from tieline_edge.outbox.gauges import OutboxCounters
 
 _log = logging.getLogger(__name__)
+_SPARE_BYTES: Final = 1024 * 1024
 _ROWS_AT_ONCE: Final = 4096
 #: What is not acknowledged goes in this order when there is no room.
 _SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
@@ -37,6 +38,10 @@ class Eviction:
         self._max_bytes = max_bytes
         self._in_flight = in_flight
         self._counters = counters
+
+    def respect(self, waiting_bytes: int) -> None:
+        """Let a ring that was made smaller than what waits in it keep that, with some room for what comes."""
+        self._max_bytes = max(self._max_bytes, waiting_bytes * 17 // 16 + _SPARE_BYTES)
 
     async def make_room(self, now_us: int) -> None:
         """Bring the ring back below its size."""

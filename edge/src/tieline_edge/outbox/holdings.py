@@ -44,7 +44,8 @@ class Holdings:
         """What is held of a span, by hour; skips hold nothing."""
         async with self._db.reading():
             rows = await self._db.rows(
-                "SELECT first_us, sha256, readings FROM frames WHERE stream = ? AND first_us >= ? AND first_us < ? AND kind <> 3",
+                "SELECT first_us, sha256, readings FROM frames WHERE stream = ? AND first_us >= ? AND first_us < ?"
+                " AND kind <> 3",
                 stream,
                 start_us,
                 end_us,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 _log = logging.getLogger(__name__)
-_BYTES: Final = 1024 * 1024
+#: Twice what the log may hold: it is emptied into the file while neither may grow.
+_BYTES: Final = 2 * 1024 * 1024
 
 
 class Reserve:

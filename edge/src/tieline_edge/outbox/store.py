@@ -8,6 +8,7 @@ and that is declared by a skip frame, never while it is in flight.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import uuid
@@ -87,6 +88,8 @@ class Outbox:
         try:
             await outbox._file.open()
             outbox._tell_news()
+            with contextlib.suppress(TransientError):  # what is damaged is repaired with the first commit
+                outbox._eviction.respect((await outbox.room()).waiting_bytes)
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(outbox._write_forever(), name=f"outbox[{edge}]")
                 try:
@@ -254,7 +257,8 @@ class Outbox:
                 before = now - timedelta(days=self._settings.max_age_days)
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
-                self._reserve.ensure()
+                if self._reserve.ensure():
+                    await self._db.may_grow()
             await self._eviction.make_room(to_us(now))
             self._next_seqs = await self._table.next_seqs()
         self._rate.add(sum(len(frame.body) + ROW_BYTES for frame in frames), now)
@@ -263,8 +267,13 @@ class Outbox:
         """The disk is full: give up the reserve and drop a sixteenth of what is held; the file then has room inside."""
         _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
         self.counters.full_disk += 1
+        with contextlib.suppress(sqlite3.Error):  # what cannot be copied stays in the log
+            await self._db.empty_log()
+        await self._db.stop_growing()
         async with self._db.transaction():
             await self._eviction.drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
+        with contextlib.suppress(sqlite3.Error):
+            await self._db.empty_log()
 
     async def wait_for_more(self) -> None:
         """Return when something has been committed since the last return."""

@@ -83,7 +83,7 @@ class Counters:
         self.damage: str | None = None
         try:
             self._numbers = _numbers(read_json(path))
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, OSError) as error:
             self._numbers = {_FLOOR: floor}
             self.damage = f"{path.name} is no file of counters ({error}); nothing numbered up to {floor} is obeyed any more"
             _log.error("%s", self.damage)
@@ -118,7 +118,7 @@ def _numbers(found: object) -> dict[str, int]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ValueError(f"an object was expected, not {type(found).__name__}")
+        raise TypeError(f"an object was expected, not {type(found).__name__}")
     for name, number in found.items():
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
             raise ValueError(f"{name!r:.40} is {number!r:.40}, a whole number was expected")

@@ -40,20 +40,23 @@ def read_installed(path: Path) -> tuple[Installed, str | None]:
     under another name.
     """
     try:
-        row = read_json(path)
-        if row is None:
-            return Installed(models={}), None
-        if not isinstance(row, dict):
-            raise ValueError(f"an object was expected, not {type(row).__name__}")
-        models = row.get("models") or {}
-        if not isinstance(models, dict):
-            raise ValueError("models: an object was expected")
-        plan, policy = (None if row.get(name) is None else _hash(row[name]) for name in ("plan", "policy"))
-        return Installed(plan, policy, {str(point): _hash(sha256) for point, sha256 in models.items()}), None
-    except (ValueError, OSError) as error:
+        return _installed(read_json(path)), None
+    except (ValueError, TypeError, OSError) as error:
         text = f"{path.name} is unreadable ({error}), kept as {set_aside(path)}; the hub says anew what should run"
         _log.error("%s", text)
         return Installed(models={}), text
+
+
+def _installed(row: object) -> Installed:
+    if row is None:
+        return Installed(models={})
+    if not isinstance(row, dict):
+        raise TypeError(f"an object was expected, not {type(row).__name__}")
+    models = row.get("models") or {}
+    if not isinstance(models, dict):
+        raise TypeError("models: an object was expected")
+    plan, policy = (None if row.get(name) is None else _hash(row[name]) for name in ("plan", "policy"))
+    return Installed(plan, policy, {str(point): _hash(sha256) for point, sha256 in models.items()})
 
 
 def _hash(value: object) -> str:

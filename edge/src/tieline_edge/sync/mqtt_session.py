@@ -19,6 +19,7 @@ from tieline_core.errors import PermanentError, TransientError
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
+_TAKEN_OVER = 0x8E
 
 
 class LinkLostError(TransientError):
@@ -56,6 +57,8 @@ class LinkTimes:
     keepalive_s: int = 15
     backoff_s: float = 0.25
     backoff_cap_s: float = 15.0
+    takeover_s: float = 30.0
+    takeover_cap_s: float = 1800.0
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class LinkCounters:
     received: int = 0
     dropped: int = 0
     refused: int = 0
+    takeovers: int = 0
 
 
 class Client(paho.Client):
@@ -99,10 +103,12 @@ class MqttSession:
 
     Attributes:
         protocol: ``5`` or ``3.1.1``.
+        taken_over: The broker ended it because another client came with the same id (MQTT 5 says so).
     """
 
     def __init__(self, client: Client, protocol: str, times: LinkTimes, counters: LinkCounters, inbox: int) -> None:
         self.protocol = protocol
+        self.taken_over = False
         self._client = client
         self._times = times
         self._counters = counters
@@ -126,6 +132,8 @@ class MqttSession:
             on_loop(self._take_answer, code)
 
         def on_disconnect(_client: paho.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:
+            if code.value == _TAKEN_OVER:
+                self.taken_over = True
             on_loop(self.end, str(code))
 
         def on_message(_client: paho.Client, _data: object, got: paho.MQTTMessage) -> None:

@@ -10,8 +10,10 @@ from typing import Final
 
 from tieline_core import topics
 from tieline_core.clock import Clock
+from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
-from tieline_core.messages.desired import Reported
+from tieline_core.messages.desired import OutboxRoom, Reported, StreamBacklog
+from tieline_core.messages.telemetry import Stream
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.mqtt_session import Message, MqttSession
@@ -60,7 +62,19 @@ class Reporter:
 
     async def report(self) -> Reported:
         """How the edge stands now, backlog included."""
-        return self._standing().model_copy(update={"backlog": await self._outbox.backlog()})
+        return self._standing().model_copy(update={"backlog": await self._backlog(), "outbox": await self._room()})
+
+    async def _backlog(self) -> dict[Stream, StreamBacklog]:
+        try:
+            return await self._outbox.backlog()
+        except TransientError:
+            return {}  # the room says that the disk refuses; everything else is still worth saying
+
+    async def _room(self) -> OutboxRoom | None:
+        try:
+            return await self._outbox.room()
+        except TransientError:
+            return None
 
     def _standing(self) -> Reported:
         running, installed = self._running(), self._downlink.installed

@@ -54,6 +54,9 @@ DEFAULT_TIMES: Final = LinkTimes()
 _UNSUPPORTED_VERSION: Final = 0x84
 #: A session that lived this long was a good one: the next back-off starts small again.
 _GOOD_SESSION_S: Final = 5.0
+#: One that lived this long was nobody else's: an owner that comes then is the first one again.
+_OWNED_S: Final = 3600.0
+_TELL_S: Final = 60.0
 #: What an MQTT 5 broker is told not to exceed: a larger message is dropped there and never read here [bytes].
 MAX_PACKET: Final = 2 * 1024 * 1024
 
@@ -111,8 +114,14 @@ class MqttLink:
         self.counters = LinkCounters()
         self._times = times
         self._inbox = inbox
-        self._backoff = Backoff(times.backoff_s, times.backoff_cap_s, rng or random.Random())
+        rng = rng or random.Random()
+        self._backoff = Backoff(times.backoff_s, times.backoff_cap_s, rng)
+        self._takeover_backoff = Backoff(times.takeover_s, times.takeover_cap_s, rng)
         self._warned = False
+        self._taken_over = 0
+        #: Told when another client came with the same id, with words for an alarm; at most once a minute.
+        self.on_takeover: Callable[[str], Awaitable[None]] | None = None
+        self._told_s = float("-inf")
 
     @property
     def address(self) -> str:
@@ -208,13 +217,38 @@ class MqttLink:
         failures = 0
         while True:
             started_s = time.monotonic()
+            session: MqttSession | None = None
             try:
                 async with self.connect(will) as session:
                     await serve(session)
             except* TransientError as lost:
                 self._note(lost)
-            failures = 1 if time.monotonic() - started_s > _GOOD_SESSION_S else failures + 1
+            lived_s = time.monotonic() - started_s
+            failures = 1 if lived_s > _GOOD_SESSION_S else failures + 1
+            if session is not None and session.taken_over:
+                await self._step_back()
+                continue
+            if lived_s > _OWNED_S:
+                self._taken_over = 0
             await asyncio.sleep(self._backoff.delay_s(failures))
+
+    async def _step_back(self) -> None:
+        """Two owners of one id would throw each other out for ever: who is thrown out waits, longer each time."""
+        self.counters.takeovers += 1
+        self._taken_over += 1
+        delay_s = self._takeover_backoff.delay_s(self._taken_over)
+        text = (
+            f"another client connected as {self.client_id} and took over: two edges use one id, or an image was cloned; "
+            f"this one stays away for {delay_s:.0f} s"
+        )
+        _log.error("link %s: %s", self.client_id, text)
+        if self.on_takeover is not None and time.monotonic() - self._told_s >= _TELL_S:
+            self._told_s = time.monotonic()
+            try:
+                await self.on_takeover(text)
+            except TransientError as error:
+                _log.warning("link %s: %s", self.client_id, error)
+        await asyncio.sleep(delay_s)
 
     def _note(self, group: BaseExceptionGroup[TransientError]) -> None:
         self.counters.losses += 1

@@ -9,6 +9,7 @@ from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import EdgeParameter, Services, all_edges, edge_filter, known_edge
 from tieline_cloud.api.schemas import Device, Edge, EdgeDetail
 from tieline_cloud.fleet.views import EdgeStatus
+from tieline_cloud.metrics import age_s
 from tieline_core.ids import PointId
 
 router = APIRouter(tags=["fleet"])
@@ -29,7 +30,14 @@ def edge_summary(hub: HubServices, status: EdgeStatus) -> Edge:
         epoch=status.epoch,
         ladder=reported.ladder.name.lower() if reported else None,
         backlog_frames=sum(stream.frames for stream in backlog) if reported else None,
+        backlog_bytes=sum(stream.bytes for stream in backlog) if reported else None,
+        backlog_readings=sum(stream.readings for stream in backlog) if reported else None,
         backlog_oldest_at=min(oldest, default=None),
+        outbox_room_h=reported.outbox.room_h if reported and reported.outbox else None,
+        outbox_usable=reported.outbox.usable if reported and reported.outbox else None,
+        streams=reported.backlog if reported else {},
+        reported_age_s=age_s(reported.at, hub.clock.now()) if reported else None,
+        reported_stale=reported is not None and not status.online_durable,
         monitor_only=reported.monitor_only if reported else None,
         software=reported.software if reported else None,
         plan_id=reported.plan_id if reported else None,

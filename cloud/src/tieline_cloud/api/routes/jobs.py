@@ -17,7 +17,7 @@ router = APIRouter(tags=["jobs"])
 
 @router.post("/jobs", status_code=HTTPStatus.ACCEPTED, summary="Start a job", responses=statuses(400, 422, 503))
 async def start_job(request: JobRequest, hub: Services) -> Job:
-    """Kinds: import, network, prices, train, plan, export. Follow it at ``/v1/jobs/{id}``."""
+    """Kinds: import, network, prices, train, plan, export, reconcile, backfill. Follow it at ``/v1/jobs/{id}``."""
     return hub.jobs.submit(request.kind, request.params)
 
 
