@@ -88,6 +88,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--to", dest="end", type=_instant, required=True, metavar="INSTANT")
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
     command.add_argument("--edge")
+    mirror = add("mirror", "look after the mirrors of the ledger", _mirror)
+    actions = mirror.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "replay everything measured since an instant into a mirror"
+    command = actions.add_parser("rebuild", help=text, description=text[0].upper() + text[1:] + ".", parents=[remote])
+    command.add_argument("name", metavar="NAME", help="as in 'mirrors' of the hub's configuration")
+    command.add_argument("--from", dest="start", type=_instant, required=True, metavar="INSTANT")
     command = add("jobs", "list jobs, newest first", _jobs, remote)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")
     add("status", "show how the hub and its edges stand", _status, remote)
@@ -232,6 +238,10 @@ def _export(options: argparse.Namespace) -> int:
 
     settings = load_settings(options.config)
     return _print_result(options, export_offline(settings, out, options.start, options.end, options.edge))
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    return _job(options, "mirror-rebuild", {"name": options.name, "from": options.start.isoformat()})
 
 
 def _jobs(options: argparse.Namespace) -> int:

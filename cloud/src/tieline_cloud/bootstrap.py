@@ -32,6 +32,7 @@ from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.import_job import import_kind
+from tieline_cloud.jobs.mirror_job import mirror_rebuild_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.network_job import network_kind
 from tieline_cloud.jobs.plan_job import Planner, plan_kind
@@ -42,6 +43,8 @@ from tieline_cloud.jobs.scheduler import PlanScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
 from tieline_cloud.metrics import exposition
+from tieline_cloud.mirror.mirror import Mirror
+from tieline_cloud.mirror.target import InfluxTarget
 from tieline_cloud.observation import Observation, newest_readings, newest_values
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
@@ -149,7 +152,8 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-        rooms = _bind(settings, clock, store, books, publisher, pool)
+        mirrors = {one.name: Mirror(one, store, stack.enter_context(InfluxTarget(one)), clock) for one in settings.mirrors}
+        rooms = _bind(settings, clock, store, books, publisher, pool, mirrors)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
         await stack.enter_async_context(_on_duty(rooms.duties(books)))
@@ -167,6 +171,7 @@ class _Rooms:
     desk: GridDesk
     broadcaster: Broadcaster
     scheduler: PlanScheduler | None
+    mirrors: Mapping[str, Mirror]
 
     def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
@@ -177,13 +182,20 @@ class _Rooms:
             "broadcasts": self.broadcaster.run,
             "state estimate": self.desk.run,
         }
+        table |= {f"mirror {name}": mirror.run for name, mirror in self.mirrors.items()}
         if self.scheduler is not None:
             table["plan scheduler"] = self.scheduler.run
         return table
 
 
 def _bind(
-    settings: HubSettings, clock: Clock, store: Store, books: _Books, publisher: MqttPublisher, pool: WorkerPool
+    settings: HubSettings,
+    clock: Clock,
+    store: Store,
+    books: _Books,
+    publisher: MqttPublisher,
+    pool: WorkerPool,
+    mirrors: Mapping[str, Mirror],
 ) -> _Rooms:
     """Make the rooms and tell each whom it talks to."""
     live = LiveHub(clock.now, __version__)
@@ -200,8 +212,8 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    jobs = JobRunner(_kinds(planner, store), books.documents, clock)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
+    jobs = JobRunner(_kinds(planner, store, mirrors), books.documents, clock)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, mirrors)
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -226,7 +238,7 @@ def _bind(
     )
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
     planned = settings.planning.enabled and settings.edges
-    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None)
+    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None, mirrors)
 
 
 def _in_url(host: str) -> str:
@@ -245,7 +257,7 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
+def _kinds(planner: Planner, store: Store, mirrors: Mapping[str, Mirror]) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
@@ -255,6 +267,7 @@ def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
+        mirror_rebuild_kind(mirrors),
     )
     return {kind.name: kind for kind in table}
 
