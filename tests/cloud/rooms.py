@@ -18,14 +18,16 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
+from tieline_cloud.doors.intake import Intake
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.import_job import import_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.prices_job import prices_kind
 from tieline_cloud.jobs.runner import JobRunner
-from tieline_cloud.settings import HubSettings
+from tieline_cloud.settings import HubSettings, SourceSettings
 from tieline_cloud.store.memory_store import MemoryStore
+from tieline_cloud.store.ports import Ingested
 from tieline_core.clock import ManualClock
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import DeviceId, EdgeId
@@ -94,6 +96,19 @@ class StoreWriter:
 
 
 @dataclass
+class OnceStore:
+    """Deliveries in memory, each once under its key."""
+
+    held: dict[tuple[str, str], tuple[str, ReadingBatch]] = field(default_factory=dict)
+
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        before = self.held.setdefault((source, key), (sha256, batch))
+        if before[1] is batch:
+            return Ingested.STORED, len(batch)
+        return (Ingested.REPEATED if before[0] == sha256 else Ingested.CONFLICT), 0
+
+
+@dataclass
 class Rooms:
     """Everything of a hub without processes and sockets."""
 
@@ -104,6 +119,8 @@ class Rooms:
     grid: FixedGrid = field(default_factory=FixedGrid)
     store: MemoryStore = field(default_factory=MemoryStore)
     kinds: dict[str, JobKind[Any]] = field(default_factory=dict)
+    deliveries: OnceStore = field(default_factory=OnceStore)
+    sources: dict[EdgeId, SourceSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.documents = DocumentStore(self.folder / "hub.sqlite")
@@ -141,6 +158,7 @@ class Rooms:
             artifacts=self.artifacts,
             events=self.events,
             live=self.live,
+            intake=Intake(self.sources, self.deliveries, self.clock, lambda name: name == HARBOUR),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",
         )

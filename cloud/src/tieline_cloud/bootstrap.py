@@ -27,6 +27,7 @@ from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.doors.intake import Intake
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.export_job import export_kind
@@ -50,6 +51,7 @@ from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Store
 from tieline_core.clock import Clock, FollowedClock, SystemClock
+from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
 from tieline_core.quantities import Reading
@@ -229,6 +231,7 @@ def _bind(
         artifacts=books.artifacts,
         events=books.events,
         live=live,
+        intake=Intake(settings.sources, store, clock, lambda name: _is_edge(ingest, name)),
         health=observation.health,
         metrics=exposition(observation.samples),
     )
@@ -239,6 +242,10 @@ def _bind(
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
     planned = settings.planning.enabled and settings.edges
     return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None, mirrors)
+
+
+def _is_edge(ingest: Ingest, name: EdgeId) -> bool:
+    return any(status.edge_id == name for status in ingest.fleet.edges())
 
 
 def _in_url(host: str) -> str:
