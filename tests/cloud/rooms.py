@@ -94,6 +94,12 @@ class StoreWriter:
     async def import_readings(self, batch: ReadingBatch, source: str) -> int:
         return self.store.import_readings(batch, source, NOW)
 
+    async def remember(self, key: str, body: bytes) -> None:
+        self.store.put_document("import", key, body, NOW)
+
+    async def recall(self, key: str) -> bytes | None:
+        return self.store.documents("import").get(key)
+
 
 @dataclass
 class OnceStore:
@@ -133,7 +139,7 @@ class Rooms:
         self.events = EventFeed(self.documents, self.clock)
         self.live = LiveHub(self.clock.now, "test")
         table: tuple[JobKind[Any], ...] = (
-            import_kind(StoreWriter(self.store)),
+            import_kind(StoreWriter(self.store), self.folder / "rejects"),
             prices_kind(self.documents),
             export_kind(self.store),
         )

@@ -73,8 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, metavar="DIR")
     command = add("check-config", "name every mistake of a configuration", _check_config)
     command.add_argument("config", type=Path, metavar="CONFIG")
-    command = add("import", "import history: point, measured_at, value[, quality]", _import, remote, direct)
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="parquet or csv")
+    command = add(
+        "import",
+        "import history: point, measured_at, value[, quality], or measured_at and one column a point",
+        _import,
+        remote,
+        direct,
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="parquet or csv (.csv, .csv.gz, .csv.zst)")
+    command.add_argument("--dry-run", action="store_true", help="read and judge every row, store nothing")
+    command.add_argument("--max-errors", type=int, metavar="N", help="stop when more than N rows cannot be used")
     command = add("network", "import a network (pandapower JSON) as the hub's grid", _network, remote)
     command.add_argument("file", type=Path, metavar="FILE")
     command = add("prices", "import prices from csv: start, price_eur_per_mwh", _prices, remote)
@@ -200,15 +208,17 @@ def _print_result(options: argparse.Namespace, result: Any) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    files = [file.absolute() for file in options.files]
+    files = [str(file.absolute()) for file in options.files]
+    params = {"files": files, "dry_run": options.dry_run, "max_errors": options.max_errors}
     if options.config is None:
-        return _job(options, "import", {"files": [str(file) for file in files]})
+        return _job(options, "import", params)
     from tieline_cloud.config_file import load_settings
+    from tieline_cloud.jobs.import_job import ImportParams
     from tieline_cloud.offline import import_offline
 
     client, console = _client(options)
     with client:
-        result = import_offline(load_settings(options.config), tuple(files), console)
+        result = import_offline(load_settings(options.config), ImportParams.model_validate(params), console)
     return _print_result(options, result)
 
 

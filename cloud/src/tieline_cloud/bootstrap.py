@@ -32,7 +32,7 @@ from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.grid_desk import GridDesk
-from tieline_cloud.jobs.import_job import import_kind
+from tieline_cloud.jobs.import_job import REJECTS, import_kind
 from tieline_cloud.jobs.mirror_job import mirror_rebuild_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.network_job import network_kind
@@ -268,7 +268,7 @@ def _kinds(planner: Planner, store: Store, mirrors: Mapping[str, Mirror]) -> dic
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
-        import_kind(StoreWriter(store, clock)),
+        import_kind(StoreWriter(store, clock), settings.data_dir / REJECTS),
         network_kind(planner.desk),
         prices_kind(planner.documents),
         train_kind(settings, store, planner.pool, planner.models, clock),

@@ -5,13 +5,9 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-import zstandard
-
 from tieline_core.errors import BadInputError
 
 ENCODINGS: Final = ("identity", "gzip", "zstd")
-#: Largest window a zstd stream may ask for.
-MAX_WINDOW_BYTES: Final = 32 * 1024 * 1024
 
 
 def unpack(body: bytes, encoding: str, limit: int, source: str) -> bytes:
@@ -55,14 +51,16 @@ def _gunzip(body: bytes, limit: int, source: str) -> bytes:
 
 
 def _unzstd(body: bytes, limit: int, source: str) -> bytes:
-    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    import pyarrow as pa
+
     try:
-        with unpacker.stream_reader(body, read_across_frames=True) as stream:
+        # Arrow's reader says when a stream is cut short; the streaming reader of zstandard ends silently.
+        with pa.input_stream(pa.BufferReader(body), compression="zstd") as stream:
             plain: bytes = stream.read(limit + 1)
-    except zstandard.ZstdError as error:
+    except (pa.ArrowException, OSError) as error:
         raise _damaged(source, "zstd", error) from error
     if len(plain) > limit:
         raise _too_long(source, limit)
-    if body and not plain:
-        raise _damaged(source, "zstd", "it is cut short")
+    if not plain:
+        raise _damaged(source, "zstd", "there is nothing in it")
     return plain
