@@ -48,7 +48,7 @@ async def run(rooms: Rooms, *files: Path) -> dict[str, Any]:
 async def test_good_rows_of_several_batches_are_stored_and_a_second_import_adds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_parquet, "BATCH_CELLS", 7)
+    monkeypatch.setattr(history_parquet.open_parquet, "__defaults__", (7,))
     rooms = Rooms(tmp_path)
     rows = [(point, quarter(n), float(n), "good") for n in range(20) for point in (LOAD, PV)]
     path = write_parquet(tmp_path / "history.parquet", rows)

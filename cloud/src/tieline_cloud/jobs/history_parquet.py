@@ -1,25 +1,24 @@
-"""Reads parquet by row groups in bounded batches; sizes the file only declares are checked before memory is spent."""
+"""Parquet history, read by a process of its own (:mod:`tieline_cloud.jobs.parquet_reader`) and taken over as Arrow stream."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
-from tieline_cloud.jobs.history_csv import Layout, layout_of
+from tieline_cloud.jobs.history_layout import Layout, layout_of
 from tieline_cloud.jobs.history_part import FileMark, HistoryPart, OpenedHistory, joined
 from tieline_cloud.jobs.history_rows import long_batch, wide_batch
+from tieline_cloud.jobs.parquet_reader import BATCH_CELLS, REFUSED
+from tieline_cloud.jobs.pool import THREADS
 from tieline_core.errors import BadInputError
 
-BATCH_CELLS: Final = 200_000
-#: Bounds of what one row group may unpack to, and of the ratio to its packed size.
-MAX_GROUP_BYTES: Final = 2 * 1024**3
-MAX_RATIO: Final = 500
-#: Cells a byte of the file: real series need more than one bit each.
-MAX_CELLS: Final = 200
-_RATIO_FROM_BYTES: Final = 64 * 1024 * 1024
-_FOOTER_BYTES: Final = 64 * 1024 * 1024
+_MAGIC: Final = b"PAR1"
+_END_S: Final = 10.0
 
 
 def file_sha256(path: Path) -> str:
@@ -28,95 +27,108 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_parquet(path: Path, mark: FileMark | None) -> OpenedHistory:
+def open_parquet(path: Path, mark: FileMark | None, cells: int = BATCH_CELLS) -> OpenedHistory:
     """Open a parquet file, read on from a mark when it is still the same file.
 
     Raises:
         BadInputError: When it is none, declares unreasonable sizes or has other columns.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        limits = {"thrift_string_size_limit": _FOOTER_BYTES, "thrift_container_size_limit": 1_000_000}
-        with pq.ParquetFile(path, **limits) as file:
-            layout = _layout(path, file.schema_arrow)
-            _check_sizes(path, file.metadata)
-        texts = [name for name in ("point", "quality") if name in layout.names]
-        file = pq.ParquetFile(path, read_dictionary=texts, buffer_size=1024 * 1024, **limits)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise BadInputError(str(path), "", path.name, f"not a parquet file: {_first_line(error)}") from error
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(-4, 2)
+            tail = file.read(4)
+    except OSError:
+        head = tail = b""
+    if head != _MAGIC or tail != _MAGIC:
+        raise BadInputError(str(path), "", path.name, "not a parquet file: it does not begin and end with PAR1")
     sha256 = file_sha256(path)
-    resumed = mark is not None and mark.sha256 == sha256 and 0 < mark.offset <= file.metadata.num_rows
-    return OpenedHistory(_parts(path, file, layout, sha256, mark.offset if resumed and mark else 0), resumed)
+    resumed = mark is not None and mark.sha256 == sha256 and mark.offset > 0
+    skip = mark.offset if resumed and mark else 0
+    reading = _Reading(path, sha256, skip, cells)
+    return OpenedHistory(reading.parts(), resumed)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+class _Reading:
+    """The reading process and the place reached."""
 
-
-def _layout(path: Path, schema: Any) -> Layout:
-    import pyarrow as pa
-
-    layout = layout_of(list(schema.names), str(path))
-    stamp = schema.field("measured_at").type
-    if not pa.types.is_timestamp(stamp) or stamp.tz is None:
-        raise BadInputError(str(path), "measured_at", str(stamp), "expected a timestamp column with a time zone (UTC)")
-    for name in layout.names:
-        kind = schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        text = name in ("point", "quality")
-        fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) if text else _numeric(kind)
-        if name != "measured_at" and not fits:
-            raise BadInputError(str(path), name, str(kind), f"expected a column of {'text' if text else 'numbers'}")
-    return layout
-
-
-def _numeric(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _check_sizes(path: Path, metadata: Any) -> None:
-    size = path.stat().st_size
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        unpacked = sum(max(0, group.column(column).total_uncompressed_size) for column in range(group.num_columns))
-        cells = max(0, group.num_rows) * group.num_columns
-        unreasonable = (
-            unpacked > MAX_GROUP_BYTES
-            or unpacked > max(_RATIO_FROM_BYTES, MAX_RATIO * size)
-            or cells > max(_RATIO_FROM_BYTES, MAX_CELLS * size)
+    def __init__(self, path: Path, sha256: str, skip: int, cells: int) -> None:
+        self._path = path
+        self._sha256 = sha256
+        self._row = skip
+        command = [sys.executable, "-m", "tieline_cloud.jobs.parquet_reader", str(path.absolute()), str(skip), str(cells)]
+        self._process = subprocess.Popen(  # noqa: S603 (our own module, the path is one argument)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()
         )
-        if unreasonable:
-            text = f"row group {number} declares {group.num_rows} rows and {unpacked} bytes in a file of {size}"
-            raise BadInputError(str(path), f"row group {number}", path.name, f"{text}; write smaller row groups")
+        try:
+            self._stream: Any = self._opened()
+        except BaseException:
+            self._end()
+            raise
+
+    def _opened(self) -> Any:
+        import pyarrow as pa
+
+        try:
+            return pa.ipc.open_stream(self._process.stdout)
+        except (pa.ArrowException, OSError) as error:
+            raise self._reason() from error
+
+    def parts(self) -> Generator[HistoryPart, None, None]:
+        """Every part; the process ends with the generator."""
+        import pyarrow as pa
+
+        try:
+            schema = self._stream.schema
+            total = max(1, int(schema.metadata[b"rows"]))
+            layout = layout_of(list(schema.names), str(self._path))
+            while True:
+                try:
+                    rows = self._stream.read_next_batch()
+                    rows.validate(full=True)
+                except StopIteration:
+                    break
+                except (pa.ArrowException, OSError) as error:
+                    raise self._reason() from error
+                yield self._part(rows, layout, total)
+            if self._process.wait(_END_S) != 0:
+                raise self._reason()
+        finally:
+            self._end()
+
+    def _part(self, rows: Any, layout: Layout, total: int) -> HistoryPart:
+        import pyarrow as pa
+
+        first, self._row = self._row + 1, self._row + rows.num_rows
+        try:
+            batch, bad = wide_batch(rows, layout.points, first) if layout.points else long_batch(rows, first)
+        except (pa.ArrowException, OverflowError) as error:
+            text = (str(error).splitlines() or [""])[0][:300]
+            raise BadInputError(str(self._path), f"row {first}", self._path.name, f"cannot be read: {text}") from error
+        mark = FileMark(offset=self._row, row=self._row, sha256=self._sha256)
+        return HistoryPart(joined([batch]), tuple(bad), rows.num_rows, min(1.0, self._row / total), mark)
+
+    def _reason(self) -> BadInputError:
+        """What the process said of the file; when it ended without a word, that."""
+        try:
+            _, said = self._process.communicate(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            said = b""
+        if self._process.returncode == REFUSED:
+            word = json.loads(said.splitlines()[-1])
+            return BadInputError(str(self._path), word["key"], word["value"], word["reason"])
+        text = f"damaged: the process that read it ended with {self._process.returncode}"
+        return BadInputError(str(self._path), f"row {self._row + 1}", self._path.name, text)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
-def _parts(path: Path, file: Any, layout: Layout, sha256: str, skip: int) -> Iterator[HistoryPart]:
-    import pyarrow as pa
+def _environment() -> dict[str, str]:
+    import os
 
-    total, row = max(1, file.metadata.num_rows), 0
-    size = max(1, BATCH_CELLS // max(1, len(layout.points)))
-    with file:
-        for number in range(file.metadata.num_row_groups):
-            group_rows = file.metadata.row_group(number).num_rows
-            if row + group_rows <= skip:
-                row += group_rows
-                continue
-            try:
-                for rows in file.iter_batches(size, row_groups=[number], use_threads=False):
-                    fresh = rows.slice(min(rows.num_rows, max(0, skip - row)))
-                    first = row + rows.num_rows - fresh.num_rows
-                    row += rows.num_rows
-                    if fresh.num_rows:
-                        yield _part(fresh, layout, first, FileMark(offset=row, row=row, sha256=sha256), row / total)
-            except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-                text = f"cannot be read: {_first_line(error)}"
-                raise BadInputError(str(path), f"row group {number}", path.name, text) from error
-
-
-def _part(rows: Any, layout: Layout, first: int, mark: FileMark, done: float) -> HistoryPart:
-    batch, bad = wide_batch(rows, layout.points, first + 1) if layout.points else long_batch(rows, first + 1)
-    return HistoryPart(joined([batch]), tuple(bad), rows.num_rows, min(1.0, done), mark)
+    return {**os.environ, **THREADS, "ARROW_DEFAULT_MEMORY_POOL": "system"}

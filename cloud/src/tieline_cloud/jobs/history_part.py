@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ class OpenedHistory:
         resumed: True when it is read on from the mark that was handed in.
     """
 
-    parts: Iterator[HistoryPart]
+    parts: Generator[HistoryPart, None, None]
     resumed: bool
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -160,6 +161,8 @@ class _FileImport:
                     await self._writer.remember(key, place.model_dump_json().encode())
                 self._judge(part)
         finally:
+            with suppress(ValueError):  # cancelled while a thread is inside: then it ends with its last user
+                opened.parts.close()
             if self._rejects is not None:
                 total.rejects.append(str(self._rejects.path))
                 self._rejects.__exit__(None, None, None)
