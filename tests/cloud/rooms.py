@@ -18,13 +18,15 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
-from tieline_cloud.doors.intake import Intake
+from tieline_cloud.doors.intake import Intake, OnceLedger
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.import_job import import_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.prices_job import prices_kind
 from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.quality.rule_table import RuleTable
+from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import HubSettings, SourceSettings
 from tieline_cloud.store.memory_store import MemoryStore
 from tieline_cloud.store.ports import Ingested
@@ -125,7 +127,7 @@ class Rooms:
     grid: FixedGrid = field(default_factory=FixedGrid)
     store: MemoryStore = field(default_factory=MemoryStore)
     kinds: dict[str, JobKind[Any]] = field(default_factory=dict)
-    deliveries: OnceStore = field(default_factory=OnceStore)
+    deliveries: OnceLedger | None = None
     sources: dict[EdgeId, SourceSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -164,7 +166,8 @@ class Rooms:
             artifacts=self.artifacts,
             events=self.events,
             live=self.live,
-            intake=Intake(self.sources, self.deliveries, self.clock, lambda name: name == HARBOUR),
+            intake=Intake(self.sources, self.deliveries or self.store, self.clock, lambda name: name == HARBOUR),
+            rules=RuleTable(load_rules()),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",
         )

@@ -44,6 +44,7 @@ COMMANDS = (
     "plan",
     "export",
     "jobs",
+    "quality",
     "status",
     "mirror",
 )

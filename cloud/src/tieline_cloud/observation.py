@@ -8,12 +8,13 @@ from typing import Any
 
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.exchange import Exchange
 from tieline_cloud.ingest.service import Ingest
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.model import JobState
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.metrics import Sample, age_s
-from tieline_cloud.mirror.mirror import Mirror
+from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
 from tieline_core.ids import PointId
@@ -51,7 +52,8 @@ class Observation:
     jobs: JobRunner
     live: LiveHub
     clock: Clock
-    mirrors: Mapping[str, Mirror]
+    examiner: RuleExaminer
+    exchange: Exchange
 
     def health(self) -> Mapping[str, Any]:
         """State of each part; ``ok`` is false where something that should work does not."""
@@ -74,7 +76,7 @@ class Observation:
                 "problem": self.desk.problem,
                 "estimate_age_s": age_s(self.desk.estimated_at, now),
             },
-            **{f"mirror {name}": _mirror(mirror) for name, mirror in self.mirrors.items()},
+            **self.exchange.health(),
             "jobs": self._jobs(),
             "console": {"sockets": self.live.clients},
         }
@@ -97,6 +99,10 @@ class Observation:
                 yield Sample("edge_backlog_frames", "frames in the edge's outbox", frames, labels)
                 yield Sample("edge_ladder_step", "step of the fallback ladder", int(edge.reported.ladder), labels)
         yield from self._lanes()
+        examined, found = self.examiner.counts()
+        yield Sample("examined_readings_total", "readings held against the rules of data quality", examined)
+        for rule, count in found.items():
+            yield Sample("quality_findings_total", "findings of data quality by rule", count, {"rule": rule.value})
         for field in fields(statistics := self.store.statistics()):
             yield Sample(f"store_{field.name}", f"{field.name} kept in the ledger", getattr(statistics, field.name))
         newest = age_s(self.ingest.durable_counters.newest_measured_at, now)
@@ -104,8 +110,7 @@ class Observation:
         yield Sample("grid_estimate_age_seconds", "age of the newest state estimate", age_s(self.desk.estimated_at, now))
         for state, count in self._jobs().items():
             yield Sample("jobs", "remembered jobs by state", count, {"state": state})
-        for name, mirror in self.mirrors.items():
-            yield from _mirror_samples(name, mirror)
+        yield from self.exchange.samples()
         yield Sample("live_sockets", "open live sockets", self.live.clients)
         yield Sample("clock_speed", "seconds of the hub's clock a wall second", self.clock.speed())
 
@@ -120,25 +125,3 @@ class Observation:
                     name = field.name.removesuffix("_seconds") + ("_seconds" if field.name.endswith("_seconds") else "")
                     yield Sample(f"{lane}_{name}_total", f"{field.name.replace('_', ' ')} of the {lane} lane", value)
         yield Sample("durable_pending", "frames that wait for the ledger", durable.pending)
-
-
-def _mirror(mirror: Mirror) -> dict[str, Any]:
-    state = mirror.state
-    return {
-        "ok": mirror.problem is None,
-        "problem": mirror.problem,
-        "position": state.position if state else None,
-        "taken_at": state.taken_at if state else None,
-        "rebuilding_since": state.rebuild.since if state and state.rebuild else None,
-        "refused": state.refused if state else 0,
-    }
-
-
-def _mirror_samples(name: str, mirror: Mirror) -> Iterator[Sample]:
-    labels = {"mirror": name}
-    counters = mirror.counters
-    yield Sample("mirror_up", "1 while the mirror's target takes lines", float(mirror.problem is None), labels)
-    yield Sample("mirror_lines_total", "lines the target took", counters.lines, labels)
-    yield Sample("mirror_refused_total", "readings the target refused for good", counters.refused, labels)
-    yield Sample("mirror_failures_total", "rounds that failed", counters.failures, labels)
-    yield Sample("mirror_steps_back_total", "replays of the overlap", counters.steps_back, labels)

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -269,6 +270,13 @@ class KafkaSettings(_Section):
         return self
 
 
+class QualitySettings(_Section):
+    """Data quality on arrival, and what stands in where nothing good was measured."""
+
+    rules: Path | None = Field(default=None, description="own measurement classes (YAML), looked at before the delivered ones")
+    estimate_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between estimation runs")
+
+
 class HubSettings(_Section):
     """Everything the hub is told at its start."""
 
@@ -282,8 +290,11 @@ class HubSettings(_Section):
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()
+    quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
-    admitted_nodes: tuple[str, ...] = Field(default=(), description="third-party Sparkplug nodes as group/node")
+    admitted_nodes: tuple[str, ...] = Field(
+        default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
+    )
     edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     mirrors: tuple[MirrorSettings, ...] = Field(default=(), max_length=8)
     sources: dict[EdgeId, SourceSettings] = Field(default_factory=dict, description="head-end systems by name")
@@ -298,4 +309,9 @@ class HubSettings(_Section):
         foreign = set(self.sources) | set(consumer.sources if consumer else ())
         if taken := sorted(foreign & set(self.edges)):
             raise ValueError(f"{', '.join(taken)} is an edge; a source needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_apart(self) -> HubSettings:
+        admitted_nodes(self.admitted_nodes, self.edges)
         return self

@@ -203,7 +203,7 @@ def _parquet(**columns: Any) -> bytes:
 def test_a_parquet_column_of_another_kind_is_refused(tmp_path: Path, columns: dict[str, Any]) -> None:
     at = pa.array([1480550400_000000], pa.timestamp("us", tz="UTC"))
     base = {"point": pa.array(["a/b/c"]), "measured_at": at, "value": pa.array([1.0])}
-    with pytest.raises(BadInputError, match="expected a (column|timestamp)"):
+    with pytest.raises(BadInputError, match=r"expected a (column|timestamp)"):
         read(tmp_path / "a.parquet", _parquet(**base | columns))
 
 

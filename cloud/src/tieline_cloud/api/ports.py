@@ -17,6 +17,7 @@ from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.doors.intake import Intake
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.ports import LastValue, ReadingQuery
 from tieline_core.clock import Clock
@@ -87,5 +88,6 @@ class HubServices:
     events: EventFeed
     live: LiveHub
     intake: Intake
+    rules: RuleTable
     health: Callable[[], Mapping[str, Any]]
     metrics: Callable[[], bytes]

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tieline_cloud.ingest.settings import BrokerAddress
@@ -61,6 +63,7 @@ class Wiring:
         on_down: Called in the event loop when a session that was up has ended.
         will: Asked before every CONNECT.
         farewell: Published before a clean disconnect.
+        max_packet: What an MQTT 5 broker is told not to exceed: it drops a larger message, which is never read here [bytes].
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
     """
 
@@ -70,6 +73,7 @@ class Wiring:
     on_down: Callable[[], None] = lambda: None
     will: Callable[[], Will | None] = lambda: None
     farewell: Callable[[], Will | None] = lambda: None
+    max_packet: int | None = None
     manual_ack: bool = False
 
 
@@ -159,7 +163,9 @@ class HubConnection:
         ended: asyncio.Future[None] = loop.create_future()
         client = self._make()
         self._wire(client, up, ended)
-        dialling = asyncio.ensure_future(asyncio.to_thread(client.connect, self.broker.host, self.broker.port, KEEPALIVE_S))
+        dialling = asyncio.ensure_future(
+            asyncio.to_thread(client.connect, self.broker.host, self.broker.port, KEEPALIVE_S, **self._wishes())
+        )
         try:
             await asyncio.shield(dialling)
             client.loop_start()
@@ -178,6 +184,26 @@ class HubConnection:
             await self._close(client)
         return True
 
+    def _wishes(self) -> dict[str, Any]:
+        if self._wiring.max_packet is None or self._protocol is not MQTTProtocolVersion.MQTTv5:
+            return {}
+        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # (paho leaves it bare)
+        properties.MaximumPacketSize = self._wiring.max_packet
+        return {"properties": properties}
+
+    def renew(self) -> None:
+        """End the present session with its farewell and connect again with a fresh will."""
+        with self._lock:
+            client = self._client
+        if client is not None:
+            self._say_farewell(client)
+            client.disconnect()
+
+    def _say_farewell(self, client: _Client) -> None:
+        word = self._wiring.farewell()
+        if word is not None and client.is_connected():
+            client.publish(word.topic, word.payload, 1, word.retain)
+
     def _fall_back(self) -> None:
         if self._protocol is MQTTProtocolVersion.MQTTv5:
             self._protocol = MQTTProtocolVersion.MQTTv311
@@ -189,9 +215,7 @@ class HubConnection:
         with self._lock:
             if self._client is client:
                 self._client = None
-        word = self._wiring.farewell()
-        if word is not None and client.is_connected():
-            client.publish(word.topic, word.payload, 1, word.retain)
+        self._say_farewell(client)
         client.disconnect()
         await asyncio.shield(asyncio.to_thread(client.release))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tieline_cloud.ingest.rebirth import RebirthPace
 from tieline_core.frame import DEFAULT_LIMITS, Limits
 
 
@@ -36,12 +37,13 @@ class IngestSettings:
         client_prefix: The connections are ``<prefix>-durable`` and ``<prefix>-live``; one hub, one prefix.
         host_id: Sparkplug host application id.
         admitted_edges: Edges that may send; None admits every edge the broker lets in.
-        third_party_nodes: ``group/node`` of Sparkplug nodes of others whose last values are taken.
+        third_party_nodes: ``group/node`` of Sparkplug nodes of others whose data are taken, at most once.
         max_pending: Frames held before the durable socket is no longer read.
         commit_frames: A commit is made at the latest when this many frames wait,
         commit_after_s: or this long after the first of them came [s of wall time].
         limits: What a frame may hold.
-        rebirth_pause_s: Shortest time between two rebirth requests to one node [s of wall time].
+        rebirths: How fast nodes are asked for rebirths.
+        reorder_s: How long a missing Sparkplug message is waited for before a rebirth is asked for [s of wall time].
     """
 
     broker: BrokerAddress
@@ -53,4 +55,5 @@ class IngestSettings:
     commit_frames: int = 200
     commit_after_s: float = 0.05
     limits: Limits = field(default_factory=lambda: DEFAULT_LIMITS)
-    rebirth_pause_s: float = 5.0
+    rebirths: RebirthPace = field(default_factory=RebirthPace)
+    reorder_s: float = 2.0
