@@ -121,7 +121,13 @@ class Observation:
         for lane, counters in (("durable", durable), ("live", live)):
             for field in fields(counters):
                 value = getattr(counters, field.name)
-                if isinstance(value, int | float) and field.name != "pending":
+                if isinstance(value, int | float) and not field.name.startswith("pending"):
                     name = field.name.removesuffix("_seconds") + ("_seconds" if field.name.endswith("_seconds") else "")
                     yield Sample(f"{lane}_{name}_total", f"{field.name.replace('_', ' ')} of the {lane} lane", value)
+        for reason, count in durable.turned_away.items():
+            yield Sample("durable_turned_away_total", "messages over an edge's limits", count, {"limit": reason})
+        for share in (0.5, 0.99):
+            seconds = durable.latency_s(share)
+            yield Sample("durable_commit_latency_seconds", "arrival to commit", seconds, {"quantile": f"{share:g}"})
         yield Sample("durable_pending", "frames that wait for the ledger", durable.pending)
+        yield Sample("durable_pending_bytes", "bytes that wait for the ledger", durable.pending_bytes)

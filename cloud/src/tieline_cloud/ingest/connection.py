@@ -63,8 +63,8 @@ class Wiring:
         on_down: Called in the event loop when a session that was up has ended.
         will: Asked before every CONNECT.
         farewell: Published before a clean disconnect.
-        max_packet: What an MQTT 5 broker is told not to exceed: it drops a larger message, which is never read here [bytes].
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
+        packet_bytes: Largest packet the broker may send (MQTT 5): it drops a larger one, which is never read here; None = any.
     """
 
     subscriptions: Sequence[tuple[str, int]]
@@ -73,8 +73,8 @@ class Wiring:
     on_down: Callable[[], None] = lambda: None
     will: Callable[[], Will | None] = lambda: None
     farewell: Callable[[], Will | None] = lambda: None
-    max_packet: int | None = None
     manual_ack: bool = False
+    packet_bytes: int | None = None
 
 
 class _Client(paho.Client):
@@ -163,9 +163,7 @@ class HubConnection:
         ended: asyncio.Future[None] = loop.create_future()
         client = self._make()
         self._wire(client, up, ended)
-        dialling = asyncio.ensure_future(
-            asyncio.to_thread(client.connect, self.broker.host, self.broker.port, KEEPALIVE_S, **self._wishes())
-        )
+        dialling = asyncio.ensure_future(asyncio.to_thread(self._dial, client))
         try:
             await asyncio.shield(dialling)
             client.loop_start()
@@ -184,13 +182,6 @@ class HubConnection:
             await self._close(client)
         return True
 
-    def _wishes(self) -> dict[str, Any]:
-        if self._wiring.max_packet is None or self._protocol is not MQTTProtocolVersion.MQTTv5:
-            return {}
-        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # (paho leaves it bare)
-        properties.MaximumPacketSize = self._wiring.max_packet
-        return {"properties": properties}
-
     def renew(self) -> None:
         """End the present session with its farewell and connect again with a fresh will."""
         with self._lock:
@@ -203,6 +194,13 @@ class HubConnection:
         word = self._wiring.farewell()
         if word is not None and client.is_connected():
             client.publish(word.topic, word.payload, 1, word.retain)
+
+    def _dial(self, client: _Client) -> None:
+        properties = None
+        if self._protocol is MQTTProtocolVersion.MQTTv5 and self._wiring.packet_bytes is not None:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.MaximumPacketSize = self._wiring.packet_bytes
+        client.connect(self.broker.host, self.broker.port, KEEPALIVE_S, properties=properties)
 
     def _fall_back(self) -> None:
         if self._protocol is MQTTProtocolVersion.MQTTv5:

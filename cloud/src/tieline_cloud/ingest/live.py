@@ -107,7 +107,7 @@ class LiveHost:
         )
         state = self._state
         wiring = Wiring(
-            subscriptions, self._offer, self._up, self._down, state.will, farewell=state.farewell, max_packet=_PACKET
+            subscriptions, self._offer, self._up, self._down, state.will, farewell=state.farewell, packet_bytes=_PACKET
         )
         self._connection = HubConnection(settings.broker, f"{settings.client_prefix}-live", wiring)
 

@@ -14,8 +14,8 @@ from typing import Final, Self
 from tieline_cloud.fleet.registry import DOCUMENTS, FleetRegistry
 from tieline_cloud.ingest.counters import DurableCounters, LiveCounters
 from tieline_cloud.ingest.durable import DurableLane
-from tieline_cloud.ingest.ledger_thread import Notices
 from tieline_cloud.ingest.live import LiveHost, LiveNotices
+from tieline_cloud.ingest.outlet import Notices
 from tieline_cloud.ingest.settings import IngestSettings
 from tieline_cloud.store.ports import LastValue, Ledger
 from tieline_core.clock import Clock

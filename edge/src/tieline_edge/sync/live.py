@@ -231,9 +231,7 @@ class LiveLane:
 
     async def _hear_command(self, message: Message) -> None:
         if message.retain:
-            await self._refuse(
-                "live.command_refused", f"retained NCMD on {message.topic} not obeyed: clear it at the broker"
-            )
+            await self._refuse("live.command_refused", f"retained NCMD on {message.topic} not obeyed: clear it at the broker")
             return
         metrics = decode(message.payload).metrics
         others = [metric.label for metric in metrics if metric.name != REBIRTH]
