@@ -177,12 +177,18 @@ def _keygen(options: argparse.Namespace) -> int:
 def _check_config(options: argparse.Namespace) -> int:
     from tieline_cloud.config_file import load_settings
     from tieline_cloud.dispatch.keys import read_key
+    from tieline_cloud.token_file import read_secret
 
     settings = load_settings(options.config)
     read_key(settings.signing_key)
     for key, path in (("grid.file", settings.grid.file), ("prices", settings.prices)):
         if path is not None and not path.is_file():
             raise BadInputError(str(options.config), key, str(path), "there is no such file")
+    for name, source in settings.sources.items():
+        read_secret(source.token_file, f"sources.{name}.token_file")
+    for mirror in settings.mirrors:
+        if mirror.token_file is not None:
+            read_secret(mirror.token_file, f"mirrors.{mirror.name}.token_file", 1)
     batteries = sum(len(assets.batteries) for assets in settings.edges.values())
     print(f"{options.config}: in order; {len(settings.edges)} edges with {batteries} batteries")
     return 0
