@@ -196,7 +196,9 @@ class MirrorSettings(_Section):
         default=10.0, ge=1, le=1440, description="replayed again after a restart: what a target answered may not be on its disk"
     )
     poll_s: float = Field(default=1.0, ge=0.05, le=3600, description="pause when there is nothing new")
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=600, description="of one request; also the longest the hub's stop waits for it"
+    )
     gzip: bool = False
 
     @field_validator("url")

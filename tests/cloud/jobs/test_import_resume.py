@@ -21,6 +21,7 @@ from tests.cloud.rooms import Rooms, StoreWriter
 from tieline_cloud.jobs import history_source
 from tieline_cloud.jobs.import_job import ImportParams, import_files
 from tieline_cloud.jobs.model import JobFailedError, JobProgress
+from tieline_cloud.jobs.reject_file import reject_path
 from tieline_cloud.store.duckdb_store import DuckDbStore
 from tieline_core.frame import ReadingBatch
 
@@ -65,7 +66,7 @@ async def run(rooms: Rooms, path: Path, left: int = 10**9, **params: Any) -> dic
 
 
 def rejects(rooms: Rooms, path: Path) -> list[list[str]]:
-    with (rooms.folder / "rejects" / f"{path.name}.rejects.csv").open(encoding="utf-8", newline="") as file:
+    with reject_path(rooms.folder / "rejects", path).open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
 
@@ -140,7 +141,7 @@ async def test_the_reject_file_is_bounded_and_every_row_is_counted(tmp_path: Pat
     path.write_bytes(HEADER + WRONG * 5000)
     result = await run(rooms, path)
     assert (result["bad"], len(result["bad_rows"])) == (5000, 100)
-    assert (rooms.folder / "rejects" / "a.csv.rejects.csv").stat().st_size <= 4000
+    assert reject_path(rooms.folder / "rejects", path).stat().st_size <= 4000
 
 
 def test_a_process_killed_in_the_middle_of_a_real_import_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_process_killed_in_the_middle_of_a_real_import_goes_on_where_it_was(tm
                 name = b"mill/m%d/p_w" % meter
                 file.write(good(3600).replace(b"harbour/site/load_w", name).replace(b"12-01T00", b"11-%02dT00" % day))
     command = [sys.executable, "-m", "tieline_cloud", "import", str(path), "--config", str(config), "--json"]
-    refused = tmp_path / "data" / "rejects" / "a.csv.rejects.csv"
+    refused = reject_path(tmp_path / "data" / "rejects", path)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline, wake = time.monotonic() + 60, threading.Event()
         while not refused.exists() and time.monotonic() < deadline:

@@ -21,7 +21,7 @@ from tieline_cloud.jobs.history_files import identity_of, kind_of, open_history
 from tieline_cloud.jobs.history_part import BadRow, FileMark, HistoryPart, OpenedHistory
 from tieline_cloud.jobs.model import JobFailedError, JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.ports import HistoryWriter
-from tieline_cloud.jobs.reject_file import RejectFile
+from tieline_cloud.jobs.reject_file import RejectFile, reject_path
 
 #: Bad rows named in the result; the others are in the reject file, and all are counted.
 _NAMED: Final = 100
@@ -132,7 +132,7 @@ class _FileImport:
         self._path = path
         self._params = params
         self._writer = writer
-        self._rejects_path = folder / f"{path.name}.rejects.csv"
+        self._rejects_path = reject_path(folder, path)
         self._total = total
         self._rejects: RejectFile | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,11 @@ from tieline_core.errors import TransientError
 
 MAX_BYTES: Final = 32 * 1024 * 1024
 HEADER: Final = ("file", "row", "key", "value", "reason")
+
+
+def reject_path(folder: Path, path: Path) -> Path:
+    """Where the refused rows of a file go: files of one name from two folders are kept apart."""
+    return folder / f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}.rejects.csv"
 
 
 class RejectFile:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -14,6 +16,7 @@ import numpy as np
 from tieline_cloud.mirror.line_protocol import bodies, encode_body, rows_of
 from tieline_cloud.mirror.state import MirrorState
 from tieline_cloud.mirror.target import LinesRefusedError, MirrorTarget, TargetAwayError
+from tieline_cloud.owned_thread import in_thread
 from tieline_cloud.settings import MirrorSettings
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
@@ -89,6 +92,7 @@ class Mirror:
         self._unkept = False
         self._wanted: datetime | None = None
         self._wake = asyncio.Event()
+        self._stop = threading.Event()
 
     @property
     def state(self) -> MirrorState | None:
@@ -107,10 +111,14 @@ class Mirror:
 
     async def run(self) -> None:
         """Follow the ledger, for ever; no state of the target ends this."""
+        with ThreadPoolExecutor(1, thread_name_prefix=f"mirror {self.name}") as executor:
+            await self._follow(executor)
+
+    async def _follow(self, executor: Executor) -> None:
         wait_s = _BACKOFF_S[0]
         while True:
             try:
-                moved = await asyncio.to_thread(self.round)
+                moved = await in_thread(executor, self.round, self._stop)
             except TransientError as error:
                 await self._stand_still(error, wait_s)
                 wait_s = min(2 * wait_s, _BACKOFF_S[1])
@@ -204,12 +212,17 @@ class Mirror:
         refused = 0
         for part, body in bodies(batch, self._settings.measurement, self._settings.batch_lines):
             try:
-                self._target.write(body)
-                self.counters.lines += len(part)
+                self._write(body, len(part))
             except LinesRefusedError as error:
                 refused += self._search(part, str(error))
         self.counters.refused += refused
         return refused
+
+    def _write(self, body: bytes, lines: int) -> None:
+        if self._stop.is_set():
+            raise TargetAwayError("the hub is being stopped")
+        self._target.write(body)
+        self.counters.lines += lines
 
     def _search(self, part: ReadingBatch, reason: str) -> int:
         """Find the refused lines by halves, write the others, set the refused ones aside."""
@@ -224,8 +237,7 @@ class Mirror:
             for half in (rows_of(rows, slice(middle, None)), rows_of(rows, slice(None, middle))):
                 left -= 1
                 try:
-                    self._target.write(encode_body(half, self._settings.measurement))
-                    self.counters.lines += len(half)
+                    self._write(encode_body(half, self._settings.measurement), len(half))
                 except LinesRefusedError as error:
                     waiting.append((half, str(error)))
         return refused

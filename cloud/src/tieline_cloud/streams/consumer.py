@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections import deque
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 from tieline_cloud.doors.deliveries import FRAME, JSON, read_delivery
 from tieline_cloud.doors.intake import MAX_PLAIN_BYTES, OnceLedger
+from tieline_cloud.owned_thread import for_ever
 from tieline_cloud.settings import KafkaConsumerSettings, KafkaSettings
 from tieline_cloud.store.ports import Ingested
 from tieline_cloud.streams.client import StreamCounters, client_config, error_text, library
-from tieline_cloud.streams.duty import for_ever
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, PermanentError, TransientError
 
@@ -68,6 +68,7 @@ class StreamConsumer:
         self._settings = settings
         self._ledger = ledger
         self._clock = clock
+        self._waiting: deque[Any] = deque()
         self.counters = StreamCounters()
         self.problem: str | None = None
 
@@ -90,12 +91,14 @@ class StreamConsumer:
             KafkaException: The client cannot go on; a new one may.
         """
         consumer = self._kafka.Consumer(self._config)
+        self._waiting.clear()
         try:
             consumer.subscribe(list(self._settings.topics))
             while not stop.is_set():
                 messages = consumer.consume(_BATCH, _POLL_S)
-                if messages:
-                    self._take(consumer, messages, stop)
+                self._waiting.extend(messages)
+                if self._waiting:
+                    self._take(consumer, stop)
                 elif self.problem is not None:
                     self._probe(consumer)
         finally:
@@ -109,9 +112,10 @@ class StreamConsumer:
         else:
             self.problem = None
 
-    def _take(self, consumer: Any, messages: Sequence[Any], stop: threading.Event) -> None:
+    def _take(self, consumer: Any, stop: threading.Event) -> None:
         done: dict[tuple[str, int], int] = {}
-        for message in messages:
+        while self._waiting:
+            message = self._waiting.popleft()
             if (error := message.error()) is not None:
                 self.problem = error_text(error)
                 continue
@@ -140,7 +144,9 @@ class StreamConsumer:
                 # A member that does not poll is thrown out of its group: go on polling, with nothing to be had.
                 consumer.pause(consumer.assignment())
                 paused = True
-                consumer.poll(0)
+                overtaken = consumer.poll(0)  # of a partition that was assigned just now: it waits its turn
+                if overtaken is not None:
+                    self._waiting.append(overtaken)
                 stop.wait(_RETRY_S)
                 continue
             if paused:

@@ -10,9 +10,9 @@ import threading
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from tieline_cloud.owned_thread import for_ever
 from tieline_cloud.settings import KafkaProducerSettings, KafkaSettings
 from tieline_cloud.streams.client import StreamCounters, client_config, error_text, library
-from tieline_cloud.streams.duty import for_ever
 from tieline_cloud.streams.payload import OutMessage, messages
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
