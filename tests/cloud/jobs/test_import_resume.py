@@ -144,6 +144,18 @@ async def test_the_reject_file_is_bounded_and_every_row_is_counted(tmp_path: Pat
     assert reject_path(rooms.folder / "rejects", path).stat().st_size <= 4000
 
 
+async def test_refused_rows_of_two_files_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    rooms = Rooms(tmp_path)
+    paths = (tmp_path / "one" / "a.csv", tmp_path / "two" / "a.csv")
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        path.write_bytes(HEADER + WRONG * (number + 1))
+    progress = JobProgress(lambda _share, _message: None)
+    result = await import_files(ImportParams(files=paths), StoreWriter(rooms.store), progress, rooms.folder / "rejects")
+    assert [len(rejects(rooms, path)) - 1 for path in paths] == [1, 2]
+    assert len(set(result["reject_files"])) == 2
+
+
 def test_a_process_killed_in_the_middle_of_a_real_import_goes_on_where_it_was(tmp_path: Path) -> None:
     config = tmp_path / "hub.yaml"
     tree = {"data_dir": "data", "signing_key": "hub.key", "mqtt": {"host": "127.0.0.1", "insecure": True}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -152,3 +153,26 @@ def test_a_rebuild_replays_what_was_measured_since_and_then_goes_on() -> None:
     assert sum(b"device=late" in line for line in target.lines) == 3
     assert one.state is not None
     assert one.state.rebuild is None
+
+
+async def test_a_target_that_hangs_takes_no_thread_of_the_event_loop_and_a_stop_waits_only_for_its_request() -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    class HangingTarget(ScriptedTarget):
+        def write(self, body: bytes) -> None:
+            entered.set()
+            assert gate.wait(10)
+            super().write(body)
+
+    log, target = MemoryLog(), HangingTarget()
+    log.add(readings(25))
+    task = asyncio.create_task(mirror(log, target, batch_lines=10).run())
+    assert await asyncio.to_thread(entered.wait, 10)
+    assert await asyncio.gather(*(asyncio.to_thread(int, "7") for _ in range(40))) == [7] * 40
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(target.lines) == 10
