@@ -96,12 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--to", dest="end", type=_instant, required=True, metavar="INSTANT")
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
     command.add_argument("--edge")
-    mirror = add("mirror", "look after the mirrors of the ledger", _mirror)
-    actions = mirror.add_subparsers(dest="action", required=True, metavar="ACTION")
-    text = "replay everything measured since an instant into a mirror"
-    command = actions.add_parser("rebuild", help=text, description=text[0].upper() + text[1:] + ".", parents=[remote])
-    command.add_argument("name", metavar="NAME", help="as in 'mirrors' of the hub's configuration")
-    command.add_argument("--from", dest="start", type=_instant, required=True, metavar="INSTANT")
+    _add_mirror(add("mirror", "look after the mirrors of the ledger", _mirror), remote)
     command = add("jobs", "list jobs, newest first", _jobs, remote)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")
     command = add("quality", "list what the rules of data quality found, newest first", _quality, remote)
@@ -113,6 +108,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, default=100, help="at most this many (default: %(default)s)")
     add("status", "show how the hub and its edges stand", _status, remote)
     return parser
+
+
+def _add_mirror(mirror: argparse.ArgumentParser, remote: argparse.ArgumentParser) -> None:
+    actions = mirror.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "replay everything measured since an instant into a mirror"
+    command = actions.add_parser("rebuild", help=text, description=text[0].upper() + text[1:] + ".", parents=[remote])
+    command.add_argument("name", metavar="NAME", help="as in 'mirrors' of the hub's configuration")
+    command.add_argument("--from", dest="start", type=_instant, required=True, metavar="INSTANT")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
