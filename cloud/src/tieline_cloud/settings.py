@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -294,9 +294,11 @@ class HubSettings(_Section):
     workers: WorkerSettings = WorkerSettings()
     quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
+    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
+<<<<<<< HEAD
     edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     mirrors: tuple[MirrorSettings, ...] = Field(default=(), max_length=8)
     sources: dict[EdgeId, SourceSettings] = Field(default_factory=dict, description="head-end systems by name")
@@ -312,8 +314,11 @@ class HubSettings(_Section):
         if taken := sorted(foreign & set(self.edges)):
             raise ValueError(f"{', '.join(taken)} is an edge; a source needs a name of its own")
         return self
+=======
+>>>>>>> main
 
-    @model_validator(mode="after")
-    def _nodes_apart(self) -> HubSettings:
-        admitted_nodes(self.admitted_nodes, self.edges)
-        return self
+    @field_validator("admitted_nodes")
+    @classmethod
+    def _nodes_apart(cls, nodes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        admitted_nodes(nodes, others.data.get("edges", {}))
+        return nodes
