@@ -298,8 +298,6 @@ class HubSettings(_Section):
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
-<<<<<<< HEAD
-    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     mirrors: tuple[MirrorSettings, ...] = Field(default=(), max_length=8)
     sources: dict[EdgeId, SourceSettings] = Field(default_factory=dict, description="head-end systems by name")
     kafka: KafkaSettings | None = None
@@ -314,8 +312,6 @@ class HubSettings(_Section):
         if taken := sorted(foreign & set(self.edges)):
             raise ValueError(f"{', '.join(taken)} is an edge; a source needs a name of its own")
         return self
-=======
->>>>>>> main
 
     @field_validator("admitted_nodes")
     @classmethod
