@@ -18,6 +18,7 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
+from tieline_cloud.doors.intake import Intake, OnceLedger
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
@@ -28,8 +29,9 @@ from tieline_cloud.jobs.reconcile_job import backfill_kind, reconcile_kind
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
-from tieline_cloud.settings import HubSettings
+from tieline_cloud.settings import HubSettings, SourceSettings
 from tieline_cloud.store.memory_store import MemoryStore
+from tieline_cloud.store.ports import Ingested
 from tieline_core.clock import ManualClock
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import DeviceId, EdgeId
@@ -97,6 +99,25 @@ class StoreWriter:
     async def import_readings(self, batch: ReadingBatch, source: str) -> int:
         return self.store.import_readings(batch, source, NOW)
 
+    async def remember(self, key: str, body: bytes) -> None:
+        self.store.put_document("import", key, body, NOW)
+
+    async def recall(self, key: str) -> bytes | None:
+        return self.store.documents("import").get(key)
+
+
+@dataclass
+class OnceStore:
+    """Deliveries in memory, each once under its key."""
+
+    held: dict[tuple[str, str], tuple[str, ReadingBatch]] = field(default_factory=dict)
+
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        before = self.held.setdefault((source, key), (sha256, batch))
+        if before[1] is batch:
+            return Ingested.STORED, len(batch)
+        return (Ingested.REPEATED if before[0] == sha256 else Ingested.CONFLICT), 0
+
 
 @dataclass
 class Rooms:
@@ -109,6 +130,8 @@ class Rooms:
     grid: FixedGrid = field(default_factory=FixedGrid)
     store: MemoryStore = field(default_factory=MemoryStore)
     kinds: dict[str, JobKind[Any]] = field(default_factory=dict)
+    deliveries: OnceLedger | None = None
+    sources: dict[EdgeId, SourceSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.documents = DocumentStore(self.folder / "hub.sqlite")
@@ -123,7 +146,7 @@ class Rooms:
         self.requests = EdgeRequests(self.sealer, self.outbox, self.clock, silence_s=0.2)
         self.reconciler = Reconciler(self.requests, self.store)
         table: tuple[JobKind[Any], ...] = (
-            import_kind(StoreWriter(self.store)),
+            import_kind(StoreWriter(self.store), self.folder / "rejects"),
             prices_kind(self.documents),
             reconcile_kind(self.reconciler),
             backfill_kind(self.reconciler),
@@ -150,6 +173,7 @@ class Rooms:
             artifacts=self.artifacts,
             events=self.events,
             live=self.live,
+            intake=Intake(self.sources, self.deliveries or self.store, self.clock, lambda name: name == HARBOUR),
             rules=RuleTable(load_rules()),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",

@@ -46,6 +46,7 @@ COMMANDS = (
     "jobs",
     "quality",
     "status",
+    "mirror",
 )
 
 

@@ -13,11 +13,13 @@ import pytest
 from tests.cloud.rooms import HARBOUR, NOW, Rooms, plan
 from tieline_cloud.api.app import ROUTERS, create_app
 from tieline_cloud.dispatch.plans import PlanCurves
+from tieline_cloud.settings import SourceSettings
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import PointId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.quantities import Quality, Reading
 
+TOKEN = "0123456789abcdef" * 2
 #: Values that make each operation succeed; every parameter name of the document must be here.
 GOOD = {
     "edge_id": "harbour",
@@ -29,6 +31,9 @@ GOOD = {
     "grid_id": "grid",
     "point": "harbour/bat1/p_w",
     "like": "*/p_w",
+    "source": "mdm",
+    "Idempotency-Key": "key-1",
+    "authorization": f"Bearer {TOKEN}",
 }
 BAD = {
     "edge_id": "Nowhere!",
@@ -48,6 +53,9 @@ BAD = {
     "like": "no/such*",
     "function": "median",
     "group_by": "colour",
+    "source": "nobody",
+    "Idempotency-Key": "two words",
+    "authorization": "Bearer of bad news",
 }
 SPAN = {"from": "2016-12-07T00:00:00Z", "to": "2016-12-08T00:00:00Z"}
 BODIES: dict[str, list[Any]] = {
@@ -66,6 +74,13 @@ BODIES: dict[str, list[Any]] = {
     ],
     "/v1/edges/{edge_id}/reconcile": [SPAN, {}, [1]],
     "/v1/edges/{edge_id}/backfill": [SPAN, {"from": "never"}, [1]],
+    "/v1/ingest/{source}": [
+        {"rows": [{"point": "mdm/m1/p_w", "measured_at": "2016-12-07T12:00:00Z", "value": 1.5}]},
+        {"rows": [{"point": "harbour/m1/p_w", "measured_at": "2016-12-07T12:00:00Z", "value": 1.5}]},
+        {"rows": 7},
+        "text",
+        None,
+    ],
     "/v1/jobs": [{"kind": "import", "params": {"files": ["/a.csv"]}}, {"kind": "none"}, {}, None],
 }
 
@@ -74,7 +89,9 @@ class Known:
     """A hub that knows one of everything."""
 
     def __init__(self, folder: Path) -> None:
-        self.rooms = Rooms(folder)
+        (folder / "mdm.token").write_text(TOKEN + "\n", encoding="ascii")
+        (folder / "mdm.token").chmod(0o600)
+        self.rooms = Rooms(folder, sources={EdgeId("mdm"): SourceSettings(token_file=folder / "mdm.token")})
         record = self.rooms.plans.publish(plan(), PlanCurves())
         job = self.rooms.jobs.submit("import", {"files": ["/a.csv"]})
         self.rooms.events.raise_event(HARBOUR, Severity.ALARM, "test.event", "an event")
@@ -120,14 +137,16 @@ def check_shape(document: dict[str, Any], schema: dict[str, Any], body: Any) -> 
 async def send(
     client: httpx.AsyncClient, method: str, path: str, operation: dict[str, Any], values: dict[str, str], body: Any
 ) -> httpx.Response:
-    query = {}
+    query, headers = {}, {}
     for parameter in operation.get("parameters", []):
         name = parameter["name"]
         if parameter["in"] == "path":
             path = path.replace("{" + name + "}", values[name])
         elif parameter["in"] == "query" and name in values:
             query[name] = values[name]
-    return await client.request(method, path, params=query, json=body)
+        elif parameter["in"] == "header" and name in values:
+            headers[name] = values[name]
+    return await client.request(method, path, params=query, headers=headers, json=body)
 
 
 def check(document: dict[str, Any], response: httpx.Response, operation: dict[str, Any]) -> None:
@@ -199,6 +218,7 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/grids/{grid_id}/geojson",
         "/v1/grids/{grid_id}/state",
         "/v1/artifacts/{sha256}",
+        "/v1/ingest/{source}",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/models",

@@ -74,8 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, metavar="DIR")
     command = add("check-config", "name every mistake of a configuration", _check_config)
     command.add_argument("config", type=Path, metavar="CONFIG")
-    command = add("import", "import history: point, measured_at, value[, quality]", _import, remote, direct)
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="parquet or csv")
+    command = add(
+        "import",
+        "import history: point, measured_at, value[, quality], or measured_at and one column a point",
+        _import,
+        remote,
+        direct,
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="parquet or csv (.csv, .csv.gz, .csv.zst)")
+    command.add_argument("--dry-run", action="store_true", help="read and judge every row, store nothing")
+    command.add_argument("--max-errors", type=int, metavar="N", help="stop when more than N rows cannot be used")
     command = add("network", "import a network (pandapower JSON) as the hub's grid", _network, remote)
     command.add_argument("file", type=Path, metavar="FILE")
     command = add("prices", "import prices from csv: start, price_eur_per_mwh", _prices, remote)
@@ -100,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--stream", action="append", choices=("alarm", "measure", "bulk"), help="this stream only; may be repeated"
         )
+    _add_mirror(add("mirror", "look after the mirrors of the ledger", _mirror), remote)
     command = add("jobs", "list jobs, newest first", _jobs, remote)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")
     command = add("quality", "list what the rules of data quality found, newest first", _quality, remote)
@@ -111,6 +120,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, default=100, help="at most this many (default: %(default)s)")
     add("status", "show how the hub and its edges stand", _status, remote)
     return parser
+
+
+def _add_mirror(mirror: argparse.ArgumentParser, remote: argparse.ArgumentParser) -> None:
+    actions = mirror.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "replay everything measured since an instant into a mirror"
+    command = actions.add_parser("rebuild", help=text, description=text[0].upper() + text[1:] + ".", parents=[remote])
+    command.add_argument("name", metavar="NAME", help="as in 'mirrors' of the hub's configuration")
+    command.add_argument("--from", dest="start", type=_instant, required=True, metavar="INSTANT")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,12 +192,18 @@ def _keygen(options: argparse.Namespace) -> int:
 def _check_config(options: argparse.Namespace) -> int:
     from tieline_cloud.config_file import load_settings
     from tieline_cloud.dispatch.keys import read_key
+    from tieline_cloud.token_file import read_secret
 
     settings = load_settings(options.config)
     read_key(settings.signing_key)
     for key, path in (("grid.file", settings.grid.file), ("prices", settings.prices)):
         if path is not None and not path.is_file():
             raise BadInputError(str(options.config), key, str(path), "there is no such file")
+    for name, source in settings.sources.items():
+        read_secret(source.token_file, f"sources.{name}.token_file")
+    for mirror in settings.mirrors:
+        if mirror.token_file is not None:
+            read_secret(mirror.token_file, f"mirrors.{mirror.name}.token_file", 1)
     batteries = sum(len(assets.batteries) for assets in settings.edges.values())
     print(f"{options.config}: in order; {len(settings.edges)} edges with {batteries} batteries")
     return 0
@@ -213,15 +236,17 @@ def _print_result(options: argparse.Namespace, result: Any) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    files = [file.absolute() for file in options.files]
+    files = [str(file.absolute()) for file in options.files]
+    params = {"files": files, "dry_run": options.dry_run, "max_errors": options.max_errors}
     if options.config is None:
-        return _job(options, "import", {"files": [str(file) for file in files]})
+        return _job(options, "import", params)
     from tieline_cloud.config_file import load_settings
+    from tieline_cloud.jobs.import_job import ImportParams
     from tieline_cloud.offline import import_offline
 
     client, console = _client(options)
     with client:
-        result = import_offline(load_settings(options.config), tuple(files), console)
+        result = import_offline(load_settings(options.config), ImportParams.model_validate(params), console)
     return _print_result(options, result)
 
 
@@ -271,6 +296,10 @@ def _reconcile(options: argparse.Namespace) -> int:
 
 def _backfill(options: argparse.Namespace) -> int:
     return _job(options, "backfill", _span(options))
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    return _job(options, "mirror-rebuild", {"name": options.name, "from": options.start.isoformat()})
 
 
 def _jobs(options: argparse.Namespace) -> int:

@@ -29,6 +29,8 @@ from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.doors.intake import Intake
+from tieline_cloud.exchange import Exchange
 from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
@@ -37,7 +39,8 @@ from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.jobs.estimate_job import estimate_kind
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.grid_desk import GridDesk
-from tieline_cloud.jobs.import_job import import_kind
+from tieline_cloud.jobs.import_job import REJECTS, import_kind
+from tieline_cloud.jobs.mirror_job import mirror_rebuild_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.network_job import network_kind
 from tieline_cloud.jobs.plan_job import Planner, plan_kind
@@ -59,6 +62,7 @@ from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Examiner, RetentionPolicy, Store
 from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
+from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
 from tieline_core.messages.telemetry import Event, Hello, Severity
@@ -179,7 +183,8 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
         requests = EdgeRequests(books.sealer, publisher, clock)
-        rooms = _bind(settings, clock, (store, examiner), books, requests, publisher, pool)
+        exchange = Exchange.of(settings, store, clock, stack)
+        rooms = _bind(settings, clock, (store, examiner), books, requests, publisher, pool, exchange)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
         replies = reply_connection(ingest_settings(settings).broker, requests)
@@ -199,6 +204,7 @@ class _Rooms:
     broadcaster: Broadcaster
     schedulers: Mapping[str, JobScheduler]
     upkeep: StoreUpkeep
+    exchange: Exchange
 
     def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
@@ -210,6 +216,7 @@ class _Rooms:
             "state estimate": self.desk.run,
             "store upkeep": self.upkeep.run,
             **{name: scheduler.run for name, scheduler in self.schedulers.items()},
+            **self.exchange.duties(),
         }
 
 
@@ -221,6 +228,7 @@ def _bind(
     requests: EdgeRequests,
     publisher: MqttPublisher,
     pool: WorkerPool,
+    exchange: Exchange,
 ) -> _Rooms:
     """Make the rooms and tell each whom it talks to."""
     store, examiner = examined
@@ -238,10 +246,10 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    kinds = _kinds(planner, store, examiner.table, Reconciler(requests, store))
+    kinds = _kinds(planner, store, examiner.table, Reconciler(requests, store), exchange)
     jobs = JobRunner(kinds, books.documents, clock)
     upkeep = StoreUpkeep(store, clock, settings.store.roll_up_every_s)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner, upkeep)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner, upkeep, exchange)
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -257,6 +265,7 @@ def _bind(
         artifacts=books.artifacts,
         events=books.events,
         live=live,
+        intake=Intake(settings.sources, store, clock, lambda name: _is_edge(ingest, name)),
         rules=examiner.table,
         health=observation.health,
         metrics=exposition(observation.samples),
@@ -269,7 +278,11 @@ def _bind(
     schedulers = {"estimate scheduler": _estimates(settings, jobs, clock), "retention scheduler": retention(jobs, clock)}
     if settings.planning.enabled and settings.edges:
         schedulers["plan scheduler"] = _scheduler(planner, jobs)
-    return _Rooms(services, ingest, desk, broadcaster, schedulers, upkeep)
+    return _Rooms(services, ingest, desk, broadcaster, schedulers, upkeep, exchange)
+
+
+def _is_edge(ingest: Ingest, name: EdgeId) -> bool:
+    return any(status.edge_id == name for status in ingest.fleet.edges())
 
 
 def _in_url(host: str) -> str:
@@ -288,11 +301,13 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-def _kinds(planner: Planner, store: Store, rules: RuleTable, reconciler: Reconciler) -> dict[str, JobKind[Any]]:
+def _kinds(
+    planner: Planner, store: Store, rules: RuleTable, reconciler: Reconciler, exchange: Exchange
+) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
-        import_kind(StoreWriter(store, clock)),
+        import_kind(StoreWriter(store, clock), settings.data_dir / REJECTS),
         network_kind(planner.desk),
         prices_kind(planner.documents),
         train_kind(settings, store, planner.pool, planner.models, clock),
@@ -301,6 +316,7 @@ def _kinds(planner: Planner, store: Store, rules: RuleTable, reconciler: Reconci
         retain_kind(store, retention_policy(settings), clock),
         reconcile_kind(reconciler),
         backfill_kind(reconciler),
+        mirror_rebuild_kind(exchange.mirrors),
         estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
     )
     return {kind.name: kind for kind in table}

@@ -12,7 +12,7 @@ from tieline_core.errors import BadInputError, PermanentError
 from tieline_core.strict_yaml import parse
 
 M = TypeVar("M", bound=BaseModel)
-#: Keys whose value is a path; a relative one is meant from the folder of the configuration file.
+#: Keys whose value is a path; a relative one is meant from the folder of the configuration file. A star is every entry.
 _PATH_KEYS: Final = (
     ("data_dir",),
     ("signing_key",),
@@ -20,6 +20,11 @@ _PATH_KEYS: Final = (
     ("clock", "path"),
     ("grid", "file"),
     ("mqtt", "password_file"),
+    ("mirrors", "*", "token_file"),
+    ("mirrors", "*", "ca_file"),
+    ("sources", "*", "token_file"),
+    ("kafka", "ca_file"),
+    ("kafka", "password_file"),
     ("quality", "rules"),
 )
 
@@ -87,12 +92,17 @@ def read_tree(path: Path, keys: str) -> dict[str, Any]:
     return tree
 
 
-def _anchor(tree: dict[str, Any], keys: tuple[str, ...], folder: Path) -> None:
-    section: object = tree
-    for key in keys[:-1]:
-        section = section.get(key) if isinstance(section, dict) else None
-    if isinstance(section, dict) and isinstance(value := section.get(keys[-1]), str):
-        section[keys[-1]] = str((folder / value).absolute())
+def _anchor(tree: object, keys: tuple[str, ...], folder: Path) -> None:
+    key, *rest = keys
+    if key == "*":
+        entries = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+        for entry in entries:
+            _anchor(entry, tuple(rest), folder)
+    elif isinstance(tree, dict) and key in tree:
+        if rest:
+            _anchor(tree[key], tuple(rest), folder)
+        elif isinstance(tree[key], str):
+            tree[key] = str((folder / tree[key]).absolute())
 
 
 def _sentence(kind: str, message: str) -> str:

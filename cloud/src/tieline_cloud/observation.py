@@ -8,6 +8,7 @@ from typing import Any
 
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.publisher import MqttPublisher
+from tieline_cloud.exchange import Exchange
 from tieline_cloud.ingest.service import Ingest
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.model import JobState
@@ -75,6 +76,7 @@ class Observation:
     clock: Clock
     examiner: RuleExaminer
     upkeep: StoreUpkeep
+    exchange: Exchange
 
     def health(self) -> Mapping[str, Any]:
         """State of each part; ``ok`` is false where something that should work does not."""
@@ -102,6 +104,7 @@ class Observation:
                 "problem": self.desk.problem,
                 "estimate_age_s": age_s(self.desk.estimated_at, now),
             },
+            **self.exchange.health(),
             "jobs": self._jobs(),
             "console": {"sockets": self.live.clients},
         }
@@ -145,6 +148,7 @@ class Observation:
         yield Sample("grid_estimate_age_seconds", "age of the newest state estimate", age_s(self.desk.estimated_at, now))
         for state, count in self._jobs().items():
             yield Sample("jobs", "remembered jobs by state", count, {"state": state})
+        yield from self.exchange.samples()
         yield Sample("live_sockets", "open live sockets", self.live.clients)
         yield Sample("clock_speed", "seconds of the hub's clock a wall second", self.clock.speed())
 

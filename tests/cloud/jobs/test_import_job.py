@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cloud.rooms import NOW, Rooms, StoreWriter
-from tieline_cloud.jobs import history_files
-from tieline_cloud.jobs.import_job import import_files
+from tieline_cloud.jobs import history_parquet
+from tieline_cloud.jobs.import_job import ImportParams, import_files
 from tieline_cloud.jobs.model import JobProgress
 from tieline_core.errors import BadInputError
 from tieline_core.ids import PointId
@@ -41,13 +41,14 @@ def quarter(number: int) -> datetime:
 
 
 async def run(rooms: Rooms, *files: Path) -> dict[str, Any]:
-    return await import_files(files, StoreWriter(rooms.store), JobProgress(lambda _share, _message: None))
+    params = ImportParams(files=files)
+    return await import_files(params, StoreWriter(rooms.store), JobProgress(lambda _share, _message: None), rooms.folder / "r")
 
 
 async def test_good_rows_of_several_batches_are_stored_and_a_second_import_adds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_files, "BATCH_ROWS", 7)
+    monkeypatch.setattr(history_parquet.open_parquet, "__defaults__", (7,))
     rooms = Rooms(tmp_path)
     rows = [(point, quarter(n), float(n), "good") for n in range(20) for point in (LOAD, PV)]
     path = write_parquet(tmp_path / "history.parquet", rows)
@@ -73,11 +74,11 @@ async def test_bad_rows_of_a_parquet_file_are_left_out_and_named_by_number(tmp_p
     assert (result["rows"], result["new"], result["bad"]) == (8, 2, 6)
     reasons = {row["row"]: row["reason"] for row in result["bad_rows"]}
     assert list(reasons) == [1, 3, 4, 5, 7, 8]
-    assert "is no PointId" in reasons[1]
-    assert reasons[3] == "no measured_at"
-    assert "no value" in reasons[4]
-    assert "'excellent' is none of good" in reasons[5]
-    assert reasons[7] == "value is infinite"
+    assert reasons[1].startswith("point = 'Harbour/Load': expected a form like")
+    assert reasons[3] == "there is no measured_at"
+    assert "not finite" in reasons[4]
+    assert reasons[5].startswith("quality = 'excellent': is none of good")
+    assert reasons[7] == "value = 'inf': the number is not finite"
 
 
 async def test_a_csv_names_bad_rows_by_line(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tieline_cloud.api.routes import (
     forecasts,
     grids,
     health,
+    ingest,
     jobs,
     live,
     metrics,
@@ -30,6 +31,7 @@ from tieline_cloud.api.routes import (
     rollups,
 )
 from tieline_cloud.console import pages
+from tieline_cloud.doors import intake
 
 #: Every router below /v1. A new noun is one file in ``routes`` and one name here.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -38,6 +40,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     reconcile.router,
     readings.router,
     rollups.router,
+    ingest.router,
     quality.router,
     forecasts.router,
     plans.router,
@@ -101,7 +104,7 @@ class _Guard:
         if refusal is not None:
             await refusal(scope, receive, with_headers)
             return
-        await self._app(scope, _limited(receive), with_headers)
+        await self._app(scope, _limited(receive, _limit(scope)), with_headers)
 
 
 def _refusal(scope: Scope) -> ASGIApp | None:
@@ -113,19 +116,25 @@ def _refusal(scope: Scope) -> ASGIApp | None:
     if not live.same_origin(request.headers.get("origin"), request.headers.get("host")):
         return problems.problem_response(request, 403, "cross-origin", "writes from pages of another origin are refused")
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-        return problems.problem_response(request, 413, "too-large", f"a body has at most {MAX_BODY_BYTES} bytes")
+    limit = _limit(scope)
+    if not length.isdigit() or int(length) > limit:
+        return problems.problem_response(request, 413, "too-large", f"a body has at most {limit} bytes")
     return None
 
 
-def _limited(receive: Receive) -> Receive:
+def _limit(scope: Scope) -> int:
+    """Most bytes of a body: deliveries of readings are larger than anything else."""
+    return intake.MAX_BODY_BYTES if scope["path"].startswith("/v1/ingest/") else MAX_BODY_BYTES
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
     taken = 0
 
     async def take() -> MutableMapping[str, Any]:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > MAX_BODY_BYTES:
+        if taken > limit:
             # A chunked body has no length to check beforehand: end it, so that nothing more is read.
             return {"type": "http.disconnect"}
         return message

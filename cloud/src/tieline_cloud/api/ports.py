@@ -14,6 +14,7 @@ from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.doors.intake import Intake
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.quality.rule_table import RuleTable
@@ -86,6 +87,7 @@ class HubServices:
     artifacts: ArtifactStore
     events: EventFeed
     live: LiveHub
+    intake: Intake
     rules: RuleTable
     health: Callable[[], Mapping[str, Any]]
     metrics: Callable[[], bytes]

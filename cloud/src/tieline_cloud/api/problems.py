@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from tieline_cloud.dispatch.commands import CommandConflictError
+from tieline_cloud.doors.deliveries import DeliveryRefusedError
 from tieline_core.errors import BadInputError, PermanentError, TransientError
 
 _LOG = logging.getLogger(__name__)
@@ -114,6 +115,11 @@ async def _on_bad_input(request: Request, error: BadInputError) -> JSONResponse:
     return problem_response(request, HTTPStatus.UNPROCESSABLE_ENTITY, "validation", str(error), fields)
 
 
+async def _on_delivery(request: Request, error: DeliveryRefusedError) -> JSONResponse:
+    fields = tuple(FieldProblem(key=row.key, reason=f"{row.value}: {row.reason}") for row in error.problems)
+    return problem_response(request, HTTPStatus.UNPROCESSABLE_ENTITY, "rows-refused", str(error), fields)
+
+
 async def _on_conflict(request: Request, error: CommandConflictError) -> JSONResponse:
     return problem_response(request, HTTPStatus.CONFLICT, "conflict", str(error))
 
@@ -140,6 +146,7 @@ def install(app: FastAPI) -> None:
         HTTPException: _on_http,
         RequestValidationError: _on_validation,
         BadInputError: _on_bad_input,
+        DeliveryRefusedError: _on_delivery,
         CommandConflictError: _on_conflict,
         PermanentError: _on_permanent,
         TransientError: _on_transient,

@@ -13,3 +13,11 @@ class HistoryWriter(Protocol):
     async def import_readings(self, batch: ReadingBatch, source: str) -> int:
         """Store rows (idempotent per point and instant); returns how many were new."""
         ...
+
+    async def remember(self, key: str, body: bytes) -> None:
+        """Keep how far an import has come, in the ledger that holds its rows."""
+        ...
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was kept under a key."""
+        ...
