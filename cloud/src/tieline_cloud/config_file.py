@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tieline_cloud.settings import HubSettings
 from tieline_core.errors import BadInputError, PermanentError
 from tieline_core.strict_yaml import parse
 
+M = TypeVar("M", bound=BaseModel)
 #: Keys whose value is a path; a relative one is meant from the folder of the configuration file.
 _PATH_KEYS: Final = (
     ("data_dir",),
@@ -19,6 +20,7 @@ _PATH_KEYS: Final = (
     ("clock", "path"),
     ("grid", "file"),
     ("mqtt", "password_file"),
+    ("quality", "rules"),
 )
 
 
@@ -40,12 +42,20 @@ def load_settings(path: Path) -> HubSettings:
     Raises:
         ConfigError: Naming every mistake.
     """
-    source = str(path)
-    tree = _read_tree(path)
+    tree = read_tree(path, "data_dir, mqtt, signing_key, ...")
     for keys in _PATH_KEYS:
         _anchor(tree, keys, path.parent)
+    return validated(HubSettings, tree, str(path))
+
+
+def validated(model: type[M], tree: dict[str, Any], source: str) -> M:
+    """Check a tree that was read against its model.
+
+    Raises:
+        ConfigError: Naming every mistake with file, key, value and reason.
+    """
     try:
-        return HubSettings.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(
             tuple(
@@ -57,7 +67,12 @@ def load_settings(path: Path) -> HubSettings:
         ) from error
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def read_tree(path: Path, keys: str) -> dict[str, Any]:
+    """Read a YAML file whose root is a mapping; ``keys`` names what is expected in it, for the message.
+
+    Raises:
+        ConfigError: When it cannot be read, is too long, no YAML or no mapping.
+    """
     source = str(path)
     try:
         data = path.read_bytes()
@@ -68,9 +83,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
     except BadInputError as error:
         raise ConfigError((error,)) from error
     if not isinstance(tree, dict):
-        raise ConfigError(
-            (BadInputError(source, "", tree, "expected a mapping with the keys data_dir, mqtt, signing_key, ..."),)
-        )
+        raise ConfigError((BadInputError(source, "", tree, f"expected a mapping with the keys {keys}"),))
     return tree
 
 

@@ -64,7 +64,7 @@ class Wiring:
         will: Asked before every CONNECT.
         farewell: Published before a clean disconnect.
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
-        packet_bytes: Largest packet the broker may send (MQTT 5); None = any.
+        packet_bytes: Largest packet the broker may send (MQTT 5): it drops a larger one, which is never read here; None = any.
     """
 
     subscriptions: Sequence[tuple[str, int]]
@@ -182,6 +182,19 @@ class HubConnection:
             await self._close(client)
         return True
 
+    def renew(self) -> None:
+        """End the present session with its farewell and connect again with a fresh will."""
+        with self._lock:
+            client = self._client
+        if client is not None:
+            self._say_farewell(client)
+            client.disconnect()
+
+    def _say_farewell(self, client: _Client) -> None:
+        word = self._wiring.farewell()
+        if word is not None and client.is_connected():
+            client.publish(word.topic, word.payload, 1, word.retain)
+
     def _dial(self, client: _Client) -> None:
         properties = None
         if self._protocol is MQTTProtocolVersion.MQTTv5 and self._wiring.packet_bytes is not None:
@@ -200,9 +213,7 @@ class HubConnection:
         with self._lock:
             if self._client is client:
                 self._client = None
-        word = self._wiring.farewell()
-        if word is not None and client.is_connected():
-            client.publish(word.topic, word.payload, 1, word.retain)
+        self._say_farewell(client)
         client.disconnect()
         await asyncio.shield(asyncio.to_thread(client.release))
 

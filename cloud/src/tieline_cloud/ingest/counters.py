@@ -64,8 +64,16 @@ class LiveCounters:
     deaths: int = 0
     data: int = 0
     stale_deaths: int = 0
+    duplicates: int = 0
     rebirths_requested: int = 0
     garbage: int = 0
     not_admitted: int = 0
     dropped: int = 0
+    rival_hosts: int = 0
+    not_finite: int = 0
+    texts_ignored: int = 0
+    names_refused: int = 0
+    third_party_rows: int = 0
+    third_party_repeated: int = 0
+    third_party_dropped: int = 0
     connects: int = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tieline_cloud.ingest.rates import Rate
+from tieline_cloud.ingest.rebirth import RebirthPace
 from tieline_core.frame import DEFAULT_LIMITS, Limits
 
 
@@ -60,7 +61,7 @@ class IngestSettings:
         client_prefix: The connections are ``<prefix>-durable`` and ``<prefix>-live``; one hub, one prefix.
         host_id: Sparkplug host application id.
         admitted_edges: Edges that may send; None admits every edge the broker lets in.
-        third_party_nodes: ``group/node`` of Sparkplug nodes of others whose last values are taken.
+        third_party_nodes: ``group/node`` of Sparkplug nodes of others whose data are taken, at most once.
         max_pending: Frames held before the durable socket is no longer read,
         max_pending_bytes: likewise their bytes.
         max_pending_per_edge: Frames held of one edge; more of them are turned away, and it sends them again. More than
@@ -69,10 +70,11 @@ class IngestSettings:
         commit_after_s: or this long after the first of them came [s of wall time].
         commit_readings: Most readings of one commit, about.
         limits: What a frame may hold.
+        rebirths: How fast nodes are asked for rebirths.
+        reorder_s: How long a missing Sparkplug message is waited for before a rebirth is asked for [s of wall time].
         packet_bytes: Largest message the broker is asked to pass on (MQTT 5); a whole frame between this and its own
             limit is refused with its reason, so that the stream goes on behind it.
         rates: What one edge may ask for.
-        rebirth_pause_s: Shortest time between two rebirth requests to one node [s of wall time].
     """
 
     broker: BrokerAddress
@@ -87,6 +89,7 @@ class IngestSettings:
     commit_after_s: float = 0.05
     commit_readings: int = 250_000
     limits: Limits = field(default_factory=lambda: DEFAULT_LIMITS)
+    rebirths: RebirthPace = field(default_factory=RebirthPace)
+    reorder_s: float = 2.0
     packet_bytes: int = 16 * 1024 * 1024
     rates: EdgeRates = field(default_factory=EdgeRates)
-    rebirth_pause_s: float = 5.0
