@@ -81,8 +81,8 @@ class Run:
         now_s = time.time()  # noqa: TID251 (compared with stamps of the same machine)
         ages = []
         for edge in self.stage.real:
-            rows = self.stage.get(f"/v1/readings/last?edge={edge}")
-            newest = max((row["at"] for row in rows if "/m" in row["point"]), default=None)
+            points = ",".join(f"{edge}/m{number:04d}/p_w" for number in range(self.stage.size.real_meters))
+            newest = max((row["at"] for row in self.stage.get(f"/v1/readings/last?points={points}")), default=None)
             if newest is not None:
                 ages.append(now_s - datetime.fromisoformat(newest).timestamp())
         return ages

@@ -89,8 +89,8 @@ class Size:
     virtual_edges: int = 97
     real_edges: int = 3
     meters: int = 1000
-    real_messages_per_s: float = 100.0
-    real_meters: int = 200
+    real_messages_per_s: float = 50.0
+    real_meters: int = 100
     period_s: float = 0.97
     seed: int = 20260115
     meters_file: Path | None = None
@@ -134,7 +134,7 @@ class Stage:
         conf = self.folder / f"mosquitto-{port}.conf"
         conf.write_text(
             f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-            "max_inflight_messages 1000\nmax_queued_messages 200000\nset_tcp_nodelay true\n",
+            "max_inflight_messages 2000\nmax_queued_messages 200000\nset_tcp_nodelay true\n",
             encoding="utf-8",
         )
         self._start(name, [broker_program(), "-c", str(conf)])
