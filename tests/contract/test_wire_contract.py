@@ -111,7 +111,8 @@ def test_the_largest_labels_of_the_page_are_those_of_the_product() -> None:
 def test_what_the_page_says_a_hub_takes_is_what_it_takes() -> None:
     rates, settings = EdgeRates(), IngestSettings(BrokerAddress("127.0.0.1", 1))
     said = (
-        f"By default {rates.frames.per_s:,.0f} frames/s (bursts of {rates.frames.burst:,.0f}), {rates.bytes.per_s / 1e6:.0f} MB/s, "
+        f"By default {rates.frames.per_s:,.0f} frames/s (bursts of {rates.frames.burst:,.0f}), "
+        f"{rates.bytes.per_s / 1e6:.0f} MB/s, "
         f"one hello a second (bursts of {rates.hellos.burst:.0f}), a new epoch every {1 / rates.epochs.per_s:.0f} s "
         f"(bursts of {rates.epochs.burst:.0f}), and {settings.max_pending_per_edge} frames that wait at one time."
     )
