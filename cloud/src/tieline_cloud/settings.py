@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -198,12 +198,13 @@ class HubSettings(_Section):
     workers: WorkerSettings = WorkerSettings()
     quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
+    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
-    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _nodes_apart(self) -> HubSettings:
-        admitted_nodes(self.admitted_nodes, self.edges)
-        return self
+    @field_validator("admitted_nodes")
+    @classmethod
+    def _nodes_apart(cls, nodes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        admitted_nodes(nodes, others.data.get("edges", {}))
+        return nodes
