@@ -9,11 +9,12 @@ from pathlib import Path
 
 import zstandard
 
+from tieline_cloud.ingest.settings import BrokerAddress, EdgeRates, IngestSettings
 from tieline_core import topics
 from tieline_core.frame import DEFAULT_LIMITS, HEADER, MAGIC, READINGS_HEADER, Frame, decode_readings, encode, encode_readings
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.reconciliation import MAX_DAYS, MAX_REPLY_BYTES, BackfillReply, DigestReply, RefusedReply
-from tieline_core.messages.telemetry import FrameKind, SkipReason, Stream
+from tieline_core.messages.telemetry import MAX_EPOCH, MAX_SEQ, FrameKind, SkipReason, Stream
 from tieline_core.quantities import QUANTITIES, Quality, Reading
 
 PAGE = (Path(__file__).parents[2] / "shared/docs/wire-contract.md").read_text(encoding="utf-8")
@@ -52,10 +53,17 @@ def test_the_header_has_the_offsets_of_the_page() -> None:
 
 
 def test_the_limits_of_the_page_are_those_of_the_decoder() -> None:
-    limits = re.search(r"Limits: frame ([\d,]+) bytes, ([\d,]+) readings, ([\d,]+) points, ([\d,]+) bytes", PAGE)
+    said = r"Limits: frame ([\d,]+) bytes, ([\d,]+) readings, ([\d,]+) points, ([\d,]+) bytes uncompressed, ([\d,]+) records"
+    limits = re.search(said, PAGE)
     assert limits is not None
     numbers = [int(text.replace(",", "")) for text in limits.groups()]
-    assert numbers == [DEFAULT_LIMITS.frame_bytes, DEFAULT_LIMITS.readings, DEFAULT_LIMITS.points, DEFAULT_LIMITS.raw_bytes]
+    assert numbers == [
+        DEFAULT_LIMITS.frame_bytes,
+        DEFAULT_LIMITS.readings,
+        DEFAULT_LIMITS.points,
+        DEFAULT_LIMITS.raw_bytes,
+        DEFAULT_LIMITS.records,
+    ]
 
 
 def test_the_topics_of_the_page_are_those_of_the_product() -> None:
@@ -101,3 +109,27 @@ def test_a_frame_built_by_hand_from_the_page_is_understood() -> None:
     body = struct.pack("<IHqI", 3, 2, base_us, len(raw)) + zstandard.ZstdCompressor().compress(raw)
     key = lambda reading: (reading.point, reading.measured_at)  # noqa: E731 (a sort key used twice)
     assert decode_readings(body).readings() == sorted(EXAMPLE, key=key)
+
+
+def test_the_header_of_readings_has_the_offsets_of_the_page() -> None:
+    fields = rows("### Body of readings")
+    assert [int(row[0]) for row in fields] == [0, 4, 6, 14]
+    assert sum(int(row[1]) for row in fields) == READINGS_HEADER.size
+
+
+def test_the_largest_labels_of_the_page_are_those_of_the_product() -> None:
+    found = re.search(r"Epochs end at ([\d,]+), numbers at ([\d,]+)\.", PAGE)
+    assert found is not None
+    assert [int(text.replace(",", "")) for text in found.groups()] == [MAX_EPOCH, MAX_SEQ]
+
+
+def test_what_the_page_says_a_hub_takes_is_what_it_takes() -> None:
+    rates, settings = EdgeRates(), IngestSettings(BrokerAddress("127.0.0.1", 1))
+    said = (
+        f"By default {rates.frames.per_s:,.0f} frames/s (bursts of {rates.frames.burst:,.0f}), "
+        f"{rates.bytes.per_s / 1e6:.0f} MB/s, "
+        f"one hello a second (bursts of {rates.hellos.burst:.0f}), a new epoch every {1 / rates.epochs.per_s:.0f} s "
+        f"(bursts of {rates.epochs.burst:.0f}), and {settings.max_pending_per_edge} frames that wait at one time."
+    )
+    assert said in PAGE
+    assert rates.hellos.per_s == 1.0

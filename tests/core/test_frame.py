@@ -194,3 +194,23 @@ def test_a_million_wrong_records_cost_one_error() -> None:
 def test_epochs_and_sequence_numbers_that_no_store_holds_are_refused(epoch: int, seq: int) -> None:
     with pytest.raises(FrameError, match="epoch"):
         decode(encode(Frame(EdgeId("harbour"), epoch, Stream.MEASURE, seq, FrameKind.SKIP, b"")))
+
+
+@pytest.mark.parametrize("base_us", [2**63 - 1, -(2**63), 253_402_300_800_000_000, -62_135_596_800_000_001])
+def test_an_instant_that_no_calendar_holds_is_refused(base_us: int) -> None:
+    raw = b"\x0eharbour/m1/p_w\xff\x00" + bytes(25)
+    body = READINGS_HEADER.pack(1, 1, base_us, len(raw)) + zstandard.ZstdCompressor().compress(raw)
+    with pytest.raises(FrameError, match="years 1 to 9999"):
+        decode_readings(body)
+
+
+def test_a_point_table_that_does_not_ascend_is_refused() -> None:
+    raw = (b"\x0eharbour/m2/p_w\xff\x00" + b"\x0eharbour/m1/p_w\xff\x00") + bytes(25)
+    with pytest.raises(FrameError, match="ascends"):
+        decode_readings(READINGS_HEADER.pack(1, 2, 0, len(raw)) + zstandard.ZstdCompressor().compress(raw))
+
+
+def test_frames_of_one_edge_share_the_names_of_its_points() -> None:
+    bodies = [encode_readings([Reading(POINT, float(n), AT)]) for n in range(2)]
+    first, second = (decode_readings(body).points for body in bodies)
+    assert first is second

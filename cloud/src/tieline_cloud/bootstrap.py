@@ -175,7 +175,7 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
     read_key(settings.signing_key)
     async with AsyncExitStack() as stack:
         examiner = RuleExaminer(RuleTable(load_rules(settings.quality.rules)))
-        store = stack.enter_context(open_ledger(settings, examiner))
+        store = stack.enter_context(open_ledger(settings, examiner if settings.quality.examine else None))
         documents = stack.enter_context(DocumentStore(settings.data_dir / MEMORY_FILE))
         if settings.prices is not None:
             documents.put_prices(read_prices(settings.prices))

@@ -337,6 +337,7 @@ class QualitySettings(_Section):
 
     rules: Path | None = Field(default=None, description="own measurement classes (YAML), looked at before the delivered ones")
     estimate_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between estimation runs")
+    examine: bool = Field(default=True, description="false = store what arrives as it is, unjudged; for measuring the hub")
 
 
 class HubSettings(_Section):

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -32,6 +33,12 @@ _SCALED, _FLOAT64 = 0, 1
 _NO_NUMBER: Final = 0x80
 #: Largest whole number a float64 holds exactly.
 _EXACT: Final = 2**53
+#: By absence of a number and quality: what cannot be.
+_CONTRADICTS: Final = np.array(
+    [[q is Quality.BAD for q in Quality], [q in (Quality.GOOD, Quality.UNCERTAIN, Quality.SUBSTITUTED) for q in Quality]]
+)
+_EARLIEST_US: Final = to_us(datetime.min.replace(tzinfo=UTC))
+_LATEST_US: Final = to_us(datetime.max.replace(tzinfo=UTC))
 #: Bytes of point tables remembered by a decoder, as they stand in frames; parsed they take about four times as much.
 _REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 
@@ -295,11 +302,11 @@ def decompress(data: bytes, declared: int, limits: Limits) -> bytes:
 def _checked(batch: ReadingBatch, absent: NDArray[np.bool_]) -> ReadingBatch:
     if int(batch.quality.max()) > max(Quality):
         raise FrameError(f"unknown quality {int(batch.quality.max())}")
-    if not np.isfinite(batch.values[~absent]).all():
+    if batch.at_us.min() < _EARLIEST_US or batch.at_us.max() > _LATEST_US:
+        raise FrameError("an instant lies outside the years 1 to 9999")
+    if not (np.isfinite(batch.values) | absent).all():
         raise FrameError("a number is not finite")
-    carries = batch.quality[~absent] == Quality.BAD
-    lacks = np.isin(batch.quality[absent], (Quality.GOOD, Quality.UNCERTAIN, Quality.SUBSTITUTED))
-    if carries.any() or lacks.any():
+    if _CONTRADICTS[absent.view(np.uint8), batch.quality].any():
         raise FrameError("a bad reading carries a number, or a good one carries none")
     return batch
 

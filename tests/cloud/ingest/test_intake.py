@@ -23,8 +23,8 @@ from tieline_core.quantities import Reading
 BASE = IngestSettings(BrokerAddress("127.0.0.1", 1, insecure=True), commit_after_s=0.0)
 
 
-def message(edge: str, mid: int, payload: bytes = b"x") -> Inbound:
-    return Inbound(topics.frame(edge, "measure"), payload, False, 1, mid, 1)
+def message(edge: str, mid: int, payload: bytes = b"") -> Inbound:
+    return Inbound(topics.frame(edge, "measure"), payload or b"%028d" % mid, False, 1, mid, 1)
 
 
 def hello(edge: str, mid: int) -> Inbound:
@@ -49,7 +49,7 @@ def test_an_edge_that_is_too_fast_is_turned_away_and_others_are_not() -> None:
 def test_bytes_count_before_anything_is_parsed() -> None:
     intake, counters, _ = door(EdgeRates(bytes=Rate(10.0, 100.0)))
     assert intake.offer(message("loud", 1, b"x" * 90))
-    assert not intake.offer(message("loud", 2, b"x" * 20))
+    assert not intake.offer(message("loud", 2, b"y" * 20))
     assert counters.turned_away["byte_rate"] == 1
 
 
@@ -108,3 +108,15 @@ def test_a_commit_is_bounded_by_the_readings_its_frames_announce() -> None:
 def test_sizing_up_a_message_never_fails(payload: bytes, topic: str) -> None:
     assert announced_readings(payload) >= 0
     assert isinstance(sender_of(topic), str)
+
+
+def test_what_waits_already_does_not_wait_twice_and_may_come_again_once_it_is_done() -> None:
+    intake, counters, _ = door()
+    assert intake.offer(message("a", 1, b"x" * 40))
+    assert not intake.offer(message("a", 2, b"x" * 40))
+    assert intake.offer(message("b", 3, b"x" * 40))
+    batch = intake.gather()
+    assert not intake.offer(message("a", 4, b"x" * 40)), "it is being committed"
+    intake.settle(batch)
+    assert intake.offer(message("a", 5, b"x" * 40))
+    assert counters.turned_away["waits_already"] == 2

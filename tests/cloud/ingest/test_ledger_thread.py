@@ -241,7 +241,7 @@ def test_a_flood_of_garbage_is_counted_whole_and_kept_in_part() -> None:
     notebook = Notebook()
     worker = LedgerThread(settings, store, ManualClock(T0), notebook)
     for n in range(50):
-        worker.offer(Inbound(topics.frame(EDGE, "measure"), b"junk", False, 1, n, 1))
+        worker.offer(Inbound(topics.frame(EDGE, "measure"), b"junk %d" % n, False, 1, n, 1))
     thread = threading.Thread(target=worker.run)
     thread.start()
     notebook.wait_for(50)

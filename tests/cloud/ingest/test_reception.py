@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -110,3 +112,33 @@ def test_random_bodies_in_a_whole_frame_are_refused_and_never_an_exception(body:
     got = read(framed(body, kind))
     assert isinstance(got, LedgerFrame)
     assert got.refused is not None
+
+
+GOLDEN = [path.read_bytes() for path in sorted((Path(__file__).parents[2] / "contract/golden").glob("*.bin"))]
+
+
+@given(st.sampled_from(GOLDEN), st.integers(0, 10_000), st.binary(min_size=1, max_size=6))
+def test_a_mutated_golden_frame_becomes_a_frame_or_garbage_and_never_an_exception(data: bytes, at: int, new: bytes) -> None:
+    at %= len(data)
+    changed = data[:at] + new + data[at + len(new) :]
+    for payload in (changed, changed[: at + 1], data + new):
+        assert isinstance(read(payload), LedgerFrame | Garbage)
+        assert isinstance(read_hello("tieline/v1/harbour/up/hello", payload), Garbage)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "edge_id", "epoch", "boot_id", "nonce", "streams", "software", "at", "x"]),
+        st.one_of(st.integers(), st.text(max_size=20), st.none(), st.just("harbour"), st.just({"measure": {"next_seq": 1}})),
+    )
+)
+def test_a_hello_of_odd_values_is_garbage_with_a_reason(tree: dict[str, object]) -> None:
+    got = read_hello("tieline/v1/harbour/up/hello", json.dumps(tree).encode())
+    assert isinstance(got, Garbage)
+    assert got.reason
+
+
+def test_a_hello_of_a_million_brackets_is_refused_by_its_size() -> None:
+    got = read_hello("tieline/v1/harbour/up/hello", b"[" * 1_000_000)
+    assert isinstance(got, Garbage)
+    assert len(got.reason) < 1000

@@ -11,7 +11,7 @@ from typing import Final
 from tieline_cloud.store.ports import Verdict
 
 #: Why a message was turned away at the door.
-TURNED_AWAY: Final = ("hello_rate", "frame_rate", "byte_rate", "queue")
+TURNED_AWAY: Final = ("hello_rate", "frame_rate", "byte_rate", "queue", "waits_already")
 _LATENCIES: Final = 4096
 
 

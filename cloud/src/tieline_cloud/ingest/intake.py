@@ -46,12 +46,22 @@ def sender_of(topic: str) -> str:
     return parts[2] if len(parts) == 4 else ""
 
 
+def _label(message: Inbound) -> bytes:
+    """What tells a frame from every other one that waits: topic, epoch, number, length and CRC.
+
+    An edge that waits too long sends everything again. What still waits here need not wait twice; what was committed is
+    told from a second sender's by the ledger.
+    """
+    return message.topic.encode() + message.payload[: HEADER.size]
+
+
 @dataclass(slots=True)
 class Receipt:
     """A message between its arrival and its PUBACK."""
 
     message: Inbound
     arrived_s: float
+    label: bytes = b""
     done: bool = False
 
 
@@ -73,6 +83,7 @@ class Intake:
         self._queue: FairQueue[Receipt] = FairQueue(_QUANTUM)
         self._order: deque[Receipt] = deque()
         self._bytes = 0
+        self._labels: set[bytes] = set()
         self._changed = threading.Condition()
         self._stopping = False
         rates = settings.rates
@@ -110,7 +121,8 @@ class Intake:
                 self._counters.blocked += 1
                 self._changed.wait_for(lambda: self._stopping or not self._full())
             if not self._stopping:
-                receipt = Receipt(message, self._monotonic())
+                receipt = Receipt(message, self._monotonic(), _label(message))
+                self._labels.add(receipt.label)
                 work = min(announced_readings(message.payload), self._settings.limits.readings)
                 self._queue.push(sender, receipt, _FRAME_WORK + work)
                 self._order.append(receipt)
@@ -123,6 +135,8 @@ class Intake:
         if message.topic.endswith("/up/hello"):
             if not self._hellos.allow(sender):
                 return "hello_rate"
+        elif _label(message) in self._labels:
+            return "waits_already"
         elif not self._frames.allow(sender):
             return "frame_rate"
         if not self._volume.allow(sender, len(message.payload)):
@@ -158,6 +172,7 @@ class Intake:
         with self._changed:
             for receipt in batch:
                 receipt.done = True
+                self._labels.discard(receipt.label)
 
     def acknowledgeable(self) -> list[Inbound]:
         """Messages whose PUBACK is due, in the order of their arrival (MQTT 5, 4.6: never before an older one's)."""

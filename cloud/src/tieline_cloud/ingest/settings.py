@@ -62,7 +62,8 @@ class IngestSettings:
         host_id: Sparkplug host application id.
         admitted_edges: Edges that may send; None admits every edge the broker lets in.
         third_party_nodes: ``group/node`` of Sparkplug nodes of others whose data are taken, at most once.
-        max_pending: Frames held before the durable socket is no longer read,
+        max_pending: Frames held before the durable socket is no longer read; the windows of all edges should fit, because
+            turns are shared among those only whose frames are here,
         max_pending_bytes: likewise their bytes.
         max_pending_per_edge: Frames held of one edge; more of them are turned away, and it sends them again. More than
             the windows of an edge's streams, so that an honest edge never meets it.
@@ -82,8 +83,8 @@ class IngestSettings:
     host_id: str = "hub"
     admitted_edges: frozenset[str] | None = None
     third_party_nodes: frozenset[str] = frozenset()
-    max_pending: int = 2000
-    max_pending_bytes: int = 32 * 1024 * 1024
+    max_pending: int = 20_000
+    max_pending_bytes: int = 64 * 1024 * 1024
     max_pending_per_edge: int = 256
     commit_frames: int = 512
     commit_after_s: float = 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -15,6 +16,8 @@ from tieline_core.ids import PointId
 from tieline_core.timegrid import from_us
 
 _NEVER = np.iinfo(np.int64).min
+#: Points of the dictionaries whose numbers are remembered.
+_REMEMBERED = 500_000
 
 
 class LastValues:
@@ -24,6 +27,9 @@ class LastValues:
         self._lock = threading.Lock()
         self._numbers: dict[PointId, int] = {}
         self._names: list[PointId] = []
+        # By the identity of a dictionary, which is kept with it: the frames of an edge share theirs as one object.
+        self._tables: OrderedDict[int, tuple[tuple[PointId, ...], NDArray[np.int32]]] = OrderedDict()
+        self._remembered = 0
         self._at_us = np.full(256, _NEVER, np.int64)
         self._values = np.full(256, np.nan)
         self._quality = np.zeros(256, np.uint8)
@@ -44,14 +50,27 @@ class LastValues:
 
     def unknown(self, batches: Iterable[ReadingBatch]) -> list[PointId]:
         """Points of the batches without a number, in the order of their first appearance."""
-        seen = dict.fromkeys(point for batch in batches for point in batch.points)
+        seen = dict.fromkeys(point for batch in batches if id(batch.points) not in self._tables for point in batch.points)
         return [point for point in seen if point not in self._numbers]
 
     def numbers(self, batch: ReadingBatch, new: Mapping[PointId, int]) -> NDArray[np.int32]:
         """Number of the point of each reading; ``new`` holds numbers that are not taken up yet."""
+        remembered = self._tables.get(id(batch.points))
+        if remembered is not None:
+            self._tables.move_to_end(id(batch.points))
+            return remembered[1][batch.point_index]
         known = self._numbers
         table = np.array([known[name] if name in known else new[name] for name in batch.points], np.int32)
+        if new.keys().isdisjoint(batch.points):
+            self._remember(batch.points, table)
         return table[batch.point_index]
+
+    def _remember(self, points: tuple[PointId, ...], table: NDArray[np.int32]) -> None:
+        self._tables[id(points)] = points, table
+        self._remembered += len(points)
+        while self._remembered > _REMEMBERED:
+            _, (forgotten, _) = self._tables.popitem(last=False)
+            self._remembered -= len(forgotten)
 
     def number(self, point: PointId) -> int | None:
         """The number of a point, None when it is not known."""

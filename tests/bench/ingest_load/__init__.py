@@ -1,0 +1,1 @@
+"""Parts of the ingest benchmark, :mod:`tests.bench.ingest`."""
