@@ -1,0 +1,452 @@
+"""Broker, hub and senders as real processes, with links between them that can be made to fail.
+
+::
+
+    sender h0 --link--+
+    sender h1 --link--+-- mosquitto --hub link-- tieline-cloud serve (DuckDB)
+    sender h2 --link--+
+
+Everything is asyncio in the caller's loop except the processes. The hub is the product's command line; the senders run the
+product's outbox and durable lane without field devices (:mod:`tests.faults.sender`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+
+from tests.conftest import Broker, free_port, make_broker
+from tests.faults.journal import Comparison, Hashes, Journal, compare, name_hash, row_hashes
+
+ROOT: Final = Path(__file__).parents[2]
+ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_POLL_S: Final = 0.05
+_SPAN: Final = {"from": "2000-01-01T00:00:00Z", "to": "2200-01-01T00:00:00Z"}
+
+
+class RigError(Exception):
+    """Something did not happen in time; the message says what."""
+
+
+@dataclass
+class Program:
+    """A command line that may be killed and started again."""
+
+    name: str
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    stopped: bool = False
+
+    def start(self, extra: Sequence[str] = ()) -> None:
+        """Start it; its output is added to its log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [*self.command, *extra],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, **ENVIRONMENT},
+            )
+        self.starts += 1
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.stopped = True
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        self.stopped = False
+        os.kill(self.pid, signal.SIGCONT)
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def end(self, number: int = signal.SIGKILL, seconds: float = 15.0) -> int:
+        """End it by a signal; returns its exit status."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            if self.stopped and number != signal.SIGKILL:
+                self.wake()
+            self.process.send_signal(number)
+        self.stopped = False
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise RigError(f"{self.name} did not end within {seconds:g} s of signal {number}; see {self.log}") from None
+        if self.process.stdin is not None:
+            _close(self.process.stdin)
+        self.process = None
+        return status
+
+    def memory_mb(self) -> float:
+        """Resident memory."""
+        for line in Path(f"/proc/{self.pid}/status").read_text("ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+def _close(pipe: IO[bytes]) -> None:
+    try:
+        pipe.close()
+    except BrokenPipeError:
+        return
+
+
+@dataclass
+class Sender:
+    """An edge of the rig."""
+
+    edge: str
+    folder: Path
+    program: Program
+    link: Any
+    journal: Journal
+    said: int = 0
+
+    def status(self) -> dict[str, Any]:
+        """What it last said of itself; empty when it never did or is another process by now."""
+        try:
+            row: dict[str, Any] = json.loads((self.folder / "status.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        return row if self.program.alive and row["pid"] == self.program.pid else {}
+
+    def start(self, *extra: str) -> None:
+        """Start its process."""
+        self.said = 0
+        self.program.start(extra)
+
+    def say(self, line: str) -> None:
+        """Give it a command."""
+        self.said += 1
+        self.program.say(line)
+
+    def settled(self) -> bool:
+        """Whether it has done what it was told, records nothing, and the hub has acknowledged everything."""
+        row = self.status()
+        return bool(row) and row["heard"] >= self.said and row["quiet"] and row["waiting"] == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a rig consists of.
+
+    Attributes:
+        edges: Number of senders.
+        sender: Arguments of every sender, see :mod:`tests.faults.sender`.
+        seed: Of readings and links.
+        persistent_broker: The broker keeps retained messages and sessions on the disk.
+        hub: Keys added to the hub's configuration.
+    """
+
+    edges: int = 2
+    sender: tuple[str, ...] = ()
+    seed: int = 1
+    persistent_broker: bool = False
+    hub: dict[str, Any] = field(default_factory=dict)
+
+
+class Rig:
+    """Starts on entry, ends everything on exit.
+
+    Attributes:
+        senders: By edge name.
+        hub: The hub's process.
+        hub_link: The link between broker and hub.
+    """
+
+    def __init__(self, folder: Path, layout: Layout = Layout()) -> None:
+        self.folder = folder
+        self.layout = layout
+        self.broker: Broker = make_broker(folder)
+        self.senders: dict[str, Sender] = {}
+        self.api = f"http://127.0.0.1:{free_port()}"
+        self._stack = AsyncExitStack()
+        self._exports = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sender in self.senders.values():
+            sender.program.end()
+        if hasattr(self, "hub"):
+            self.hub.end()
+        self.broker.kill()
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        from tests.faults.proxy import Proxy
+
+        if self.layout.persistent_broker:
+            self._keep_broker_state()
+        await asyncio.to_thread(self.broker.start)
+        target = (self.broker.host, self.broker.port)
+        self.hub_link = await self._stack.enter_async_context(Proxy(target, self.layout.seed))
+        self._write_hub_config()
+        self.hub = Program(
+            "hub",
+            [sys.executable, "-m", "tieline_cloud", "serve", str(self.folder / "hub.yaml")],
+            self.folder / "logs/hub.log",
+        )
+        self.hub.start()
+        for number in range(self.layout.edges):
+            link = await self._stack.enter_async_context(Proxy(target, self.layout.seed * 100 + number))
+            self._add_sender(f"h{number}", link)
+        for sender in self.senders.values():
+            sender.start()
+        await self.ready()
+
+    def _keep_broker_state(self) -> None:
+        state = self.folder / "broker-state"
+        state.mkdir()
+        state.chmod(0o777)
+        conf = Path(self.broker.command[-1])
+        lines = f"persistence true\npersistence_location {state}/\nautosave_on_changes true\nautosave_interval 1\n"
+        # A broker that is started as root drops its rights, and then cannot write into the folder of a test.
+        user = "user root\n" if os.geteuid() == 0 else ""
+        conf.write_text(conf.read_text("utf-8").replace("persistence false\n", lines + user), encoding="utf-8")
+
+    def _write_hub_config(self) -> None:
+        self.set_clock("hub", 0.0)
+        key = self.folder / "keys/hub.key"
+        if not key.exists():
+            key.parent.mkdir()
+            key.write_bytes(bytes(range(32)))
+            key.chmod(0o600)
+        tree = {
+            "data_dir": str(self.folder / "hub"),
+            "signing_key": str(key),
+            "listen": {"port": int(self.api.rsplit(":", 1)[1])},
+            "mqtt": {"host": "127.0.0.1", "port": self.hub_link.port, "insecure": True},
+            "clock": {"source": "file", "path": str(self.clock_file("hub"))},
+            "planning": {"enabled": False},
+            **self.layout.hub,
+        }
+        (self.folder / "hub.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+    def _add_sender(self, edge: str, link: Any) -> None:
+        folder = self.folder / edge
+        folder.mkdir()
+        self.set_clock(edge, 0.0)
+        command = [sys.executable, "-m", "tests.faults.sender", "--edge", edge, "--folder", str(folder)]
+        command += ["--port", str(link.port), "--clock", str(self.clock_file(edge)), "--seed", str(self.layout.seed)]
+        program = Program(edge, [*command, *self.layout.sender], self.folder / f"logs/{edge}.log")
+        self.senders[edge] = Sender(edge, folder, program, link, Journal(folder / "journal", self.layout.seed, edge))
+
+    # Clocks
+
+    def clock_file(self, name: str) -> Path:
+        """Where the clock of the hub or of an edge is published."""
+        return self.folder / f"clock-{name}.json"
+
+    def set_clock(self, name: str, offset_s: float) -> None:
+        """Step the wall clock of the hub or of an edge: from now on it is off by this much."""
+        segment = {"wall_unix_s": 0.0, "sim_unix_s": offset_s, "speed": 1.0}
+        new = self.clock_file(name).with_suffix(".new")
+        new.write_text(json.dumps({"version": 1, "segments": [segment]}), encoding="utf-8")
+        new.replace(self.clock_file(name))
+
+    # Hub
+
+    def request(self, path: str, body: dict[str, Any] | None = None, seconds: float = 10.0) -> Any:
+        """One call of the hub's API; blocks."""
+        data = None if body is None else json.dumps(body).encode()
+        call = urllib.request.Request(f"{self.api}{path}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(call, timeout=seconds) as answer:
+            return json.load(answer)
+
+    async def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One call of the hub's API.
+
+        Raises:
+            OSError: The hub does not answer, or answers with an error.
+        """
+        return await asyncio.to_thread(self.request, path, body)
+
+    async def health(self) -> dict[str, Any]:
+        """The parts of the hub's health; empty while it does not answer."""
+        try:
+            parts: dict[str, Any] = (await self.ask("/v1/health"))["parts"]
+        except OSError:
+            return {}
+        return parts
+
+    async def ready(self, seconds: float = 30.0) -> None:
+        """Return when the hub answers and is connected with the broker."""
+
+        async def up() -> bool:
+            if not self.hub.alive:
+                raise RigError(f"the hub has ended; see {self.hub.log}:\n{self.hub.log.read_text('utf-8')[-2000:]}")
+            return bool((await self.health()).get("durable_lane", {}).get("ok"))
+
+        await self.until("the hub", up, seconds)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """One sample of the hub's metrics; 0 when it has none."""
+
+        def read() -> str:
+            with urllib.request.urlopen(f"{self.api}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        wanted = name + ("{" + ",".join(f'{key}="{word}"' for key, word in labels.items()) + "}" if labels else "")
+        for line in (await asyncio.to_thread(read)).splitlines():
+            if line.rsplit(" ", 1)[0] in (wanted, f"tieline_{wanted}", f"tieline_hub_{wanted}"):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    async def kill_hub(self) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self.hub.end)
+
+    async def restart_hub(self) -> None:
+        """SIGKILL and a new process; returns at once, see :meth:`ready`."""
+        await self.kill_hub()
+        self.hub.start()
+
+    # Broker
+
+    async def restart_broker(self) -> None:
+        """SIGKILL and a new process on the same port."""
+        self.broker.kill()
+        await asyncio.to_thread(self.broker.start)
+
+    # Judgement
+
+    async def until(self, what: str, holds: Callable[[], Any], seconds: float) -> None:
+        """Wait until something holds.
+
+        Raises:
+            RigError: It does not in time.
+        """
+        deadline_s = time.monotonic() + seconds
+        while True:
+            answer = holds()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return
+            if time.monotonic() > deadline_s:
+                raise RigError(f"waited {seconds:g} s for {what}\n{self.situation()}")
+            await asyncio.sleep(_POLL_S)
+
+    def situation(self) -> str:
+        """How everybody stands, for a person who looks for the reason."""
+        rows = [f"hub {'alive' if self.hub.alive else 'dead'}"]
+        for name, sender in self.senders.items():
+            rows.append(f"{name} {'alive' if sender.program.alive else 'dead'} {sender.status()}")
+        return "\n".join(rows)
+
+    async def hush(self, seconds: float = 30.0) -> None:
+        """Stop recording everywhere and wait until everything recorded is acknowledged."""
+        for sender in self.senders.values():
+            sender.say("pause")
+        await self.drained(seconds)
+
+    async def drained(self, seconds: float = 30.0) -> None:
+        """Wait until every sender is quiet and nothing waits in an outbox."""
+        for sender in self.senders.values():
+            await self.until(f"{sender.edge} to drain", sender.settled, seconds)
+
+    async def stored(self) -> Hashes:
+        """Hashes of all rows in the hub's ledger, by its own export."""
+        self._exports += 1
+        out = self.folder / f"export-{self._exports}.parquet"
+        job = await self.ask("/v1/jobs", {"kind": "export", "params": {**_SPAN, "out": str(out)}})
+        deadline_s = time.monotonic() + 60
+        while job["state"] in ("queued", "running"):
+            if time.monotonic() > deadline_s:
+                raise RigError(f"the export does not end: {job}")
+            await asyncio.sleep(0.02)
+            job = await self.ask(f"/v1/jobs/{job['job_id']}")
+        if job["state"] != "done":
+            raise RigError(f"export: {job}")
+        try:
+            return await asyncio.to_thread(_hashes_of_file, out)
+        finally:
+            out.unlink()
+
+    async def compare(self) -> Comparison:
+        """What was recorded against what is stored."""
+        journals = [sender.journal for sender in self.senders.values()]
+        for journal in journals:
+            journal.read_on()
+        return compare(journals, await self.stored())
+
+    async def verdict(self, seconds: float = 30.0) -> Comparison:
+        """Quiet, then the comparison; the senders stay paused."""
+        await self.hush(seconds)
+        return await self.compare()
+
+    def copy_hub_data(self, to: Path) -> None:
+        """Copy the data of a hub that is not running."""
+        assert not self.hub.alive
+        if to.exists():
+            shutil.rmtree(to)
+        shutil.copytree(self.folder / "hub", to)
+
+    def put_hub_data_back(self, copy: Path) -> None:
+        """Restore the data of a hub that is not running."""
+        assert not self.hub.alive
+        shutil.rmtree(self.folder / "hub")
+        shutil.copytree(copy, self.folder / "hub")
+
+
+def _hashes_of_file(path: Path) -> Hashes:
+    table = pq.read_table(path)
+    points = table["point"].cast("string").combine_chunks().dictionary_encode()
+    names = np.array([name_hash(name) for name in points.dictionary.to_pylist()], np.uint64)
+    if not len(table):
+        return np.zeros(0, np.uint64)
+    at_us = table["measured_at"].cast("int64").to_numpy()
+    values = table["value"].cast("float64").to_numpy(zero_copy_only=False)
+    return row_hashes(names[points.indices.to_numpy()], at_us, values)
