@@ -75,6 +75,7 @@ class Comparison:
         doubled: Rows stored more often than recorded.
         invented: Rows stored that nobody recorded.
         torn: Batches of which a part is stored.
+        undecided: Batches stored although their sender died before it heard that the outbox has them.
     """
 
     recorded: int
@@ -85,6 +86,7 @@ class Comparison:
     doubled: int
     invented: int
     torn: int
+    undecided: int
 
     @property
     def equal(self) -> bool:
@@ -168,12 +170,13 @@ class JournalWriter:
 def compare(journals: list[Journal], stored: Hashes) -> Comparison:
     """Judge what is stored by what was recorded."""
     held, counts = np.unique(stored, return_counts=True)
-    torn, settled = 0, [np.zeros(0, np.uint64)]
+    torn, undecided, settled = 0, 0, [np.zeros(0, np.uint64)]
     for journal in journals:
         settled += journal.done.values()
         for rows in journal.open.values():
             there = int(np.isin(rows, held).sum())
             torn += 0 < there < len(rows)
+            undecided += there > 0
             if there:
                 settled.append(rows)
     recorded, wanted = np.unique(np.concatenate(settled), return_counts=True)
@@ -191,4 +194,5 @@ def compare(journals: list[Journal], stored: Hashes) -> Comparison:
         doubled=int((have - wanted).clip(0).sum()),
         invented=int(counts[~known].sum()),
         torn=torn,
+        undecided=undecided,
     )

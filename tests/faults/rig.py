@@ -386,6 +386,29 @@ class Rig:
             rows.append(f"{name} {'alive' if sender.program.alive else 'dead'} {sender.status()}")
         return "\n".join(rows)
 
+    def go(self, *edges: str) -> None:
+        """Let these senders record; all when none is named."""
+        for edge in edges or self.senders:
+            self.senders[edge].say("go")
+
+    async def flows(self, edge: str, frames: int = 10, seconds: float = 20.0) -> None:
+        """Wait until a sender has recorded this many batches more."""
+        journal = self.senders[edge].journal
+        journal.read_on()
+        wanted = len(journal.done) + frames
+
+        def enough() -> bool:
+            journal.read_on()
+            return len(journal.done) >= wanted
+
+        await self.until(f"{frames} batches of {edge}", enough, seconds)
+
+    async def dies(self, edge: str, seconds: float = 20.0) -> None:
+        """Wait until a sender has killed itself."""
+        program = self.senders[edge].program
+        await self.until(f"{edge} to die", lambda: not program.alive, seconds)
+        assert await asyncio.to_thread(program.end) == -signal.SIGKILL
+
     async def hush(self, seconds: float = 30.0) -> None:
         """Stop recording everywhere and wait until everything recorded is acknowledged."""
         for sender in self.senders.values():
