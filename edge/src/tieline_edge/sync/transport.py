@@ -153,7 +153,7 @@ class MqttLink:
         client = self._client(protocol, will)
         session = MqttSession(client, version, self._times, self.counters, self._inbox)
         dialling = asyncio.create_task(
-            asyncio.to_thread(client.connect, self.endpoint.host, self.endpoint.port, self._times.keepalive_s)
+            asyncio.to_thread(client.connect, self.endpoint.host, self.endpoint.port, self._times.announced_keepalive_s)
         )
         try:
             await asyncio.shield(dialling)
