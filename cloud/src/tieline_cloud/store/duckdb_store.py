@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from tieline_cloud.store.acceptance import Label, Lane, below, decide, lane_of
-from tieline_cloud.store.duckdb_file import StoreFailedError, StoreRefusedError, connect
+from tieline_cloud.store.duckdb_file import StoreFailedError, StoreRefusedError, connect, disk_refused
 from tieline_cloud.store.duckdb_query import DuckDbQuery
 from tieline_cloud.store.last_values import LastValues
 from tieline_cloud.store.parquet import number_column
@@ -93,7 +93,7 @@ class DuckDbStore(DuckDbQuery):
                     self._connection.rollback()
                 if isinstance(error, duckdb.FatalException):
                     raise StoreFailedError(f"{self.path}: the store has to be opened again: {error}") from error
-                if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+                if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or disk_refused(error):
                     raise StoreRefusedError(f"{self.path}: nothing was stored: {error}") from error
                 raise
             finally:
