@@ -28,7 +28,9 @@ def point_name(edge: str, number: int) -> str:
     return f"{edge}/m{number:02d}/p_w"
 
 
-def batch_columns(seed: int, edge: str, number: int, base_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def batch_columns(
+    seed: int, edge: str, number: int, base_us: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Point number, instant and value of each row of a batch; a value is NaN where the source had none."""
     rng = np.random.default_rng([seed, zlib.crc32(edge.encode()), number])
     row = np.arange(ROWS, dtype=np.int64)

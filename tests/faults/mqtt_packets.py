@@ -103,6 +103,9 @@ class Mischief:
     only: str = ""
 
 
+NO_MISCHIEF: Final = Mischief()
+
+
 class Mischievous:
     """Applies :class:`Mischief` to one direction of one connection; every other packet passes as it is."""
 

@@ -20,8 +20,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
@@ -204,6 +203,7 @@ class Rig:
         self.senders: dict[str, Sender] = {}
         self.api = f"http://127.0.0.1:{free_port()}"
         self._stack = AsyncExitStack()
+        self._http = httpx.AsyncClient(timeout=20.0, trust_env=False)
         self._exports = 0
 
     async def __aenter__(self) -> Self:
@@ -222,6 +222,7 @@ class Rig:
         if hasattr(self, "hub"):
             self.hub.end()
         self.broker.kill()
+        await self._http.aclose()
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -298,20 +299,24 @@ class Rig:
 
     # Hub
 
-    def request(self, path: str, body: dict[str, Any] | None = None, seconds: float = 10.0) -> Any:
-        """One call of the hub's API; blocks."""
-        data = None if body is None else json.dumps(body).encode()
-        call = urllib.request.Request(f"{self.api}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(call, timeout=seconds) as answer:
-            return json.load(answer)
-
     async def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """One call of the hub's API.
 
         Raises:
-            OSError: The hub does not answer, or answers with an error.
+            ConnectionError: The hub does not answer.
+            RigError: It answers with an error.
         """
-        return await asyncio.to_thread(self.request, path, body)
+        return (await self._call(path, body)).json()
+
+    async def _call(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        method = "GET" if body is None else "POST"
+        try:
+            answer = await self._http.request(method, f"{self.api}{path}", json=body)
+        except httpx.TransportError as error:
+            raise ConnectionError(f"{method} {path}: {error!r}") from error
+        if answer.is_error:
+            raise RigError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer
 
     async def health(self) -> dict[str, Any]:
         """The parts of the hub's health; empty while it does not answer."""
@@ -334,13 +339,10 @@ class Rig:
     async def metric(self, name: str, **labels: str) -> float:
         """One sample of the hub's metrics; 0 when it has none."""
 
-        def read() -> str:
-            with urllib.request.urlopen(f"{self.api}/metrics", timeout=10) as answer:
-                return str(answer.read().decode())
-
+        text = (await self._call("/metrics")).text
         wanted = name + ("{" + ",".join(f'{key}="{word}"' for key, word in labels.items()) + "}" if labels else "")
-        for line in (await asyncio.to_thread(read)).splitlines():
-            if line.rsplit(" ", 1)[0] in (wanted, f"tieline_{wanted}", f"tieline_hub_{wanted}"):
+        for line in text.splitlines():
+            if line.rsplit(" ", 1)[0] == f"tieline_hub_{wanted}":
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 

@@ -1,8 +1,8 @@
 """An edge without a field: the product's real outbox and durable lane, fed with seeded readings, made to be killed.
 
 Run as ``python -m tests.faults.sender``. Commands come on standard input, one a line: ``go``, ``pause``, ``burst N``,
-``event NAME``. How it stands is in ``status.json``, replaced five times a second. With ``--die`` it kills itself at a named point of
-the work of the outbox or the lane, after ``--die-after`` passages.
+``event NAME``. How it stands is in ``status.json``, replaced ten times a second. With ``--die`` it kills itself at a named
+point of the work of the outbox or the lane, after ``--die-after`` passages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, Severity, Stream
 from tieline_core.quantities import Quality, Reading
 from tieline_core.timegrid import EPOCH, to_us
+from tieline_edge.outbox.frame_table import NewFrame
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import MqttEndpoint, OutboxSettings
 from tieline_edge.sync.durable import DurableLane
@@ -86,10 +87,9 @@ class MortalOutbox(Outbox):
         """Let a batch that lies in the open transaction be a point of death."""
         append = self._table.append
 
-        async def fatal(*given: Any) -> Any:
-            answer = await append(*given)
+        async def fatal(frames: Sequence[NewFrame], now_us: int) -> None:
+            await append(frames, now_us)
             self.doom.pass_by("appended")
-            return answer
 
         self._table.append = fatal  # type: ignore[method-assign]  # the one place between insert and commit
 
@@ -203,7 +203,10 @@ async def _status(path: Path, outbox: Outbox, uplink: Uplink, link: MqttLink, fe
             "open": uplink.state.open,
             "connects": link.counters.connects,
             "losses": link.counters.losses,
-            **{name: getattr(uplink.counters, name) for name in ("hellos", "frames_sent", "go_backs", "refused", "epochs")},
+            **{
+                name: getattr(uplink.counters, name)
+                for name in ("hellos", "frames_sent", "frames_acknowledged", "go_backs", "refused", "epochs")
+            },
             "lost_readings": outbox.counters.lost_readings,
         }
         path.with_suffix(".new").write_text(json.dumps(row), encoding="utf-8")

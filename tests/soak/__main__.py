@@ -1,4 +1,4 @@
-"""``make soak SEED= ROUNDS=``: kills, cuts, half-open links, duplicates, reorderings and clock steps until the rounds are over."""
+"""``make soak SEED= ROUNDS=``: kills, cuts, half-open links, duplicates, reorderings, clock steps, then a comparison."""
 
 from __future__ import annotations
 
