@@ -34,6 +34,7 @@ import yaml
 
 from tests.conftest import Broker, free_port, make_broker
 from tests.faults.journal import Comparison, Hashes, Journal, compare, name_hash, row_hashes
+from tests.faults.proxy import Proxy
 
 ROOT: Final = Path(__file__).parents[2]
 ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -135,12 +136,12 @@ def _close(pipe: IO[bytes]) -> None:
 
 @dataclass
 class Sender:
-    """An edge of the rig."""
+    """An edge of the rig; ``edge`` is its name in the rig."""
 
     edge: str
     folder: Path
     program: Program
-    link: Any
+    link: Proxy
     journal: Journal
     said: int = 0
 
@@ -226,8 +227,6 @@ class Rig:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        from tests.faults.proxy import Proxy
-
         if self.layout.persistent_broker:
             self._keep_broker_state()
         await asyncio.to_thread(self.broker.start)
@@ -241,8 +240,7 @@ class Rig:
         )
         self.hub.start()
         for number in range(self.layout.edges):
-            link = await self._stack.enter_async_context(Proxy(target, self.layout.seed * 100 + number))
-            self._add_sender(f"h{number}", link)
+            await self.add_sender(f"h{number}")
         for sender in self.senders.values():
             sender.start()
         await self.ready()
@@ -275,14 +273,21 @@ class Rig:
         }
         (self.folder / "hub.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
 
-    def _add_sender(self, edge: str, link: Any) -> None:
-        folder = self.folder / edge
+    async def add_sender(self, edge: str, name: str | None = None) -> Sender:
+        """Prepare a sender with its own outbox, link and clock, not started; a second one of an edge needs another name."""
+        name = name or edge
+        folder = self.folder / name
         folder.mkdir()
-        self.set_clock(edge, 0.0)
+        self.set_clock(name, 0.0)
+        seed = self.layout.seed
+        link = Proxy((self.broker.host, self.broker.port), seed * 100 + len(self.senders))
+        await self._stack.enter_async_context(link)
         command = [sys.executable, "-m", "tests.faults.sender", "--edge", edge, "--folder", str(folder)]
-        command += ["--port", str(link.port), "--clock", str(self.clock_file(edge)), "--seed", str(self.layout.seed)]
-        program = Program(edge, [*command, *self.layout.sender], self.folder / f"logs/{edge}.log")
-        self.senders[edge] = Sender(edge, folder, program, link, Journal(folder / "journal", self.layout.seed, edge))
+        command += ["--port", str(link.port), "--clock", str(self.clock_file(name)), "--seed", str(seed)]
+        program = Program(name, [*command, *self.layout.sender], self.folder / f"logs/{name}.log")
+        sender = Sender(name, folder, program, link, Journal(folder / "journal", seed, edge))
+        self.senders[name] = sender
+        return sender
 
     # Clocks
 

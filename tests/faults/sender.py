@@ -23,7 +23,7 @@ import numpy as np
 
 from tests.faults.journal import Journal, JournalWriter, batch_columns, point_name
 from tieline_core.clock import Clock, FollowedClock
-from tieline_core.errors import TransientError
+from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, Severity, Stream
@@ -103,6 +103,7 @@ class Feeder:
         self._points = [PointId(point_name(outbox.edge, number)) for number in range(64)]
         self.going = asyncio.Event()
         self.under_way = 0
+        self.refused = 0
 
     def readings(self, number: int, base_us: int) -> list[Reading]:
         """The readings of a batch."""
@@ -126,7 +127,8 @@ class Feeder:
         self._journal.attempt(number, start_us)
         try:
             await self._outbox.record(self.readings(number, start_us))
-        except TransientError:
+        except (TransientError, BadInputError):
+            self.refused += 1
             self._journal.refused(number)
         else:
             self._journal.done(number)
@@ -207,6 +209,7 @@ async def _status(path: Path, outbox: Outbox, uplink: Uplink, link: MqttLink, fe
                 name: getattr(uplink.counters, name)
                 for name in ("hellos", "frames_sent", "frames_acknowledged", "go_backs", "refused", "epochs")
             },
+            "refused_records": feeder.refused,
             "lost_readings": outbox.counters.lost_readings,
         }
         path.with_suffix(".new").write_text(json.dumps(row), encoding="utf-8")
