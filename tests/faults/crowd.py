@@ -68,9 +68,9 @@ class LightEdge:
             if self.state.open and self.greeted_s is None:
                 self.greeted_s = now_s - began_s
         else:
-            self.state, effects = core.acknowledged(self.state, Ack.from_bytes(payload, topic), now_s, core.UplinkTimes())
-            if any(isinstance(effect, core.Acknowledge) for effect in effects):
-                self.done_s = now_s - began_s
+            self.state, _ = core.acknowledged(self.state, Ack.from_bytes(payload, topic), now_s, core.UplinkTimes())
+        if self.state.streams[Stream.MEASURE].acked:
+            self.done_s = now_s - began_s
 
     async def _say_hello(self, client: RawClient, edge: EdgeId, times: core.UplinkTimes) -> None:
         nonce = f"{self.rng.getrandbits(128):032x}"
