@@ -24,6 +24,8 @@ from tieline_cloud.jobs.import_job import import_kind
 from tieline_cloud.jobs.model import JobKind
 from tieline_cloud.jobs.prices_job import prices_kind
 from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.quality.rule_table import RuleTable
+from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.memory_store import MemoryStore
 from tieline_core.clock import ManualClock
@@ -141,6 +143,7 @@ class Rooms:
             artifacts=self.artifacts,
             events=self.events,
             live=self.live,
+            rules=RuleTable(load_rules()),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",
         )

@@ -33,7 +33,20 @@ from tieline_core.signing import EnvelopeType, key_id, open_envelope
 
 VILLAGE = Path(__file__).parent / "gridmodel" / "village.json"
 HARBOUR = EdgeId("harbour")
-COMMANDS = ("serve", "keygen", "check-config", "import", "network", "prices", "train", "plan", "export", "jobs", "status")
+COMMANDS = (
+    "serve",
+    "keygen",
+    "check-config",
+    "import",
+    "network",
+    "prices",
+    "train",
+    "plan",
+    "export",
+    "jobs",
+    "quality",
+    "status",
+)
 
 
 def write_config(folder: Path, port: int, **changes: Any) -> Path:

@@ -128,7 +128,9 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     with pytest.raises(FrameError, match="at most"):
         decode_readings(READINGS_HEADER.pack(10, 1, 0, 64 * 1024 * 1024) + bomb)
     with pytest.raises(FrameError, match="differs"):
-        decode_readings(READINGS_HEADER.pack(10, 1, 0, 100) + bomb)
+        decode_readings(READINGS_HEADER.pack(10, 1, 0, 300) + bomb)
+    with pytest.raises(FrameError, match="for 10 readings of 1 points"):
+        decode_readings(READINGS_HEADER.pack(10, 1, 0, 4_000_000) + bomb)
 
 
 def test_sizes_are_checked_before_parsing() -> None:

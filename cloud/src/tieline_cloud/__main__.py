@@ -90,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--edge")
     command = add("jobs", "list jobs, newest first", _jobs, remote)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")
+    command = add("quality", "list what the rules of data quality found, newest first", _quality, remote)
+    command.add_argument("--point", help="shell pattern such as 'harbour/*/v_v'")
+    command.add_argument("--rule", help="this rule only, such as spike or rollover")
+    command.add_argument("--from", dest="start", type=_instant, metavar="INSTANT", help="default: 24 hours ago")
+    command.add_argument("--to", dest="end", type=_instant, metavar="INSTANT")
+    command.add_argument("--misdated", action="store_true", help="list readings whose instant is not believed instead")
+    command.add_argument("--limit", type=int, default=100, help="at most this many (default: %(default)s)")
     add("status", "show how the hub and its edges stand", _status, remote)
     return parser
 
@@ -242,6 +249,21 @@ def _jobs(options: argparse.Namespace) -> int:
         print(json.dumps(jobs))
     for job in [] if options.json else jobs:
         print(f"{job['job_id']}  {job['kind']:8} {job['state']:9} {job['progress']:4.0%}  {job['error'] or job['message']}")
+    return 0
+
+
+def _quality(options: argparse.Namespace) -> int:
+    from tieline_cloud.result_text import quality_lines
+
+    wanted = {"point": options.point, "limit": str(options.limit)}
+    if not options.misdated:
+        instants = {"from": options.start, "to": options.end}
+        wanted |= {"rule": options.rule, **{key: at.isoformat() for key, at in instants.items() if at is not None}}
+    client, _ = _client(options)
+    with client:
+        path = "quality/misdated" if options.misdated else "quality/findings"
+        rows = client.get(path, {key: value for key, value in wanted.items() if value is not None})
+    print(json.dumps(rows) if options.json else "\n".join(quality_lines(rows)))
     return 0
 
 

@@ -7,7 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from tieline_cloud import __version__
 from tieline_cloud.api.app import create_app
@@ -29,6 +31,7 @@ from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
+from tieline_cloud.jobs.estimate_job import estimate_kind
 from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.import_job import import_kind
@@ -38,14 +41,17 @@ from tieline_cloud.jobs.plan_job import Planner, plan_kind
 from tieline_cloud.jobs.pool import WorkerPool
 from tieline_cloud.jobs.prices_job import prices_kind, read_prices
 from tieline_cloud.jobs.runner import JobRunner
-from tieline_cloud.jobs.scheduler import PlanScheduler
+from tieline_cloud.jobs.scheduler import JobScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
 from tieline_cloud.metrics import exposition
 from tieline_cloud.observation import Observation, newest_readings, newest_values
+from tieline_cloud.quality.examiner import RuleExaminer
+from tieline_cloud.quality.rule_table import RuleTable
+from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
-from tieline_cloud.store.ports import Store
+from tieline_cloud.store.ports import Examiner, Store
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
@@ -62,14 +68,14 @@ def open_clock(settings: ClockSettings) -> Clock:
     return SystemClock() if settings.path is None else FollowedClock.of_file(settings.path)
 
 
-def open_ledger(settings: HubSettings) -> Store:
-    """The hub's store; its folder is made when it is not there.
+def open_ledger(settings: HubSettings, examiner: Examiner | None = None) -> Store:
+    """The hub's store; its folder is made when it is not there. Without an examiner nothing that arrives is judged.
 
     Raises:
         StoreBusyError: When another process holds it, naming it.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return open_store(f"duckdb:{settings.data_dir / STORE_FILE}")
+    return open_store(f"duckdb:{settings.data_dir / STORE_FILE}", examiner, settings.site.time_zone)
 
 
 def ingest_settings(settings: HubSettings) -> IngestSettings:
@@ -142,14 +148,15 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
     clock = open_clock(settings.clock)
     read_key(settings.signing_key)
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(open_ledger(settings))
+        examiner = RuleExaminer(RuleTable(load_rules(settings.quality.rules)))
+        store = stack.enter_context(open_ledger(settings, examiner))
         documents = stack.enter_context(DocumentStore(settings.data_dir / MEMORY_FILE))
         if settings.prices is not None:
             documents.put_prices(read_prices(settings.prices))
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
         books = _Books.open(settings, documents, publisher, clock)
-        rooms = _bind(settings, clock, store, books, publisher, pool)
+        rooms = _bind(settings, clock, (store, examiner), books, publisher, pool)
         await rooms.desk.load(settings.grid.file)
         await stack.enter_async_context(rooms.ingest)
         await stack.enter_async_context(_on_duty(rooms.duties(books)))
@@ -166,26 +173,30 @@ class _Rooms:
     ingest: Ingest
     desk: GridDesk
     broadcaster: Broadcaster
-    scheduler: PlanScheduler | None
+    schedulers: Mapping[str, JobScheduler]
 
     def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
-        table: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        return {
             "desired states": books.desired.run,
             "jobs": self.services.jobs.run,
             "heartbeats": self.services.live.run,
             "broadcasts": self.broadcaster.run,
             "state estimate": self.desk.run,
+            **{name: scheduler.run for name, scheduler in self.schedulers.items()},
         }
-        if self.scheduler is not None:
-            table["plan scheduler"] = self.scheduler.run
-        return table
 
 
 def _bind(
-    settings: HubSettings, clock: Clock, store: Store, books: _Books, publisher: MqttPublisher, pool: WorkerPool
+    settings: HubSettings,
+    clock: Clock,
+    examined: tuple[Store, RuleExaminer],
+    books: _Books,
+    publisher: MqttPublisher,
+    pool: WorkerPool,
 ) -> _Rooms:
     """Make the rooms and tell each whom it talks to."""
+    store, examiner = examined
     live = LiveHub(clock.now, __version__)
     broadcaster = Broadcaster(live)
     books.events.listen(lambda event: live.publish_event(event.model_dump(mode="json")))
@@ -200,8 +211,8 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    jobs = JobRunner(_kinds(planner, store), books.documents, clock)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock)
+    jobs = JobRunner(_kinds(planner, store, examiner.table), books.documents, clock)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner)
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -217,6 +228,7 @@ def _bind(
         artifacts=books.artifacts,
         events=books.events,
         live=live,
+        rules=examiner.table,
         health=observation.health,
         metrics=exposition(observation.samples),
     )
@@ -225,8 +237,10 @@ def _bind(
         lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
     )
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
-    planned = settings.planning.enabled and settings.edges
-    return _Rooms(services, ingest, desk, broadcaster, _scheduler(planner, jobs) if planned else None)
+    schedulers = {"estimate scheduler": _estimates(settings, jobs, clock)}
+    if settings.planning.enabled and settings.edges:
+        schedulers["plan scheduler"] = _scheduler(planner, jobs)
+    return _Rooms(services, ingest, desk, broadcaster, schedulers)
 
 
 def _in_url(host: str) -> str:
@@ -245,7 +259,7 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
                 task.cancel()
 
 
-def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
+def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKind[Any]]:
     """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
     settings, clock = planner.settings, planner.clock
     table: tuple[JobKind[Any], ...] = (
@@ -255,11 +269,12 @@ def _kinds(planner: Planner, store: Store) -> dict[str, JobKind[Any]]:
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
+        estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
     )
     return {kind.name: kind for kind in table}
 
 
-def _scheduler(planner: Planner, jobs: JobRunner) -> PlanScheduler:
+def _scheduler(planner: Planner, jobs: JobRunner) -> JobScheduler:
     needed = [site_load(edge) for edge in planner.settings.edges]
 
     def ready() -> bool:
@@ -269,7 +284,14 @@ def _scheduler(planner: Planner, jobs: JobRunner) -> PlanScheduler:
         newest = planner.plans.newest(None, 1)
         return newest[0].plan.issued_at if newest else None
 
-    return PlanScheduler(jobs, planner.clock, planner.settings.planning.replan_every_s, ready, last)
+    return JobScheduler(jobs, planner.clock, planner.settings.planning.replan_every_s, ready, last)
+
+
+def _estimates(settings: HubSettings, jobs: JobRunner, clock: Clock) -> JobScheduler:
+    def last() -> datetime | None:
+        return next((job.created_at for job in jobs.newest(10_000) if job.kind == "estimate"), None)
+
+    return JobScheduler(jobs, clock, settings.quality.estimate_every_s, lambda: True, last, "estimate")
 
 
 async def serve(settings: HubSettings, stop: asyncio.Event, ready: Callable[[RunningHub], None]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tieline_cloud.settings import HubSettings
 from tieline_core.errors import BadInputError, PermanentError
+from tieline_core.strict_yaml import parse
 
-MAX_BYTES: Final = 1024 * 1024
+M = TypeVar("M", bound=BaseModel)
 #: Keys whose value is a path; a relative one is meant from the folder of the configuration file.
 _PATH_KEYS: Final = (
     ("data_dir",),
@@ -21,6 +20,7 @@ _PATH_KEYS: Final = (
     ("clock", "path"),
     ("grid", "file"),
     ("mqtt", "password_file"),
+    ("quality", "rules"),
 )
 
 
@@ -36,31 +36,26 @@ class ConfigError(PermanentError):
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe loader that refuses a key that stands twice: YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_settings(path: Path) -> HubSettings:
     """Read and check a configuration file.
 
     Raises:
         ConfigError: Naming every mistake.
     """
-    source = str(path)
-    tree = _read_tree(path)
+    tree = read_tree(path, "data_dir, mqtt, signing_key, ...")
     for keys in _PATH_KEYS:
         _anchor(tree, keys, path.parent)
+    return validated(HubSettings, tree, str(path))
+
+
+def validated(model: type[M], tree: dict[str, Any], source: str) -> M:
+    """Check a tree that was read against its model.
+
+    Raises:
+        ConfigError: Naming every mistake with file, key, value and reason.
+    """
     try:
-        return HubSettings.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(
             tuple(
@@ -72,25 +67,23 @@ def load_settings(path: Path) -> HubSettings:
         ) from error
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def read_tree(path: Path, keys: str) -> dict[str, Any]:
+    """Read a YAML file whose root is a mapping; ``keys`` names what is expected in it, for the message.
+
+    Raises:
+        ConfigError: When it cannot be read, is too long, no YAML or no mapping.
+    """
     source = str(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError((BadInputError(source, "", source, f"cannot be read: {error.strerror}"),)) from error
-    if len(data) > MAX_BYTES:
-        raise ConfigError((BadInputError(source, "", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes are read"),))
     try:
-        tree = yaml.load(data, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader that also refuses doubled keys)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}" if where is not None else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError((BadInputError(source, line, path.name, f"not valid YAML: {reason}"),)) from error
+        tree = parse(data, source)
+    except BadInputError as error:
+        raise ConfigError((error,)) from error
     if not isinstance(tree, dict):
-        raise ConfigError(
-            (BadInputError(source, "", tree, "expected a mapping with the keys data_dir, mqtt, signing_key, ..."),)
-        )
+        raise ConfigError((BadInputError(source, "", tree, f"expected a mapping with the keys {keys}"),))
     return tree
 
 

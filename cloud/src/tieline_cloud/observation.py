@@ -13,6 +13,7 @@ from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.model import JobState
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.metrics import Sample, age_s
+from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
 from tieline_core.ids import PointId
@@ -50,6 +51,7 @@ class Observation:
     jobs: JobRunner
     live: LiveHub
     clock: Clock
+    examiner: RuleExaminer
 
     def health(self) -> Mapping[str, Any]:
         """State of each part; ``ok`` is false where something that should work does not."""
@@ -94,6 +96,10 @@ class Observation:
                 yield Sample("edge_backlog_frames", "frames in the edge's outbox", frames, labels)
                 yield Sample("edge_ladder_step", "step of the fallback ladder", int(edge.reported.ladder), labels)
         yield from self._lanes()
+        examined, found = self.examiner.counts()
+        yield Sample("examined_readings_total", "readings held against the rules of data quality", examined)
+        for rule, count in found.items():
+            yield Sample("quality_findings_total", "findings of data quality by rule", count, {"rule": rule.value})
         for field in fields(statistics := self.store.statistics()):
             yield Sample(f"store_{field.name}", f"{field.name} kept in the ledger", getattr(statistics, field.name))
         newest = age_s(self.ingest.durable_counters.newest_measured_at, now)
@@ -111,7 +117,13 @@ class Observation:
         for lane, counters in (("durable", durable), ("live", live)):
             for field in fields(counters):
                 value = getattr(counters, field.name)
-                if isinstance(value, int | float) and field.name != "pending":
+                if isinstance(value, int | float) and not field.name.startswith("pending"):
                     name = field.name.removesuffix("_seconds") + ("_seconds" if field.name.endswith("_seconds") else "")
                     yield Sample(f"{lane}_{name}_total", f"{field.name.replace('_', ' ')} of the {lane} lane", value)
+        for reason, count in durable.turned_away.items():
+            yield Sample("durable_turned_away_total", "messages over an edge's limits", count, {"limit": reason})
+        for share in (0.5, 0.99):
+            seconds = durable.latency_s(share)
+            yield Sample("durable_commit_latency_seconds", "arrival to commit", seconds, {"quantile": f"{share:g}"})
         yield Sample("durable_pending", "frames that wait for the ledger", durable.pending)
+        yield Sample("durable_pending_bytes", "bytes that wait for the ledger", durable.pending_bytes)

@@ -42,9 +42,22 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
     for edge in edges:
         lanes = "/".join(lane for lane, on in (("durable", edge["online_durable"]), ("live", edge["online_live"])) if on)
         confirmed = {True: "runs what it should", False: "does not run what it should yet", None: "nothing is wanted of it"}
+        if edge["third_party"] is not None:
+            yield f"  {edge['edge_id']}: {lanes or 'away'}, third party {edge['third_party']}, at most once"
+            continue
         yield (
             f"  {edge['edge_id']}: {lanes or 'away'}, ladder {_plain(edge['ladder'])}, "
             f"backlog {_plain(edge['backlog_frames'])} frames, {confirmed[edge['desired_confirmed']]}"
         )
     if not edges:
         yield "  no edge was heard of yet"
+
+
+def quality_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Findings, or readings that were set apart, one a line."""
+    for row in rows:
+        number = "no number" if row["value"] is None else f"{row['value']:.9g} {row['unit']}".rstrip()
+        limit = "" if row.get("limit") is None else f", limit {row['limit']:.6g}"
+        yield f"{row['measured_at']}  {row['rule']:10} {row['point']}  {number}{limit}, received {row['received_at']}"
+    if not rows:
+        yield "nothing was found"

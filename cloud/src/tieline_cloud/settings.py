@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -174,6 +175,13 @@ class WorkerSettings(_Section):
     processes: int = Field(default=1, ge=1, le=16)
 
 
+class QualitySettings(_Section):
+    """Data quality on arrival, and what stands in where nothing good was measured."""
+
+    rules: Path | None = Field(default=None, description="own measurement classes (YAML), looked at before the delivered ones")
+    estimate_every_s: float = Field(default=3600.0, ge=60, description="seconds of the clock between estimation runs")
+
+
 class HubSettings(_Section):
     """Everything the hub is told at its start."""
 
@@ -187,6 +195,14 @@ class HubSettings(_Section):
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()
+    quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
-    admitted_nodes: tuple[str, ...] = Field(default=(), description="third-party Sparkplug nodes as group/node")
+    admitted_nodes: tuple[str, ...] = Field(
+        default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
+    )
     edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _nodes_apart(self) -> HubSettings:
+        admitted_nodes(self.admitted_nodes, self.edges)
+        return self

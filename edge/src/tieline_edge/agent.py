@@ -162,6 +162,8 @@ class Agent:
     async def _forecast(self, parts: Composition, lanes: Lanes) -> None:
         """Issue at once, at every period and when a new model was installed; feed the history with what the cycle derives."""
         async with HistoryStore(parts.paths.history) as history:
+            if history.damage is not None:
+                parts.outlet.tell(Severity.ALARM, "edge.state_damaged", history.damage)
             forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
             await forecaster.start()
             self.forecaster = forecaster

@@ -6,20 +6,19 @@ import difflib
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tieline_core.errors import BadInputError
+from tieline_core.strict_yaml import MAX_BYTES, parse
 from tieline_edge.drivers.capabilities import Capability, Role
 from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.catalog.load import names as catalog_names
 from tieline_edge.settings import DeviceSettings, EdgeSettings
 
-MAX_BYTES: Final = 1024 * 1024
 _MAX_DEPTH: Final = 20
 
 #: pydantic's words where ours say more; the rest of its messages are plain enough.
@@ -34,26 +33,6 @@ _REASONS: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """yaml.SafeLoader that refuses a key written twice and aliases that would blow up."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not read", parent.start_mark if parent else None)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    "while reading a block", node.start_mark, f"key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> Mapping[str, object]:
     """The raw tree of a configuration file.
 
@@ -66,18 +45,7 @@ def read_yaml(path: Path) -> Mapping[str, object]:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadInputError(source, "", None, f"cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise BadInputError(source, "", f"over {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes are read")
-    try:
-        tree = yaml.load(data.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader, stricter
-    except UnicodeDecodeError as error:
-        raise BadInputError(source, "", None, f"is not UTF-8: {error}") from error
-    except RecursionError as error:
-        raise BadInputError(source, "", None, "is nested too deeply") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BadInputError(source, where, None, f"no YAML we read: {getattr(error, 'problem', None) or error}") from error
+    tree = parse(data, source)
     if not isinstance(tree, dict):
         raise BadInputError(source, "", tree, "a block of keys is expected, such as 'edge_id: harbour'")
     return tree

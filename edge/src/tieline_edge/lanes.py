@@ -10,16 +10,18 @@ from tieline_core.ids import PointId
 from tieline_core.messages.command import Command, CommandReport
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
+from tieline_core.messages.telemetry import Severity
 from tieline_core.model_manifest import MAX_ONNX_BYTES, MAX_SEED_BYTES, ModelManifest
 from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.cycle import ControlCycle
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.sync.artifacts import Artifacts
 from tieline_edge.sync.downlink import Downlink, trusted_keys
-from tieline_edge.sync.durable import DurableLane, durable_link
+from tieline_edge.sync.durable import Conversation, DurableLane, durable_link
 from tieline_edge.sync.durable_file import Counters
 from tieline_edge.sync.live import LiveLane, LiveSettings, live_link
 from tieline_edge.sync.live_state import LiveView
+from tieline_edge.sync.reconciliation import Reconciliation
 from tieline_edge.sync.reporter import Reporter
 from tieline_edge.sync.sinks import Fetch, OfferRefusedError, RunningState, Sinks
 from tieline_edge.sync.uplink import Uplink
@@ -111,11 +113,13 @@ def build(parts: Composition) -> Lanes:
     settings, folder = parts.settings, parts.settings.state_dir
     uplink = Uplink(parts.outbox, parts.clock, SOFTWARE, parts.boot_id)
     models = ModelTaker()
+    reconciliation = Reconciliation(parts.outbox, parts.clock)
     sinks = Sinks(
         plan=PlanTaker(parts.cycle),
         policy=PolicyTaker(parts.cycle),
         model=models if settings.forecast.enabled else None,
         command=CommandTaker(parts.cycle),
+        request=reconciliation,
     )
     downlink = Downlink(
         parts.outbox,
@@ -127,16 +131,20 @@ def build(parts: Composition) -> Lanes:
         sinks,
     )
     reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
-    durable = DurableLane(durable_link(settings.hub.mqtt, settings.edge_id), [uplink, downlink, reporter])
+    sides: list[Conversation] = [uplink, downlink, reporter, reconciliation]
+    durable = DurableLane(durable_link(settings.hub.mqtt, settings.edge_id), sides)
+    numbers = Counters(folder / "live.json")
     live = LiveLane(
         live_link(settings.hub.mqtt, settings.edge_id),
         settings.edge_id,
         parts.clock,
-        Counters(folder / "live.json"),
+        numbers,
         lambda: live_view(parts),
         parts.outbox.alarm,
         LiveSettings(host_id=settings.hub.host_id),
     )
+    for text in (*downlink.damage, *((numbers.damage,) if numbers.damage else ())):
+        parts.outlet.tell(Severity.ALARM, "edge.state_damaged", text)
     return Lanes(uplink, downlink, durable, live, models)
 
 

@@ -38,6 +38,7 @@ class EnvelopeType(StrEnum):
     MODEL = "model"
     CONFIG = "config"
     COMMAND = "command"
+    REQUEST = "request"
 
 
 class Header(BaseModel):

@@ -48,6 +48,16 @@ def command(edge: str) -> str:
     return f"{ROOT}/{edge}/down/command"
 
 
+def request(edge: str) -> str:
+    """Hub to edge: signed request to count or to send again (QoS 1, never retained)."""
+    return f"{ROOT}/{edge}/down/request"
+
+
+def reply(edge: str) -> str:
+    """Edge to hub: answers to requests (QoS 1)."""
+    return f"{ROOT}/{edge}/up/reply"
+
+
 def edge_of(topic: str) -> EdgeId:
     """The edge a Tieline topic belongs to.
 

@@ -81,3 +81,12 @@ async def test_a_command_nobody_answered_expires(tmp_path: Path) -> None:
     await rooms.commands.send(command())
     await rooms.clock.advance(601)
     assert [record.state for record in rooms.commands.newest(10)] == [CommandState.EXPIRED]
+
+
+async def test_what_was_in_force_is_not_beyond_its_end_though_the_edge_is_away(tmp_path: Path) -> None:
+    rooms = Rooms(tmp_path)
+    await rooms.commands.send(command())
+    told = CommandReport(command_id="command-1", state=CommandState.EFFECTIVE, at=NOW, text="moved")
+    rooms.commands.hear(reported(commands=(told,)))
+    await rooms.clock.advance(601)
+    assert [record.state for record in rooms.commands.newest(10)] == [CommandState.ENDED]

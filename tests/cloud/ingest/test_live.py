@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tieline_cloud.fleet.registry import FleetRegistry
 from tieline_cloud.ingest.live import LiveHost, LiveNotices
+from tieline_cloud.ingest.rebirth import RebirthPace
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
 from tieline_cloud.store.ports import LastValue
 from tieline_core import topics
@@ -114,7 +115,9 @@ class Running:
         self.values: list[LastValue] = []
         self.reports: list[Reported] = []
         self.fleet = FleetRegistry(SystemClock())
-        settings = IngestSettings(BrokerAddress(broker.host, broker.port, insecure=True), rebirth_pause_s=0.0, **changes)
+        settings = IngestSettings(
+            BrokerAddress(broker.host, broker.port, insecure=True), rebirths=RebirthPace(pause_s=0.0), reorder_s=0.05, **changes
+        )
         self.host = LiveHost(settings, self.fleet, SystemClock(), LiveNotices(self.values.extend, self.reports.append))
 
     async def __aenter__(self) -> Self:
@@ -163,7 +166,13 @@ async def test_births_and_data_become_devices_and_last_values(broker: RunningBro
             peer.send(topics.sparkplug("NDEATH", "harbour"), encode(death(0, T0_MS)))
             await running.until(lambda: not running.fleet.devices()[0].online)
             assert running.host.counters.stale_deaths == 1
-    assert [value.value for value in running.values] == [1.0, -7.5, None]
+    assert [(value.value, value.quality) for value in running.values] == [
+        (1.0, Quality.GOOD),
+        (-7.5, Quality.GOOD),
+        (None, Quality.BAD),
+        (None, Quality.STALE),
+    ]
+    assert running.host.stale_since(PointId("harbour/tr1/p_w")) is not None
     assert running.host.values([PointId("harbour/tr1/v_v")]) == []
 
 
@@ -194,10 +203,12 @@ async def test_strangers_garbage_and_unknown_topics_change_nothing(broker: Runni
             intruder.send("spBv1.0/tieline/NBIRTH/Not Canonical", b"")
             intruder.send("spBv1.0/a/b/c/d/e/f", b"")
             press.births()
-            await running.until(lambda: running.last() == [("press/tr1/p_w", 1.0, Quality.GOOD)])
-            await running.until(lambda: running.host.counters.garbage == 3)
+            await running.until(lambda: running.last() == [("plant-press/tr1/p_w", 1.0, Quality.GOOD)])
+            await running.until(lambda: running.host.counters.garbage == 2)
             assert running.host.counters.not_admitted == 2
-            assert running.fleet.edges() == []
+            assert [(row.edge_id, row.third_party, row.online_live) for row in running.fleet.edges()] == [
+                ("plant-press", "plant/press", True)
+            ]
 
 
 async def test_reports_reach_the_fleet_and_the_callback(broker: RunningBroker) -> None:

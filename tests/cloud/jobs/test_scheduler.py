@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.cloud.rooms import NOW, Rooms
 from tieline_cloud.jobs.model import JobKind, JobParams, JobProgress
-from tieline_cloud.jobs.scheduler import PlanScheduler, is_due
+from tieline_cloud.jobs.scheduler import JobScheduler, is_due
 
 HOUR = timedelta(hours=1)
 
@@ -30,7 +30,7 @@ async def test_it_plans_once_when_ready_and_again_after_the_interval(tmp_path: P
     ready = False
     planned: list[datetime] = []
     rooms.jobs.listen(lambda job: planned.append(job.created_at) if job.state == "queued" else None)
-    scheduler = PlanScheduler(rooms.jobs, rooms.clock, 3600.0, lambda: ready, lambda: None)
+    scheduler = JobScheduler(rooms.jobs, rooms.clock, 3600.0, lambda: ready, lambda: None)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(scheduler.run()), group.create_task(rooms.jobs.run())]
         await rooms.clock.advance(300)

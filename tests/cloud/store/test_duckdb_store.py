@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tieline_cloud.store.duckdb_file import StoreBusyError, StoreFormatError, migrations
-from tieline_cloud.store.duckdb_store import QUARANTINE_BYTES, QUARANTINE_ROWS, DuckDbStore
+from tieline_cloud.store.duckdb_rows import QUARANTINE_BYTES, QUARANTINE_ROWS
+from tieline_cloud.store.duckdb_store import DuckDbStore
 from tieline_cloud.store.ports import LedgerFrame, Verdict
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
@@ -101,7 +102,7 @@ def test_a_commit_that_fails_leaves_no_trace_on_disk_or_in_memory(tmp_path: Path
     with DuckDbStore(tmp_path / "hub.duckdb") as store:
         store.grant_epoch(EDGE, T0)
         with monkeypatch.context() as patch:
-            patch.setattr("tieline_cloud.store.duckdb_store._move_marks", fail)
+            patch.setattr("tieline_cloud.store.duckdb_store.move_marks", fail)
             with pytest.raises(OSError, match="pulled plug"):
                 store.commit([frame(1)])
         assert store.points() == []

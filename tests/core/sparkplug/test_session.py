@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tieline_core.sparkplug.metric import DataType, Metric, Payload, SparkplugError
 from tieline_core.sparkplug.payload import decode, encode
@@ -13,7 +11,6 @@ from tieline_core.sparkplug.session import (
     AliasTable,
     BirthTable,
     HostState,
-    SequenceCheck,
     UnknownMetricError,
     bdseq_of,
     death,
@@ -85,16 +82,6 @@ def test_a_rebirth_request_is_a_true_flag_by_name_without_sequence_number() -> N
     payload = decode(encode(rebirth_request(5)))
     assert payload.seq is None
     assert [(m.name, m.value) for m in payload.metrics] == [(REBIRTH, True)]
-
-
-@given(st.lists(st.integers(0, 255), max_size=20))
-def test_a_sequence_follows_only_without_gaps(numbers: list[int]) -> None:
-    check, last = SequenceCheck(), 0
-    assert not check.follows(0)
-    assert check.born(0)
-    for number in numbers:
-        assert check.follows(number) == (number == next_seq(last))
-        last = number if number == next_seq(last) else last
 
 
 def test_sequence_numbers_wrap_at_255() -> None:

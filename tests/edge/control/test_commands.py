@@ -128,7 +128,27 @@ def test_a_command_is_followed_to_its_effect_and_a_refresh_is_no_step_back(book:
     assert states == [CommandState.CONFIRMED, None, CommandState.EFFECTIVE, None]
     assert book.progress(BAT, "plan", CommandState.FAILED, "", NOW) is None
     assert book.progress(PV, "command command-1", CommandState.FAILED, "", NOW) is None
-    assert book.expire(NOW + timedelta(minutes=11)) == ()
+
+
+def test_a_command_that_was_in_force_ends_with_its_time_and_says_so_once(book: CommandBook) -> None:
+    book.accept(command(value=1e3), NOW)
+    book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "", NOW)
+    later = NOW + timedelta(minutes=11)
+    assert [(report.state, report.text) for report in book.expire(later)] == [(CommandState.ENDED, "its time is over")]
+    assert book.expire(later) == ()
+    assert book.progress(BAT, "command command-1", CommandState.FAILED, "", later) is None
+
+
+def test_a_release_ends_what_was_in_force_and_names_who_released_it(book: CommandBook) -> None:
+    book.accept(command(value=1e3), NOW)
+    book.accept(command("pv1", "limit_w", -5e3, command_id="command-2"), NOW)
+    book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "", NOW)
+    release = command(action="release", command_id="command-3", issued_by="grace", reason="work is done")
+    assert book.accept(release, NOW).state is CommandState.EFFECTIVE
+    states = {report.command_id: (report.state, report.text) for report in book.reports()}
+    assert states["command-1"] == (CommandState.ENDED, "released by grace: work is done")
+    assert states["command-2"][0] is CommandState.ACCEPTED
+    assert [claim.device for claim in book.claims(NOW)] == [PV]
 
 
 def test_a_command_without_effect_expires_and_says_so_once(book: CommandBook) -> None:

@@ -47,6 +47,7 @@ class ScriptedHub:
     ignore: int = 0
     answers: bool = True
     forged: bool = False
+    delay_s: float = 0.0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, session: MqttSession) -> None:
@@ -56,6 +57,7 @@ class ScriptedHub:
             if message.topic == topics.hello(EDGE):
                 self.hellos.append(Hello.from_bytes(message.payload, message.topic))
                 if self.answers:
+                    await asyncio.sleep(self.delay_s)
                     nonce = self.hellos[-1].nonce
                     marks = dict(self.marks)
                     answer = HelloAnswer(edge_id=EDGE, nonce=nonce, epoch=self.epoch, watermarks=marks)
@@ -223,3 +225,29 @@ def test_a_token_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert bucket.available() == 2
     now[0] = 99.0
     assert bucket.available() == 3
+
+
+async def test_a_hub_slower_than_the_edges_patience_is_heard_all_the_same(broker: Broker, tmp_path: Path) -> None:
+    async with lane(broker, tmp_path) as held:
+        held.hub.delay_s = 0.7  # every answer comes after the edge has said hello again
+        await held.outbox.record(readings(0, 5))
+        await held.hub.until(5)
+        assert held.hub.values == [float(n) for n in range(5)]
+
+
+async def test_an_outbox_repaired_in_the_middle_of_a_session_goes_on_in_a_new_epoch(broker: Broker, tmp_path: Path) -> None:
+    async with lane(broker, tmp_path) as held:
+        await held.outbox.record(readings(0, 20))
+        await held.hub.until(20)
+        await acknowledged(held.outbox)
+        held.hub.answers = False
+        await held.outbox.record(readings(20, 20))
+        await held.outbox._db.run("UPDATE meta SET value = 'garbled' WHERE key = 'epoch'")
+        await held.outbox.record(readings(40, 20))
+        assert held.outbox.generation == 1
+        held.hub.epoch, held.hub.marks = 8, dict.fromkeys(Stream, 0)
+        held.hub.answers = True
+        await held.hub.until(60)
+        await acknowledged(held.outbox)
+        assert sorted(held.hub.values) == [float(n) for n in range(60)]
+        assert [event.code for event in held.hub.events] == ["outbox.damaged"]

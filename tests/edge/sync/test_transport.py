@@ -66,14 +66,23 @@ async def test_a_killed_broker_ends_receive_and_publish_with_a_lost_link(broker:
 
 
 @pytest.mark.broker
-async def test_a_cut_connection_makes_the_broker_speak_the_will_and_a_clean_one_does_not(broker: Broker) -> None:
+async def test_the_broker_speaks_the_will_of_a_cut_connection_and_in_mqtt_5_of_a_clean_one_too(broker: Broker) -> None:
     async with _link(broker, "w").connect() as watcher:
         await watcher.subscribe("will/#")
-        async with _link(broker, "a").connect(Will("will/clean", b"")):
-            pass
-        async with _link(broker, "b").connect(Will("will/cut", b"gone")) as session:
+        async with _link(broker, "a").connect(lambda: Will("will/cut", b"gone")) as session:
             session.cut()
         assert await watcher.receive() == Message("will/cut", b"gone", 1, False)
+        async with _link(broker, "b").connect(lambda: Will("will/clean", b"goodbye")) as session:
+            assert session.protocol == "5"
+        assert await watcher.receive() == Message("will/clean", b"goodbye", 1, False)
+
+
+async def test_no_will_is_asked_for_while_the_broker_cannot_be_reached() -> None:
+    asked: list[str] = []
+    with pytest.raises(LinkLostError):
+        async with MqttLink(_endpoint(free_port()), "a", FAST).connect(lambda: asked.append("will")):
+            pass
+    assert asked == []
 
 
 @pytest.mark.broker

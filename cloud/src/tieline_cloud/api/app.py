@@ -24,6 +24,7 @@ from tieline_cloud.api.routes import (
     metrics,
     models,
     plans,
+    quality,
     readings,
 )
 from tieline_cloud.console import pages
@@ -33,6 +34,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
     readings.router,
+    quality.router,
     forecasts.router,
     plans.router,
     commands.router,
@@ -48,6 +50,7 @@ _TAGS: Final = [
     {"name": "hub", "description": "How the hub stands."},
     {"name": "fleet", "description": "Edges and their devices, learned from births and reports."},
     {"name": "readings", "description": "Measured values. Load convention: positive = drawn from the grid by the asset."},
+    {"name": "quality", "description": "Findings of the rules of data quality, readings set apart, and the rules."},
     {"name": "forecasts", "description": "Forecasts as issued, and the models that issue them."},
     {"name": "plans", "description": "Day plans with certificates."},
     {"name": "commands", "description": "Operator commands, signed, followed until effective."},

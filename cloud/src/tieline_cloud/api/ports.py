@@ -16,6 +16,7 @@ from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.ports import LastValue, ReadingQuery
 from tieline_core.clock import Clock
@@ -85,5 +86,6 @@ class HubServices:
     artifacts: ArtifactStore
     events: EventFeed
     live: LiveHub
+    rules: RuleTable
     health: Callable[[], Mapping[str, Any]]
     metrics: Callable[[], bytes]

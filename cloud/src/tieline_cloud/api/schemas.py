@@ -43,6 +43,11 @@ class Edge(_Answer):
     edge_id: EdgeId
     online_live: bool
     online_durable: bool
+    offline_since: AwareDatetime | None = Field(description="when the live lane lost it, by the hub's clock")
+    third_party: str | None = Field(
+        description="group/node of a Sparkplug node of somebody else, whose data are at most once; null = an edge of ours",
+        examples=["plant/press"],
+    )
     last_heard: AwareDatetime | None
     epoch: int | None
     ladder: str | None = Field(description="step of the fallback ladder, in words", examples=["current_plan"])
@@ -73,6 +78,7 @@ class Device(_Answer):
     edge_id: EdgeId
     device_id: DeviceId
     online: bool
+    offline_since: AwareDatetime | None = Field(description="when it or its edge died, by the hub's clock")
     points: tuple[PointId, ...]
     born_at: AwareDatetime | None
 
@@ -108,6 +114,30 @@ class ReadingSeries(_Answer):
     step: str = Field(description="ISO 8601 duration of the means, or raw", examples=["PT15M"])
     rows: tuple[Row, ...]
     truncated: bool = Field(description="true when there is more than the limit let through")
+
+
+class QualityFinding(_Answer):
+    """One verdict of a rule of data quality."""
+
+    point: PointId
+    measured_at: AwareDatetime
+    received_at: AwareDatetime
+    rule: str
+    value: float | None = Field(description="the number as received; null = there was none")
+    limit: float | None = Field(description="the figure the rule compared with; durations in seconds")
+    unit: str = Field(description="of the value")
+
+
+class MisdatedReading(_Answer):
+    """A reading whose instant is not believed: kept with both of its times, outside every series."""
+
+    point: PointId
+    measured_at: AwareDatetime
+    received_at: AwareDatetime
+    value: float | None
+    unit: str
+    quality: QualityWord
+    rule: str
 
 
 class ForecastRow(_Answer):

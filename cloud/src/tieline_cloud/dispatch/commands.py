@@ -19,7 +19,7 @@ from tieline_core.messages.desired import Reported
 from tieline_core.signing import EnvelopeType
 
 KIND: Final = "command"
-_FINAL: Final = frozenset({CommandState.REFUSED, CommandState.FAILED, CommandState.EXPIRED})
+_FINAL: Final = frozenset({CommandState.REFUSED, CommandState.FAILED, CommandState.EXPIRED, CommandState.ENDED})
 
 
 class CommandConflictError(PermanentError):
@@ -106,4 +106,7 @@ class CommandBook:
         if record.state is CommandState.ACCEPTED:
             text = "the edge never answered before the command ended"
             return record.model_copy(update={"state": CommandState.EXPIRED, "text": text})
+        if record.state in (CommandState.CONFIRMED, CommandState.EFFECTIVE):
+            # The edge says so itself as soon as it can; what has an end is not in force beyond it.
+            return record.model_copy(update={"state": CommandState.ENDED, "text": "its time is over"})
         return record

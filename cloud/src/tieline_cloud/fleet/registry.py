@@ -45,6 +45,7 @@ class _KeptEdge(Message):
     software: str | None = None
     born_at: AwareDatetime | None = None
     reported: Reported | None = None
+    third_party: str | None = None
     devices: tuple[_KeptDevice, ...] = ()
 
 
@@ -89,6 +90,7 @@ class FleetRegistry:
             nonce=kept.nonce,
             software=kept.software,
             born_at=kept.born_at,
+            third_party=kept.third_party,
         )
         for device in kept.devices:
             key = (kept.edge_id, device.device_id)
@@ -121,6 +123,10 @@ class FleetRegistry:
         self._listeners.append(listener)
 
     # What is learned
+
+    def admit(self, edge: EdgeId, third_party: str) -> None:
+        """A node of a third party may take part, whether it was heard or not; named as ``group/node``."""
+        self._change(self._status(edge), third_party=third_party)
 
     def durable_heard(self, edge: EdgeId) -> None:
         """Something valid came on the durable lane."""
@@ -162,7 +168,7 @@ class FleetRegistry:
 
     def node_born(self, edge: EdgeId, at: datetime) -> None:
         """A Sparkplug NBIRTH came; its devices have to be born again."""
-        self._change(self._status(edge).heard(self._clock.now()), online_live=True, born_at=at)
+        self._change(self._status(edge).heard(self._clock.now()), online_live=True, born_at=at, offline_since=None)
         self._devices_offline(edge)
 
     def node_died(self, edge: EdgeId) -> None:
@@ -170,8 +176,14 @@ class FleetRegistry:
         self._devices_offline(edge)
         # One connection has died: whether the other one still stands has to be heard anew.
         self._durable_s.pop(edge, None)
-        self._change(self._status(edge), online_live=False)
+        status = self._status(edge)
+        since = status.offline_since if not status.online_live else None
+        self._change(status, online_live=False, offline_since=since or self._clock.now())
         self.review()
+
+    def live_heard(self, edge: EdgeId) -> None:
+        """Data came on the live lane; noted without telling or keeping it, because it comes all the time."""
+        self._edges[edge] = self._status(edge).heard(self._clock.now())
 
     def device_born(
         self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime, role: str | None = None
@@ -188,13 +200,14 @@ class FleetRegistry:
         """A DDEATH came."""
         known = self._devices.get((edge, device))
         if known is not None and known.online:
-            self._devices[edge, device] = replace(known, online=False)
+            self._devices[edge, device] = replace(known, online=False, offline_since=self._clock.now())
             self._tell(edge)
 
     def _devices_offline(self, edge: EdgeId) -> None:
+        now = self._clock.now()
         for key, device in self._devices.items():
-            if key[0] == edge:
-                self._devices[key] = replace(device, online=False)
+            if key[0] == edge and device.online:
+                self._devices[key] = replace(device, online=False, offline_since=now)
 
     def _status(self, edge: EdgeId) -> EdgeStatus:
         return self._edges.get(edge) or EdgeStatus(edge)
@@ -204,7 +217,9 @@ class FleetRegistry:
         known = self._edges.get(status.edge_id)
         self._edges[status.edge_id] = changed
         if known != changed:
-            if known is None or replace(known, online_live=changed.online_live) != changed:
+            if known is None or (
+                replace(known, online_live=changed.online_live, offline_since=changed.offline_since) != changed
+            ):
                 self._store(changed)
             self._tell(status.edge_id)
 
@@ -224,6 +239,7 @@ class FleetRegistry:
             nonce=status.nonce,
             software=status.software,
             born_at=status.born_at,
+            third_party=status.third_party,
             reported=status.reported,
             devices=tuple(
                 _KeptDevice(device_id=device.device_id, metrics=device.metrics, born_at=device.born_at, role=device.role)

@@ -23,6 +23,9 @@ class EdgeStatus:
         nonce: Of its newest hello: what a desired state has to carry.
         software: What it says it runs.
         born_at: Its newest birth.
+        third_party: Its Sparkplug name as ``group/node`` when it is a node of somebody else: shown and stored at most
+            once, never planned or commanded; None = an edge of ours.
+        offline_since: When the live lane lost it, by the hub's clock; None while it is online or was never born.
     """
 
     edge_id: EdgeId
@@ -34,6 +37,8 @@ class EdgeStatus:
     nonce: str | None = None
     software: str | None = None
     born_at: datetime | None = None
+    third_party: str | None = None
+    offline_since: datetime | None = None
 
     def heard(self, at: datetime) -> EdgeStatus:
         """The same, heard at this instant."""
@@ -51,6 +56,7 @@ class DeviceStatus:
         metrics: Names of its numeric metrics, in the order of the birth.
         born_at: Its newest birth.
         role: What it is for, as its birth says; None when it does not.
+        offline_since: When it or its edge died, by the hub's clock; None while it is online or was never born.
     """
 
     edge_id: EdgeId
@@ -59,3 +65,4 @@ class DeviceStatus:
     metrics: tuple[str, ...]
     born_at: datetime | None
     role: str | None = None
+    offline_since: datetime | None = None

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tieline_cloud.ingest.settings import BrokerAddress
@@ -62,6 +64,7 @@ class Wiring:
         will: Asked before every CONNECT.
         farewell: Published before a clean disconnect.
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
+        packet_bytes: Largest packet the broker may send (MQTT 5): it drops a larger one, which is never read here; None = any.
     """
 
     subscriptions: Sequence[tuple[str, int]]
@@ -71,6 +74,7 @@ class Wiring:
     will: Callable[[], Will | None] = lambda: None
     farewell: Callable[[], Will | None] = lambda: None
     manual_ack: bool = False
+    packet_bytes: int | None = None
 
 
 class _Client(paho.Client):
@@ -159,7 +163,7 @@ class HubConnection:
         ended: asyncio.Future[None] = loop.create_future()
         client = self._make()
         self._wire(client, up, ended)
-        dialling = asyncio.ensure_future(asyncio.to_thread(client.connect, self.broker.host, self.broker.port, KEEPALIVE_S))
+        dialling = asyncio.ensure_future(asyncio.to_thread(self._dial, client))
         try:
             await asyncio.shield(dialling)
             client.loop_start()
@@ -178,6 +182,26 @@ class HubConnection:
             await self._close(client)
         return True
 
+    def renew(self) -> None:
+        """End the present session with its farewell and connect again with a fresh will."""
+        with self._lock:
+            client = self._client
+        if client is not None:
+            self._say_farewell(client)
+            client.disconnect()
+
+    def _say_farewell(self, client: _Client) -> None:
+        word = self._wiring.farewell()
+        if word is not None and client.is_connected():
+            client.publish(word.topic, word.payload, 1, word.retain)
+
+    def _dial(self, client: _Client) -> None:
+        properties = None
+        if self._protocol is MQTTProtocolVersion.MQTTv5 and self._wiring.packet_bytes is not None:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.MaximumPacketSize = self._wiring.packet_bytes
+        client.connect(self.broker.host, self.broker.port, KEEPALIVE_S, properties=properties)
+
     def _fall_back(self) -> None:
         if self._protocol is MQTTProtocolVersion.MQTTv5:
             self._protocol = MQTTProtocolVersion.MQTTv311
@@ -189,9 +213,7 @@ class HubConnection:
         with self._lock:
             if self._client is client:
                 self._client = None
-        word = self._wiring.farewell()
-        if word is not None and client.is_connected():
-            client.publish(word.topic, word.payload, 1, word.retain)
+        self._say_farewell(client)
         client.disconnect()
         await asyncio.shield(asyncio.to_thread(client.release))
 

@@ -9,12 +9,15 @@ from typing import Final
 
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.counters import DurableCounters
-from tieline_cloud.ingest.ledger_thread import LedgerThread, Notices
+from tieline_cloud.ingest.ledger_thread import LedgerThread
+from tieline_cloud.ingest.outlet import Notices
 from tieline_cloud.ingest.settings import IngestSettings
 from tieline_cloud.store.ports import Ledger
 from tieline_core import topics
 from tieline_core.clock import Clock
 
+#: Topic and properties of a message besides its payload.
+_PACKET_HEAD: Final = 4096
 #: Never a shared subscription: it would break the order of an edge's frames.
 SUBSCRIPTIONS: Final = ((topics.hello("+"), 1), (topics.frame("+", "+"), 1))
 
@@ -45,6 +48,7 @@ class DurableLane:
             on_up=self._count_up,
             on_down=self._count_down,
             manual_ack=True,
+            packet_bytes=settings.packet_bytes + _PACKET_HEAD,
         )
         self._connection = HubConnection(settings.broker, f"{settings.client_prefix}-durable", wiring)
         self._thread = LedgerThread(settings, ledger, clock, self._connection, notices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 from tieline_cloud.store.ports import LedgerFrame, RefusedBody
 from tieline_core import topics
 from tieline_core.errors import BadInputError, FrameError
-from tieline_core.frame import Frame, Limits, ReadingBatch, decode, decode_readings, decode_records
+from tieline_core.frame import HEADER, Frame, Limits, ReadingBatch, decode, decode_readings, decode_records
 from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, FrameKind, Hello, IssuedForecast, Record, Skip
 from tieline_core.timegrid import to_us
@@ -20,6 +20,8 @@ from tieline_core.timegrid import to_us
 _EARLIEST_US: Final = to_us(datetime(2000, 1, 1, tzinfo=UTC))
 _LATEST_US: Final = to_us(datetime(2200, 1, 1, tzinfo=UTC))
 _HELLO_BYTES: Final = 16 * 1024
+#: Of a refused frame, which is kept.
+_KEPT_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,17 @@ def read_hello(topic: str, payload: bytes) -> Hello | Garbage:
     return hello
 
 
-def read_frame(topic: str, payload: bytes, received_at: datetime, limits: Limits) -> LedgerFrame | Garbage:
-    """Read a durable frame.
+def read_frame(
+    topic: str, payload: bytes, received_at: datetime, limits: Limits, packet_bytes: int = 0
+) -> LedgerFrame | Garbage:
+    """Read a durable frame of at most ``packet_bytes``; one that is longer than the limits say is not read further.
 
     A frame that arrived whole but whose body breaks the contract comes back as one with ``refused``: sending it again
     cannot mend it, so its content goes to quarantine and the stream goes on behind it.
     """
     edge = edge_on(topic)
     try:
-        frame = decode(payload, limits)
+        frame = decode(payload, replace(limits, frame_bytes=max(packet_bytes, limits.frame_bytes)))
         stream = topics.stream_of(topic)
     except (FrameError, ValueError) as error:
         return Garbage(edge or "", topic, payload, str(error))
@@ -69,13 +73,15 @@ def read_frame(topic: str, payload: bytes, received_at: datetime, limits: Limits
     try:
         return _read_body(frame, received_at, limits)
     except (FrameError, BadInputError) as error:
-        refused = RefusedBody(topic, payload, str(error))
+        refused = RefusedBody(topic, payload[:_KEPT_BYTES], str(error))
         return LedgerFrame(
             frame.edge, frame.epoch, frame.stream, frame.seq, frame.seq, frame.sha256, received_at, refused=refused
         )
 
 
 def _read_body(frame: Frame, received_at: datetime, limits: Limits) -> LedgerFrame:
+    if HEADER.size + len(frame.edge) + len(frame.body) > limits.frame_bytes:
+        raise FrameError(f"{len(frame.body)} bytes of body, a frame of at most {limits.frame_bytes} bytes is read")
     first = frame.seq
     readings: ReadingBatch | None = None
     records: Sequence[Record] = ()
@@ -105,7 +111,8 @@ def _read_body(frame: Frame, received_at: datetime, limits: Limits) -> LedgerFra
 
 
 def _own(edge: EdgeId, batch: ReadingBatch) -> ReadingBatch:
-    for point in batch.points:
+    # The table ascends, so that all points between two of one edge are that edge's.
+    for point in (batch.points[0], batch.points[-1]):
         if not point.startswith(edge + "/"):
             raise FrameError(f"{point} is no point of {edge}")
     # Bounds before differences: a sum of hostile steps may have wrapped around.

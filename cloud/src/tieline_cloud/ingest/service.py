@@ -14,12 +14,13 @@ from typing import Final, Self
 from tieline_cloud.fleet.registry import DOCUMENTS, FleetRegistry
 from tieline_cloud.ingest.counters import DurableCounters, LiveCounters
 from tieline_cloud.ingest.durable import DurableLane
-from tieline_cloud.ingest.ledger_thread import Notices
 from tieline_cloud.ingest.live import LiveHost, LiveNotices
+from tieline_cloud.ingest.outlet import Notices
 from tieline_cloud.ingest.settings import IngestSettings
 from tieline_cloud.store.ports import LastValue, Ledger
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
+from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
@@ -71,7 +72,8 @@ class Ingest:
         self.fleet = FleetRegistry(clock, ledger.documents(DOCUMENTS), self._keep_later)
         notices = Notices(hello=self._hello, heard=self._heard, events=self._events)
         self.durable = DurableLane(settings, ledger, clock, notices, self.fleet.durable_lost)
-        self.live = LiveHost(settings, self.fleet, clock, LiveNotices(values=callbacks.values, reported=callbacks.reported))
+        live = LiveNotices(values=callbacks.values, reported=callbacks.reported)
+        self.live = LiveHost(settings, self.fleet, clock, live, self._keep_third_party)
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,6 +107,9 @@ class Ingest:
             await self._group.__aexit__(kind, error, trace)
         finally:
             await asyncio.shield(asyncio.to_thread(self._write_fleet))
+
+    def _keep_third_party(self, batch: ReadingBatch, key: str, at: datetime) -> int:
+        return self._ledger.import_readings(batch, f"sparkplug {key}", at)
 
     # From the ledger thread into the event loop
 

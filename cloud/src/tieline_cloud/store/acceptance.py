@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tieline_cloud.store.ports import LedgerFrame, Verdict, Watermark
 from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Stream
+from tieline_core.timegrid import to_us
 
 #: A stream of an edge.
 Lane = tuple[EdgeId, Stream]
@@ -40,6 +41,14 @@ def lane_of(frame: LedgerFrame) -> Lane:
 def label_of(frame: LedgerFrame) -> Label:
     """The label a frame claims."""
     return frame.edge, frame.stream, frame.epoch, frame.seq
+
+
+def oldest_us(frame: LedgerFrame) -> int | None:
+    """Oldest instant in a frame [us], by which both ends name its hour; None for a skip or a body that cannot be read."""
+    instants = [to_us(event.at) for event in frame.events] + [to_us(forecast.issued_at) for forecast in frame.forecasts]
+    if frame.readings is not None and len(frame.readings):
+        instants.append(int(frame.readings.at_us.min()))
+    return min(instants, default=None)
 
 
 def below(watermarks: Mapping[Lane, Watermark], frames: Iterable[LedgerFrame]) -> list[Label]:

@@ -7,33 +7,39 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tieline_cloud.store.ports import Store
+from tieline_cloud.store.ports import Examiner, Store
+from tieline_cloud.store.rollup import zone_of
 from tieline_core.errors import BadInputError
 
+#: What opens a store: the URL after its scheme, who examines readings (None = nobody), and the time zone of its days.
+Adapter = Callable[[str, Examiner | None, str], Store]
 
-def _duckdb(rest: str) -> Store:
+
+def _duckdb(rest: str, examiner: Examiner | None, timezone: str) -> Store:
     from tieline_cloud.store.duckdb_store import DuckDbStore
 
-    return DuckDbStore(Path(rest))
+    return DuckDbStore(Path(rest), examiner=examiner, timezone=timezone)
 
 
-def _memory(_rest: str) -> Store:
+def _memory(_rest: str, examiner: Examiner | None, timezone: str) -> Store:
     from tieline_cloud.store.memory_store import MemoryStore
 
-    return MemoryStore()
+    return MemoryStore(examiner, timezone)
 
 
-ADAPTERS: Final[Mapping[str, Callable[[str], Store]]] = MappingProxyType({"duckdb": _duckdb, "memory": _memory})
+ADAPTERS: Final[Mapping[str, Adapter]] = MappingProxyType({"duckdb": _duckdb, "memory": _memory})
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, examiner: Examiner | None = None, timezone: str = "UTC") -> Store:
     """Open a store by its URL.
 
     Args:
         url: ``duckdb:///var/lib/tieline/hub.duckdb`` (absolute path), ``duckdb:var/hub.duckdb`` (relative) or ``memory:``.
+        examiner: Judges readings on arrival; None = nothing is examined.
+        timezone: IANA name of the zone whose days are rolled up.
 
     Raises:
-        BadInputError: Unknown scheme or missing path.
+        BadInputError: Unknown scheme, missing path or unknown time zone.
         StoreBusyError: Another process holds the file.
         StoreFormatError: The file is no store, or one of a newer release.
     """
@@ -43,4 +49,8 @@ def open_store(url: str) -> Store:
     path = rest.removeprefix("//")
     if scheme == "duckdb" and not path:
         raise BadInputError("store", "url", url, "names no file; write it like 'duckdb:///var/lib/tieline/hub.duckdb'")
-    return ADAPTERS[scheme](path)
+    try:
+        zone_of(timezone)
+    except ValueError as error:
+        raise BadInputError("store", "timezone", timezone, str(error)) from error
+    return ADAPTERS[scheme](path, examiner, timezone)

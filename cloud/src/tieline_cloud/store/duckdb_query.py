@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from tieline_cloud.store.last_values import LastValues
+from tieline_cloud.store.duckdb_parts import TABLES
+from tieline_cloud.store.duckdb_rollup_query import DuckDbRollupQuery, numbers_of
 from tieline_cloud.store.parquet import export_table, write_export
-from tieline_cloud.store.ports import LastValue, Quarantined, Series, StoreStatistics
-from tieline_core.ids import PointId
-from tieline_core.messages.telemetry import Event, IssuedForecast, Skip
+from tieline_cloud.store.ports import Estimate, Finding, LastValue, Misdated, Quarantined, Series, StoreStatistics
+from tieline_core.frame import ReadingBatch
+from tieline_core.ids import EdgeId, PointId
+from tieline_core.messages.telemetry import Event, IssuedForecast, Skip, Stream
 from tieline_core.quantities import Quality
-from tieline_core.timegrid import ceil_to, from_us, to_us
+from tieline_core.reconcile import HourDigest, by_hour
+from tieline_core.timegrid import ceil_to, floor_to, from_us, to_us
 
 _EXPORT_ROWS: Final = 100_000
 
@@ -27,25 +28,13 @@ def _series(point: PointId, columns: dict[str, Any]) -> Series:
     return Series(
         point,
         np.asarray(columns["at_us"], np.int64),
-        np.ma.filled(np.ma.asarray(columns["value"]).astype(np.float64), np.nan),
+        numbers_of(columns["value"]),
         np.asarray(columns["quality"], np.uint8),
     )
 
 
-class DuckDbQuery:
+class DuckDbQuery(DuckDbRollupQuery):
     """Queries over an open connection; safe to call from any thread."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, last: LastValues) -> None:
-        self._root = connection
-        self._last = last
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        cursor = self._root.cursor()
-        try:
-            yield cursor
-        finally:
-            cursor.close()
 
     def points(self, edge: str | None = None, like: str | None = None) -> list[PointId]:
         """Known points, sorted; ``like`` is a shell pattern such as ``*/tr1/p_w``."""
@@ -129,13 +118,79 @@ class DuckDbQuery:
             rows = cursor.execute("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", [kind]).fetchall()
         return {row[0]: bytes(row[1]) for row in rows}
 
-    def statistics(self) -> StoreStatistics:
-        """Sizes of what is kept."""
+    def replay(self, after: int, limit_rows: int) -> tuple[int, ReadingBatch]:
+        """Readings in the order they were stored, beginning above a position; returns the position reached."""
+        with self._cursor() as cursor:
+            cursor.begin()
+            ahead = cursor.execute(
+                "SELECT position, readings FROM positions WHERE position > ? ORDER BY position LIMIT ?",
+                [after, max(1, limit_rows)],
+            ).fetchnumpy()
+            positions = np.asarray(ahead["position"], np.int64)
+            if not len(positions):
+                return after, ReadingBatch.of([])
+            fitting = int(np.searchsorted(np.cumsum(ahead["readings"]), limit_rows, "right"))
+            reached = int(positions[max(1, fitting) - 1])
+            columns = cursor.execute(
+                "SELECT point_id, at_us, value, quality FROM readings WHERE position > ? AND position <= ? ORDER BY position",
+                [after, reached],
+            ).fetchnumpy()
+        numbers, index = np.unique(np.asarray(columns["point_id"], np.int32), return_inverse=True)
+        points = tuple(self._last.name(number) for number in numbers.tolist())
+        whole = _series(PointId("all/all/all"), columns)
+        return reached, ReadingBatch(points, index.astype(np.int32), whole.at_us, whole.values, whole.quality)
+
+    def frame_digests(self, edge: EdgeId, stream: Stream, start: datetime, end: datetime) -> list[HourDigest]:
+        """Committed frame contents of every hour that meets [start, end), counted and hashed; skips are left out."""
+        hour = timedelta(hours=1)
         with self._cursor() as cursor:
             rows = cursor.execute(
-                "SELECT (SELECT count(*) FROM points), (SELECT count(*) FROM readings), (SELECT count(*) FROM frames), "
-                "(SELECT count(*) FROM events), (SELECT count(*) FROM forecasts), (SELECT count(*) FROM quarantine)"
+                "SELECT first_us, sha256, readings FROM frames "
+                "WHERE edge = ? AND stream = ? AND first_us >= ? AND first_us < ?",
+                [edge, stream.value, to_us(floor_to(start, hour)), to_us(ceil_to(end, hour))],
             ).fetchall()
+        return by_hour(rows)
+
+    def findings(self, point_like: str | None, rule: str | None, start: datetime, end: datetime, limit: int) -> list[Finding]:
+        """Findings on readings measured in [start, end), newest first; ``point_like`` is a shell pattern."""
+        with self._cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT f.point_id, f.at_us, f.received_at_us, f.rule, f.value, f.bound FROM findings f "
+                "JOIN points p ON p.id = f.point_id WHERE f.at_us >= ? AND f.at_us < ? AND f.rule = coalesce(?, f.rule) "
+                "AND p.name GLOB coalesce(?, '*') ORDER BY f.at_us DESC, p.name, f.rule LIMIT ?",
+                [to_us(start), to_us(end), rule, point_like, limit],
+            ).fetchall()
+        return [Finding(self._last.name(row[0]), from_us(row[1]), from_us(row[2]), *row[3:]) for row in rows]
+
+    def misdated(self, point_like: str | None, limit: int) -> list[Misdated]:
+        """Readings whose instant is not believed, newest arrival first."""
+        with self._cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT m.point_id, m.at_us, m.received_at_us, m.value, m.quality, m.rule FROM misdated m "
+                "JOIN points p ON p.id = m.point_id WHERE p.name GLOB coalesce(?, '*') "
+                "ORDER BY m.received_at_us DESC, m.at_us DESC, p.name LIMIT ?",
+                [point_like, limit],
+            ).fetchall()
+        return [Misdated(self._last.name(row[0]), from_us(row[1]), from_us(row[2]), *row[3:]) for row in rows]
+
+    def estimates(self, point: PointId, start: datetime, end: datetime) -> list[Estimate]:
+        """Estimated values in [start, end), ascending."""
+        number = self._last.number(point)
+        with self._cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT at_us, arg_max({'v': value, 'm': method}, number) AS newest FROM estimates "
+                "WHERE point_id = ? AND at_us >= ? AND at_us < ? GROUP BY 1 ORDER BY 1",
+                [-1 if number is None else number, to_us(start), to_us(end)],
+            ).fetchall()
+        return [Estimate(point, from_us(at_us), newest["v"], newest["m"]) for at_us, newest in rows]
+
+    def statistics(self) -> StoreStatistics:
+        """Sizes of what is kept."""
+        counted = ("points", "readings", "frames", "events", "forecasts", "quarantine", "findings", "misdated", "estimates")
+        each = ", ".join(f"(SELECT count(*) FROM {table})" for table in counted)  # noqa: S608 (tables of ours)
+        rolled = " + ".join(f"(SELECT count(*) FROM {table})" for table in TABLES.values())  # noqa: S608 (tables of ours)
+        with self._cursor() as cursor:
+            rows = cursor.execute(f"SELECT {each}, {rolled}").fetchall()
         return StoreStatistics(*rows[0])
 
     def export(self, path: str | Path, start: datetime, end: datetime, edge: str | None = None) -> int:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline_cloud.store.ports import LastValue
+from tieline_cloud.store.values import LastValue, Stored
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import PointId
 from tieline_core.timegrid import from_us
@@ -87,6 +87,12 @@ class LastValues:
             self._at_us[rows] = at_us[order]
             self._values[rows] = values[order]
             self._quality[rows] = quality[order]
+
+    def columns(self) -> Stored:
+        """Every point that has a value, with it."""
+        with self._lock:
+            seen = np.flatnonzero(self._at_us[: len(self._names)] != _NEVER).astype(np.int32)
+            return Stored(seen, self._at_us[seen], self._values[seen], self._quality[seen])
 
     def rows(self, points: Sequence[PointId] | None = None) -> list[LastValue]:
         """Last values sorted by point."""

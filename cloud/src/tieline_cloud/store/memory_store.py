@@ -3,64 +3,64 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from tieline_cloud.store.acceptance import Label, Lane, decide, label_of, lane_of
+from tieline_cloud.store.acceptance import Label, Lane, decide, label_of, lane_of, oldest_us
+from tieline_cloud.store.arriving import Arriving, gather
 from tieline_cloud.store.last_values import LastValues
+from tieline_cloud.store.memory_columns import LEVELS, Columns
 from tieline_cloud.store.parquet import export_table, number_column, write_export
 from tieline_cloud.store.ports import (
     Committed,
+    Estimate,
+    Examiner,
+    Finding,
+    GroupFunction,
+    Ingested,
     LastValue,
     LedgerFrame,
+    Misdated,
     Quarantined,
+    RetentionPolicy,
+    Rollup,
+    RollupLevel,
+    RollupProgress,
     Series,
     StoreStatistics,
     Watermark,
 )
+from tieline_cloud.store.rollup import cover, grouped, kept_from_us, rolled_up, zone_of
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Skip, Stream
-from tieline_core.quantities import Quality
-from tieline_core.timegrid import ceil_to, to_us
-
-
-class _Columns:
-    """All readings, in the order of their arrival."""
-
-    def __init__(self) -> None:
-        self.numbers: NDArray[np.int32] = np.zeros(0, np.int32)
-        self.at_us: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.values: NDArray[np.float64] = np.zeros(0)
-        self.quality: NDArray[np.uint8] = np.zeros(0, np.uint8)
-
-    def append(self, numbers: NDArray[np.int32], batch: ReadingBatch, rows: NDArray[np.intp]) -> None:
-        self.numbers = np.concatenate([self.numbers, numbers[rows]])
-        self.at_us = np.concatenate([self.at_us, batch.at_us[rows]])
-        self.values = np.concatenate([self.values, batch.values[rows]])
-        self.quality = np.concatenate([self.quality, batch.quality[rows]])
-
-    def select(self, number: int | None, start_us: int, end_us: int) -> NDArray[np.intp]:
-        """Rows of a point in a span, ascending in time."""
-        inside = (self.numbers == (-1 if number is None else number)) & (self.at_us >= start_us) & (self.at_us < end_us)
-        rows = np.flatnonzero(inside)
-        return rows[np.argsort(self.at_us[rows], kind="stable")]
+from tieline_core.quantities import Quality, Reading
+from tieline_core.reconcile import HourDigest, by_hour
+from tieline_core.timegrid import ceil_to, floor_to, from_us, to_us
 
 
 class MemoryStore:
     """Ledger and queries in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, examiner: Examiner | None = None, timezone: str = "UTC") -> None:
         self._lock = threading.RLock()
         self._last = LastValues()
-        self._columns = _Columns()
+        self._columns = Columns()
+        self._examiner = examiner
+        self._zone = zone_of(timezone)
+        self._position = 0
+        self._contents: dict[Lane, list[tuple[int, str, int]]] = {}
+        self._findings: list[Finding] = []
+        self._misdated: list[Misdated] = []
+        self._estimates: dict[tuple[PointId, int], Estimate] = {}
+        self._deliveries: dict[tuple[str, str], str] = {}
         self._epochs: dict[EdgeId, int] = {}
         self._marks: dict[Lane, Watermark] = {}
         self._labels: dict[Label, str] = {}
@@ -105,24 +105,47 @@ class MemoryStore:
         """Take frames, each by compare-and-set of its stream's watermark."""
         with self._lock:
             decision = decide(self._marks, frames, self._content, self._labels)
-            rows = 0
-            for frame in decision.taken(frames):
-                if frame.readings is not None:
-                    rows += self._append(frame.readings, np.arange(len(frame.readings)))
+            taken = decision.taken(frames)
+            batches = [
+                (frame.readings, to_us(frame.received_at))
+                for frame in taken
+                if frame.readings is not None and len(frame.readings)
+            ]
+            rows = self._store(gather(self._last, batches, self._examiner)) if batches else 0
+            for frame in taken:
                 self._take_records(frame)
             for frame in decision.moving(frames):
                 self._labels[label_of(frame)] = frame.sha256
                 self._content.add((*lane_of(frame), frame.sha256))
+                if (first_us := oldest_us(frame)) is not None:
+                    readings = 0 if frame.readings is None else len(frame.readings)
+                    self._contents.setdefault(lane_of(frame), []).append((first_us, frame.sha256, readings))
             self._marks = decision.watermarks
             named = {lane_of(frame) for frame in frames} & self._marks.keys()
             return Committed(decision.verdicts, {lane: self._marks[lane] for lane in named}, rows)
 
-    def _append(self, batch: ReadingBatch, rows: NDArray[np.intp]) -> int:
-        self._last.add(self._last.unknown([batch]))
-        numbers = self._last.numbers(batch, {})
-        self._columns.append(numbers, batch, rows)
-        self._last.update(numbers[rows], batch.at_us[rows], batch.values[rows], batch.quality[rows])
-        return len(rows)
+    def _store(self, arriving: Arriving) -> int:
+        readings, arrival = arriving.dated(), arriving.arrival
+        self._position += 1
+        self._columns.append(readings, self._position)
+
+        def row(at: int) -> tuple[PointId, datetime, datetime, float | None]:
+            value = float(arrival.values[at])
+            number = None if np.isnan(value) else value
+            measured, received = from_us(int(arrival.at_us[at])), from_us(int(arrival.received_us[at]))
+            return arrival.name(int(arrival.numbers[at])), measured, received, number
+
+        found, aside = arriving.found(), arriving.set_aside()
+        for at, rule, limit in zip(found.rows, found.rules, found.limits, strict=True):
+            point, measured, received, value = row(at)
+            self._findings.append(Finding(point, measured, received, rule, value, None if np.isnan(limit) else float(limit)))
+        for at, rule in zip(aside.rows, aside.rules, strict=True):
+            self._misdated.append(Misdated(*row(at), int(arrival.quality[at]), rule))
+        self._last.add(arriving.new)
+        self._last.update(readings.numbers, readings.at_us, readings.values, readings.quality)
+        if self._examiner is not None and arriving.examined is not None:
+            self._examiner.settle(arriving.examined)
+        return len(readings)
 
     def _take_records(self, frame: LedgerFrame) -> None:
         self.record_events(frame.events)
@@ -138,18 +161,65 @@ class MemoryStore:
         with self._lock:
             self._quarantine.append(Quarantined(at, edge, topic, len(payload), reason))
 
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        """Take a delivery through a bulk door once per (source, key)."""
+        with self._lock:
+            known = self._deliveries.get((source, key))
+            if known is not None:
+                return (Ingested.REPEATED if known == sha256 else Ingested.CONFLICT), 0
+            rows = self._store(gather(self._last, [(batch, to_us(at))], self._examiner)) if len(batch) else 0
+            self._deliveries[source, key] = sha256
+            return Ingested.STORED, rows
+
     def import_readings(self, batch: ReadingBatch, source: str, at: datetime) -> int:
         """Keep imported history, once per point and instant; returns the rows that were new."""
-        del source, at  # kept by stores that keep history
+        del source  # kept by stores that keep history
         with self._lock:
-            known = set(zip(self._columns.numbers.tolist(), self._columns.at_us.tolist(), strict=True))
+            shown = ~self._columns.gone[0]
+            known = set(zip(self._columns.numbers[shown].tolist(), self._columns.at_us[shown].tolist(), strict=True))
             self._last.add(self._last.unknown([batch]))
             rows = []
             for row, key in enumerate(zip(self._last.numbers(batch, {}).tolist(), batch.at_us.tolist(), strict=True)):
                 if key not in known:
                     known.add(key)
                     rows.append(row)
-            return self._append(batch, np.array(rows, np.intp))
+            if not rows:
+                return 0
+            index = np.array(rows, np.intp)
+            fresh = ReadingBatch(
+                batch.points, batch.point_index[index], batch.at_us[index], batch.values[index], batch.quality[index]
+            )
+            return self._store(gather(self._last, [(fresh, to_us(at))], None))
+
+    def record_estimates(self, estimates: Sequence[Estimate], at: datetime) -> None:
+        """Keep estimated values; of several for a point and instant the newest stays."""
+        del at  # kept by stores that keep history
+        with self._lock:
+            self._last.add(
+                self._last.unknown([ReadingBatch.of([Reading(e.point, e.value, e.at, Quality.GOOD)]) for e in estimates])
+            )
+            self._estimates.update({(estimate.point, to_us(estimate.at)): estimate for estimate in estimates})
+
+    def roll_up(self, now: datetime, budget_s: float) -> RollupProgress:
+        """Nothing to do: roll-ups are made when they are asked for."""
+        del now, budget_s
+        return RollupProgress(0, 0, 0.0)
+
+    def retain(self, policy: RetentionPolicy, now: datetime) -> int:
+        """Let go what is past retention; returns the rows that went, of readings and of each level."""
+        dropped = 0
+        with self._lock:
+            for point in self._last.names():
+                number = self._last.number(point)
+                for level in LEVELS:
+                    days = policy.days(level, point)
+                    if number is not None and days is not None:
+                        dropped += self._columns.drop(number, level, kept_from_us(days, now))
+                if (days := policy.days(None, point)) is not None:
+                    kept = from_us(kept_from_us(days, now))
+                    self._findings = [row for row in self._findings if row.point != point or row.measured_at >= kept]
+                    self._misdated = [row for row in self._misdated if row.point != point or row.measured_at >= kept]
+        return dropped
 
     def record_events(self, events: Sequence[Event]) -> None:
         """Keep events; an event id that is already held is left as it is."""
@@ -234,16 +304,93 @@ class MemoryStore:
         with self._lock:
             return self._quarantine[::-1][:limit]
 
+    def rollups(self, points: Sequence[PointId], level: RollupLevel, start: datetime, end: datetime) -> dict[PointId, Rollup]:
+        """Roll-ups of the intervals that start in [start, end), of every point asked for."""
+        whole = cover(level, start, end, self._zone)
+        with self._lock:
+            held, result = self._columns, {}
+            for point in points:
+                rows = held.select(self._last.number(point), whole.first_us, whole.end_us, level)
+                raw = Series(point, held.at_us[rows], held.values[rows], held.quality[rows])
+                result[point] = rolled_up(raw, level, self._zone)
+            return result
+
+    def aggregate(
+        self,
+        groups: Mapping[str, Sequence[PointId]],
+        level: RollupLevel,
+        start: datetime,
+        end: datetime,
+        function: GroupFunction,
+    ) -> dict[str, Series]:
+        """One series a group: the points' means summed or averaged, or the extremes of their extremes."""
+        result = {}
+        for name, points in groups.items():
+            members = list(self.rollups(tuple(dict.fromkeys(points)), level, start, end).values())
+            if members:
+                result[name] = grouped(members, len(members), function)
+        return result
+
+    def replay(self, after: int, limit_rows: int) -> tuple[int, ReadingBatch]:
+        """Readings in the order they were stored, beginning above a position; returns the position reached."""
+        with self._lock:
+            held = self._columns
+            positions, counts = np.unique(held.positions[held.positions > after], return_counts=True)
+            if not len(positions):
+                return after, ReadingBatch.of([])
+            reached = int(positions[max(1, int(np.searchsorted(np.cumsum(counts), limit_rows, "right"))) - 1])
+            rows = np.flatnonzero((held.positions > after) & (held.positions <= reached) & ~held.gone[0])
+            numbers, index = np.unique(held.numbers[rows], return_inverse=True)
+            points = tuple(self._last.name(number) for number in numbers.tolist())
+            return reached, ReadingBatch(
+                points, index.astype(np.int32), held.at_us[rows], held.values[rows], held.quality[rows]
+            )
+
+    def frame_digests(self, edge: EdgeId, stream: Stream, start: datetime, end: datetime) -> list[HourDigest]:
+        """Frame contents of every hour that meets [start, end), counted and hashed."""
+        hour = timedelta(hours=1)
+        first_us, end_us = to_us(floor_to(start, hour)), to_us(ceil_to(end, hour))
+        with self._lock:
+            return by_hour(row for row in self._contents.get((edge, stream), ()) if first_us <= row[0] < end_us)
+
+    def findings(self, point_like: str | None, rule: str | None, start: datetime, end: datetime, limit: int) -> list[Finding]:
+        """Findings on readings measured in [start, end), newest first."""
+        with self._lock:
+            found = [
+                row
+                for row in self._findings
+                if start <= row.measured_at < end
+                and rule in (None, row.rule)
+                and (point_like is None or fnmatchcase(row.point, point_like))
+            ]
+        return sorted(found, key=lambda row: (-to_us(row.measured_at), row.point, row.rule))[:limit]
+
+    def misdated(self, point_like: str | None, limit: int) -> list[Misdated]:
+        """Readings whose instant is not believed, newest arrival first."""
+        with self._lock:
+            found = [row for row in self._misdated if point_like is None or fnmatchcase(row.point, point_like)]
+        return sorted(found, key=lambda row: (-to_us(row.received_at), -to_us(row.measured_at), row.point))[:limit]
+
+    def estimates(self, point: PointId, start: datetime, end: datetime) -> list[Estimate]:
+        """Estimated values in [start, end), ascending."""
+        with self._lock:
+            held = [row for row in self._estimates.values() if row.point == point and start <= row.at < end]
+        return sorted(held, key=lambda row: row.at)
+
     def statistics(self) -> StoreStatistics:
         """Sizes of what is kept."""
         with self._lock:
             return StoreStatistics(
                 points=len(self._last),
-                readings=len(self._columns.at_us),
+                readings=int((~self._columns.gone[0]).sum()),
                 frames=len(self._labels),
                 events=len(self._events),
                 forecasts=len(self._forecasts),
                 quarantined=len(self._quarantine),
+                findings=len(self._findings),
+                misdated=len(self._misdated),
+                estimates=len(self._estimates),
+                rollups=0,
             )
 
     def export(self, path: str | Path, start: datetime, end: datetime, edge: str | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,12 +10,49 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tieline_cloud.store.examination import (
+    Arrival,
+    Estimate,
+    Examined,
+    Examiner,
+    Finding,
+    Findings,
+    Misdated,
+)
+from tieline_cloud.store.rollup import GroupFunction, RetentionPolicy, Rollup, RollupLevel, RollupProgress
+from tieline_cloud.store.values import LastValue, Series
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Skip, Stream
+from tieline_core.reconcile import HourDigest
+
+__all__ = [
+    "Arrival",
+    "Committed",
+    "Estimate",
+    "Examined",
+    "Examiner",
+    "Finding",
+    "Findings",
+    "GroupFunction",
+    "Ingested",
+    "LastValue",
+    "Ledger",
+    "LedgerFrame",
+    "Misdated",
+    "Quarantined",
+    "ReadingQuery",
+    "RefusedBody",
+    "RetentionPolicy",
+    "Rollup",
+    "RollupLevel",
+    "RollupProgress",
+    "Series",
+    "Store",
+    "StoreStatistics",
+    "Verdict",
+    "Watermark",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +129,6 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """A time series of one point: instants [us], values (NaN = none), quality; ascending."""
-
-    point: PointId
-    at_us: NDArray[np.int64]
-    values: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class LastValue:
-    """Last known value of a point."""
-
-    point: PointId
-    value: float | None
-    at: datetime
-    quality: int
-
-
-@dataclass(frozen=True, slots=True)
 class Quarantined:
     """Something that could not be decoded."""
 
@@ -132,168 +149,11 @@ class StoreStatistics:
     events: int
     forecasts: int
     quarantined: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Readings on their way into the ledger, as columns of one length n.
-
-    Attributes:
-        numbers: Number of the point of each reading in this store, int32 [n].
-        at_us: Measured at, microseconds since 1970 UTC, int64 [n].
-        values: float64 [n]; NaN exactly where there is no number.
-        quality: :class:`tieline_core.quantities.Quality`, uint8 [n].
-        received_us: When the hub received each, int64 [n].
-        name: Point of a number, also of one that is new with this arrival.
-    """
-
-    numbers: NDArray[np.int32]
-    at_us: NDArray[np.int64]
-    values: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-    received_us: NDArray[np.int64]
-    name: Callable[[int], PointId]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the rules of data quality say of some rows of an arrival, as columns of one length k.
-
-    Attributes:
-        rows: Index into the arrival, int64 [k]; one row may have several findings.
-        rules: Name of the rule of each, such as ``future`` or ``spike``.
-        limits: The figure the rule compared with, float64 [k]; NaN where there is none.
-    """
-
-    rows: NDArray[np.int64]
-    rules: tuple[str, ...]
-    limits: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """An arrival after examination.
-
-    Attributes:
-        values: As stored, float64 [n]: NaN where a rule made the quality bad; the number received stays in the finding.
-        quality: As stored, uint8 [n].
-        dated: bool [n]; False where the instant cannot be believed: such a row goes to the misdated ones with both of its
-            times, never among the readings.
-        findings: What was found, in the order of the rows.
-        state: For :meth:`Examiner.settle`; opaque to the store.
-    """
-
-    values: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-    dated: NDArray[np.bool_]
-    findings: Findings
-    state: object = None
-
-
-class Examiner(Protocol):
-    """Validation on arrival (VEE): called by a store inside each commit, in one thread at a time."""
-
-    def restore(self, last: Sequence[LastValue], number: Callable[[PointId], int | None]) -> None:
-        """Begin from the last values of a store that has just been opened."""
-        ...
-
-    def examine(self, arrival: Arrival) -> Examined:
-        """Judge an arrival; nothing changes before :meth:`settle`, so that a commit rolled back leaves no trace."""
-        ...
-
-    def settle(self, examined: Examined) -> None:
-        """The commit of what was examined is durable: take its state over."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One verdict of a rule on a stored reading."""
-
-    point: PointId
-    measured_at: datetime
-    received_at: datetime
-    rule: str
-    value: float | None
-    """The number as received, None where there was none."""
-    limit: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Misdated:
-    """A reading whose instant cannot be believed: kept with both of its times, outside the series."""
-
-    point: PointId
-    measured_at: datetime
-    received_at: datetime
-    value: float | None
-    quality: int
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value that stands where nothing good was measured; its quality is SUBSTITUTED wherever it is shown."""
-
-    point: PointId
-    at: datetime
-    value: float
-    method: str
-    """How it was made, such as ``linear`` or ``like_day``."""
-
-
-class RollupLevel(StrEnum):
-    """Lengths of roll-up intervals; a day is a local day of the installation's time zone."""
-
-    MINUTE = "1min"
-    QUARTER = "15min"
-    HOUR = "1h"
-    DAY = "1d"
-
-
-@dataclass(frozen=True, slots=True)
-class Rollup:
-    """A rolled-up series of one point, columns of one length, ascending; an interval is labelled by its start.
-
-    Attributes:
-        point: The point.
-        start_us: Start of each interval, int64.
-        count: Readings with a number, int64.
-        good: Those of good quality, int64.
-        minimum: float64, NaN where ``count`` is 0; likewise ``maximum``, ``mean`` and ``last``.
-        maximum: float64.
-        mean: float64.
-        last: float64.
-        quality: Worst quality met in the interval, uint8.
-    """
-
-    point: PointId
-    start_us: NDArray[np.int64]
-    count: NDArray[np.int64]
-    good: NDArray[np.int64]
-    minimum: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    last: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class RollupProgress:
-    """How far roll-ups are behind the ledger.
-
-    Attributes:
-        buckets: Intervals brought up to date by the call.
-        waiting: Hours of points that still wait.
-        lag_s: Age of the oldest commit that is not rolled up yet [s]; 0 = none waits.
-    """
-
-    buckets: int
-    waiting: int
-    lag_s: float
+    findings: int
+    misdated: int
+    estimates: int
+    rollups: int
+    """Rolled-up intervals, as they lie in the store: one may lie in several parts until it is tidied."""
 
 
 class Ingested(StrEnum):
@@ -332,6 +192,16 @@ class Ledger(Protocol):
 
         A frame at or below the watermark is skipped, a frame that would leave a gap is not taken; the content of a frame
         whose sha256 the ledger already holds for this edge and stream moves the watermark without storing twice.
+        Readings of accepted frames are examined where the store was opened with an examiner; findings and misdated
+        readings are kept in the same transaction.
+        """
+        ...
+
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        """Store a delivery through a bulk door once per (source, key), in one transaction; returns the rows stored.
+
+        Readings are examined as those of frames are. ``sha256`` is of the delivery as it came: the same key with another
+        one is a conflict.
         """
         ...
 
@@ -349,6 +219,24 @@ class Ledger(Protocol):
 
     def record_forecasts(self, forecasts: Sequence[IssuedForecast]) -> None:
         """Keep forecasts the hub itself issued."""
+        ...
+
+    def record_estimates(self, estimates: Sequence[Estimate], at: datetime) -> None:
+        """Keep estimated values; of several for a point and instant the newest stays. Readings are never touched."""
+        ...
+
+    def roll_up(self, now: datetime, budget_s: float) -> RollupProgress:
+        """Bring roll-ups up to date, for at most about ``budget_s`` seconds; what has just come may be left to wait.
+
+        Questions answer with everything committed, rolled up or not: this is about their price, not about their answer.
+        """
+        ...
+
+    def retain(self, policy: RetentionPolicy, now: datetime) -> int:
+        """Drop what is past retention, after it was rolled up; returns the rows dropped.
+
+        A reading that arrives past retention still counts in the roll-ups that are kept.
+        """
         ...
 
     def put_document(self, kind: str, key: str, body: bytes, at: datetime) -> None:
@@ -376,6 +264,53 @@ class ReadingQuery(Protocol):
 
         Intervals lie on the UTC grid and are labelled by their start; one without a good reading is left out.
         """
+        ...
+
+    def rollups(self, points: Sequence[PointId], level: RollupLevel, start: datetime, end: datetime) -> dict[PointId, Rollup]:
+        """Roll-ups of the intervals that start in [start, end), of every point asked for; one without readings is left out.
+
+        Count, mean, extremes and last are over all readings with a number, whatever their quality, which stands beside.
+        """
+        ...
+
+    def aggregate(
+        self,
+        groups: Mapping[str, Sequence[PointId]],
+        level: RollupLevel,
+        start: datetime,
+        end: datetime,
+        function: GroupFunction,
+    ) -> dict[str, Series]:
+        """One series a group, over the intervals that start in [start, end): the points' means summed or averaged, or the
+        least of their minima, or the greatest of their maxima.
+
+        Where a point of the group has no number in an interval, quality is UNCERTAIN at best. A series goes by the first
+        point of its group; a group without points is left out.
+        """
+        ...
+
+    def replay(self, after: int, limit_rows: int) -> tuple[int, ReadingBatch]:
+        """Readings in the order they were stored, beginning above a position; returns the position reached.
+
+        Only whole positions (commits) are given: as many as hold at most ``limit_rows``, but one at least. When the
+        position returned is ``after``, nothing newer is stored; what retention has dropped is passed over.
+        """
+        ...
+
+    def frame_digests(self, edge: EdgeId, stream: Stream, start: datetime, end: datetime) -> list[HourDigest]:
+        """Committed frame contents of every hour that meets [start, end), counted and hashed; skips are left out."""
+        ...
+
+    def findings(self, point_like: str | None, rule: str | None, start: datetime, end: datetime, limit: int) -> list[Finding]:
+        """Findings on readings measured in [start, end), newest first; ``point_like`` is a shell pattern."""
+        ...
+
+    def misdated(self, point_like: str | None, limit: int) -> list[Misdated]:
+        """Readings whose instant is not believed, newest arrival first."""
+        ...
+
+    def estimates(self, point: PointId, start: datetime, end: datetime) -> list[Estimate]:
+        """Estimated values in [start, end), ascending."""
         ...
 
     def last(self, points: Sequence[PointId] | None = None) -> list[LastValue]:

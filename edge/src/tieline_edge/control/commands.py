@@ -24,7 +24,8 @@ MAX_COMMANDS: Final = 500
 #: Reports handed to the hub at once, newest first.
 MAX_REPORTS: Final = 20
 
-_FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED})
+_FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED, CommandState.ENDED})
+_IN_FORCE: Final = frozenset({CommandState.CONFIRMED, CommandState.EFFECTIVE})
 
 
 class HeldCommand(BaseModel):
@@ -114,12 +115,13 @@ class CommandBook:
             return known.report
         reason = self._refusal(command, now)
         state = CommandState.ACCEPTED if reason is None else CommandState.REFUSED
-        report = CommandReport(command_id=command.command_id, state=state, at=now, text=(reason or "")[:300])
         held = dict(self._held)
         if reason is None and command.action is Action.RELEASE:
-            for key, row in held.items():
-                if row.command.device_id == command.device_id:
-                    held[key] = row.model_copy(update={"released": True})
+            ended = [row for row in held.values() if row.command.device_id == command.device_id and _open(row)]
+            for row in ended:
+                held[row.command.command_id] = _released(row, command, now)
+            state, reason = CommandState.EFFECTIVE, f"commands ended by it: {len(ended)}"
+        report = CommandReport(command_id=command.command_id, state=state, at=now, text=(reason or "")[:300])
         held[command.command_id] = HeldCommand(command=command, report=report)
         self._store(held, now)
         return report
@@ -154,11 +156,11 @@ class CommandBook:
         return self._report(row, state, text, now)
 
     def expire(self, now: datetime) -> tuple[CommandReport, ...]:
-        """Reports of commands whose time has just run out before they had an effect."""
-        open_states = (CommandState.ACCEPTED, CommandState.COMMANDED, CommandState.UNCONFIRMED, CommandState.FAILED)
-        over = [row for row in self._held.values() if row.command.expires_at <= now and row.report.state in open_states]
-        text = "its time ran out before it had an effect"
-        return tuple(self._report(row, CommandState.EXPIRED, text, now) for row in over)
+        """Reports of commands whose time has just run out: ended when they had been in force, expired when never."""
+        over = [row for row in self._held.values() if row.command.expires_at <= now and _open(row)]
+        never = CommandState.EXPIRED, "its time ran out before it had an effect"
+        ended = CommandState.ENDED, "its time is over"
+        return tuple(self._report(row, *(ended if row.report.state in _IN_FORCE else never), now) for row in over)
 
     def reports(self) -> tuple[CommandReport, ...]:
         """Newest reports first."""
@@ -204,6 +206,16 @@ class CommandBook:
             # An approved command is carried out all the same; only a restart would not know of it.
             _LOG.warning("commands were not stored: %s", error)
         self._held = {row.command.command_id: row for row in kept}
+
+
+def _open(row: HeldCommand) -> bool:
+    return row.report.state not in _FINAL
+
+
+def _released(row: HeldCommand, by: Command, now: datetime) -> HeldCommand:
+    text = f"released by {by.issued_by}: {by.reason}"[:300]
+    report = CommandReport(command_id=row.command.command_id, state=CommandState.ENDED, at=now, text=text)
+    return row.model_copy(update={"released": True, "report": report})
 
 
 def _source(command: Command) -> str:

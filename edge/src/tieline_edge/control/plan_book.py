@@ -163,7 +163,7 @@ class PlanBook:
         try:
             rows = json.loads(text)
             plans = [HeldPlan(Plan.model_validate(row["plan"]), str(row["sha256"])) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             return f"stored plans were unreadable ({type(error).__name__}) and are kept as {self._file.set_aside().name}"
         self._plans = tuple(plans)
         return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +20,7 @@ from tieline_core.ids import PointId
 from tieline_core.quantities import Reading
 from tieline_core.timegrid import from_us, to_us
 
+_log = logging.getLogger(__name__)
 KEPT: Final = timedelta(days=60)
 KEPT_STEPS: Final = KEPT // timedelta(seconds=STEP_S)
 _STEP_US: Final = STEP_S * 1_000_000
@@ -80,9 +84,23 @@ class HistoryStore:
         self._path = path
         self._opened: aiosqlite.Connection | None = None
         self._running: dict[PointId, OpenInterval] = {}
+        #: What was wrong with the file of an earlier life, for an alarm; None = nothing.
+        self.damage: str | None = None
 
     async def __aenter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            await self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # the disk refuses; the file may be whole
+            aside = self._set_aside()
+            self.damage = f"{self._path.name} was damaged ({error}), kept as {aside.name}; the forecast begins anew"
+            _log.error("%s", self.damage)
+            await self._open()
+        return self
+
+    async def _open(self) -> None:
         opened = aiosqlite.connect(self._path)
         try:
             self._opened = await opened
@@ -90,12 +108,21 @@ class HistoryStore:
             # NORMAL: a power cut may take the last quarter hour, never the file.
             await self._opened.execute("PRAGMA synchronous=NORMAL")
             await self._opened.executescript(_SCHEMA)
+            (row,) = await self._opened.execute_fetchall("PRAGMA quick_check(1)")
+            if row[0] != "ok":
+                raise sqlite3.DatabaseError(str(row[0]))
         except BaseException:
             # Cancelled in the middle of opening: nobody else would close it.
-            await opened.close()
+            with contextlib.suppress(sqlite3.Error):
+                await opened.close()
             self._opened = None
             raise
-        return self
+
+    def _set_aside(self) -> Path:
+        aside = self._path.with_name(f"{self._path.name}.unreadable")
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        return self._path.replace(aside)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -182,7 +182,7 @@ class ModelStore:
             return [{"name": str(row["name"]), "envelope": str(row["envelope"])} for row in rows if _is_hash(str(row["name"]))]
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self.complaints.append(f"{folder / _ACTIVE}: unreadable, no stored model is used: {error!r}")
             return []
 

@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tieline_core.errors import BadInputError
 from tieline_core.frame import Frame
 from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import FrameKind, Skip, SkipReason, Stream, StreamState
-from tieline_edge.outbox.database import Database
+from tieline_edge.outbox.database import DamagedError, Database
 
 #: What a row costs beside its body.
 ROW_BYTES: Final = 200
+#: Label of a moment, while rescued frames the hub has are put in.
+_ASIDE: Final = -(2**62)
+_INSERT: Final = (
+    "INSERT INTO frames (stream, epoch, seq, kind, body, size, sha256, readings, first_us, created_us)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Waiting:
 
     frames: int
     bytes: int
+    readings: int
     oldest_us: int | None
 
 
@@ -68,35 +76,72 @@ class FrameTable:
 
     async def insert(self, frame: NewFrame, epoch: int, seq: int, now_us: int) -> None:
         """Keep one frame under a given epoch and sequence number."""
-        sha256 = Frame(self._edge, max(epoch, 1), frame.stream, seq, frame.kind, frame.body).sha256
-        await self._db.run(
-            "INSERT INTO frames (stream, epoch, seq, kind, body, size, sha256, readings, first_us, created_us)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            frame.stream,
-            epoch,
-            seq,
-            int(frame.kind),
-            frame.body,
-            len(frame.body),
-            sha256,
-            frame.readings,
-            frame.first_us,
-            now_us,
-        )
+        await self._db.run(_INSERT, *self._row(frame, epoch, seq, now_us))
         await self.grow(len(frame.body) + ROW_BYTES)
+
+    def _row(self, frame: NewFrame, epoch: int, seq: int, now_us: int) -> tuple[object, ...]:
+        sha256 = Frame(self._edge, 1, frame.stream, 1, frame.kind, frame.body).sha256
+        size = len(frame.body)
+        return (frame.stream, epoch, seq, int(frame.kind), frame.body, size, sha256, frame.readings, frame.first_us, now_us)
+
+    async def rescue(self, frames: Sequence[tuple[NewFrame, int, bool]], now_us: int) -> None:
+        """Keep frames of a file that was damaged; inside the caller's transaction.
+
+        Args:
+            frames: Frame, when it was first kept [us], whether the hub has acknowledged it. Those it has not get new
+                numbers at the end of their stream; a declared loss stands for one number there.
+            now_us: Present instant.
+        """
+        epoch = await self.epoch()
+        next_seqs = await self.next_seqs()
+        kept: list[NewFrame] = []
+        rows: list[tuple[object, ...]] = []
+        for given, created_us, acked in frames:
+            frame, seq = given, next_seqs[given.stream]
+            if not acked:
+                next_seqs[frame.stream] = seq + 1
+                if frame.kind is FrameKind.SKIP:
+                    frame = skip_frame(frame.stream, skip_of(frame.body).model_copy(update={"first": seq, "last": seq}))
+            kept.append(frame)
+            rows.append(self._row(frame, _ASIDE if acked else epoch, len(rows) if acked else seq, created_us or now_us))
+        await self._db.run_many(_INSERT, rows)
+        await self._db.run("UPDATE frames SET acked = 1, epoch = -id WHERE epoch = ?", _ASIDE)
+        await self._db.run_many(
+            "UPDATE streams SET next_seq = ? WHERE stream = ?", [(seq, stream) for stream, seq in next_seqs.items()]
+        )
+        await self.grow(sum(len(frame.body) + ROW_BYTES for frame in kept))
+
+    async def next_seqs(self) -> dict[Stream, int]:
+        """The number each stream's next frame will get."""
+        return {Stream(name): seq for name, seq in await self._db.rows("SELECT stream, next_seq FROM streams")}
+
+    async def hashes(self) -> set[str]:
+        """Hashes of everything that is held."""
+        return {row[0] for row in await self._db.rows("SELECT sha256 FROM frames")}
 
     async def frames_after(self, stream: Stream, after_seq: int, limit: int) -> list[Frame]:
         """Committed frames of the present epoch above a sequence number, ascending."""
         async with self._db.reading():
             epoch = await self.epoch()
+            if epoch == 0:
+                return []  # nothing is sent under no epoch
             rows = await self._db.rows(
-                "SELECT seq, kind, body FROM frames WHERE stream = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
+                "SELECT seq, kind, body, sha256 FROM frames WHERE stream = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT ?",
                 stream,
                 epoch,
                 after_seq,
                 limit,
             )
-        return [Frame(self._edge, epoch, stream, seq, FrameKind(kind), body) for seq, kind, body in rows]
+            return [self._frame(epoch, stream, *row) for row in rows]
+
+    def _frame(self, epoch: int, stream: Stream, seq: int, kind: int, body: bytes, sha256: str) -> Frame:
+        """A frame as it was kept; SQLite has no checksums of its own, so the hash tells whether it still is."""
+        if kind not in list(FrameKind) or not isinstance(body, bytes):
+            raise DamagedError(f"frame {seq} of stream {stream} is garbled")
+        frame = Frame(self._edge, epoch, stream, seq, FrameKind(kind), body)
+        if frame.sha256 != sha256:
+            raise DamagedError(f"frame {seq} of stream {stream} has another content than was kept")
+        return frame
 
     async def acknowledge(self, stream: Stream, seq: int) -> int:
         """Mark everything up to a sequence number as committed at the hub; returns how many frames that were.
@@ -105,6 +150,8 @@ class FrameTable:
             ValueError: The number was never given to a frame.
         """
         epoch = await self.epoch()
+        if epoch == 0:
+            return 0  # the file was started anew while this was on its way
         ((next_seq, acked),) = await self._db.rows("SELECT next_seq, acked_seq FROM streams WHERE stream = ?", stream)
         if seq >= next_seq:
             raise ValueError(f"{stream} {seq} was never recorded; the last frame is {next_seq - 1}")
@@ -125,7 +172,7 @@ class FrameTable:
             seq,
         )
         for row_id, body in rows:
-            skip = Skip.from_bytes(body, "outbox")
+            skip = skip_of(body)
             if skip.first <= seq:
                 await self._rewrite(row_id, body, skip_frame(stream, skip.model_copy(update={"first": seq + 1})))
 
@@ -139,6 +186,8 @@ class FrameTable:
     async def rewind(self, stream: Stream, seq: int, now_us: int) -> None:
         """Take acknowledgements above a sequence number back: the hub has been restored from an older state."""
         epoch = await self.epoch()
+        if epoch == 0:
+            return
         await self._db.run("UPDATE frames SET acked = 0 WHERE stream = ? AND epoch = ? AND seq > ?", stream, epoch, seq)
         await self._set_acknowledged(stream, epoch, seq)
         rows = await self._db.rows(
@@ -149,7 +198,7 @@ class FrameTable:
         )
         ((oldest,),) = await self._db.rows("SELECT next_seq FROM streams WHERE stream = ?", stream)
         for row_seq, kind, body in rows:
-            oldest = Skip.from_bytes(body, "outbox").first if kind == FrameKind.SKIP else row_seq
+            oldest = skip_of(body).first if kind == FrameKind.SKIP else row_seq
         if oldest > seq + 1:
             skip = Skip(first=seq + 1, last=oldest - 1, reason=SkipReason.ACKNOWLEDGED, readings=0)
             await self.insert(skip_frame(stream, skip), epoch, skip.last, now_us)
@@ -181,7 +230,7 @@ class FrameTable:
             for seq, (row_id, kind, body) in enumerate(rows, 1):
                 await self._db.run("UPDATE frames SET epoch = ?, seq = ? WHERE id = ?", epoch, seq, row_id)
                 if kind == FrameKind.SKIP:
-                    skip = Skip.from_bytes(body, "outbox").model_copy(update={"first": seq, "last": seq})
+                    skip = skip_of(body).model_copy(update={"first": seq, "last": seq})
                     await self._rewrite(row_id, body, skip_frame(stream, skip))
             await self._db.run(
                 "UPDATE streams SET next_seq = ?, acked_seq = 0, acked_sha256 = NULL WHERE stream = ?", len(rows) + 1, stream
@@ -195,6 +244,8 @@ class FrameTable:
                 "SELECT s.stream, s.next_seq, s.acked_seq, s.acked_sha256, (SELECT min(f.seq) FROM frames f WHERE f.stream ="
                 " s.stream AND f.epoch = (SELECT value FROM meta WHERE key = 'epoch')) FROM streams s"
             )
+            if {row[0] for row in rows} != set(Stream):
+                raise DamagedError("the table of streams is garbled")
         return {
             Stream(name): StreamState(next_seq=next_seq, oldest_seq=oldest or next_seq, acked_seq=acked, acked_sha256=sha256)
             for name, next_seq, acked, sha256, oldest in rows
@@ -204,10 +255,33 @@ class FrameTable:
         """What is not acknowledged yet."""
         async with self._db.reading():
             rows = await self._db.rows(
-                "SELECT stream, count(*), sum(size), min(first_us) FROM frames WHERE acked = 0 GROUP BY stream"
+                "SELECT stream, count(*), sum(size), sum(readings), min(nullif(first_us, 0))"
+                " FROM frames WHERE acked = 0 GROUP BY stream"
             )
-        found = {Stream(name): Waiting(count, size, first) for name, count, size, first in rows}
-        return {stream: found.get(stream, Waiting(0, 0, None)) for stream in Stream}
+            found = {name: Waiting(*numbers) for name, *numbers in rows}
+            if not found.keys() <= set(Stream):
+                raise DamagedError("frames of a stream that does not exist")
+        return {stream: found.get(stream, Waiting(0, 0, 0, None)) for stream in Stream}
+
+    async def holds(self, stream: Stream, first_us: int, sha256: str) -> bool:
+        """Whether a content is here, under whatever label."""
+        return bool(
+            await self._db.rows(
+                "SELECT 1 FROM frames WHERE stream = ? AND first_us = ? AND sha256 = ? LIMIT 1", stream, first_us, sha256
+            )
+        )
+
+
+def skip_of(body: bytes) -> Skip:
+    """The skip a body holds.
+
+    Raises:
+        DamagedError: It holds none.
+    """
+    try:
+        return Skip.from_bytes(body, "outbox")
+    except (BadInputError, TypeError) as error:
+        raise DamagedError(str(error)) from error
 
 
 def skip_frame(stream: Stream, skip: Skip) -> NewFrame:

@@ -11,24 +11,27 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from tieline_core.clock import Clock
-from tieline_core.errors import BadInputError, TransientError
-from tieline_core.frame import Frame, encode_readings, encode_records
+from tieline_core.errors import BadInputError, TielineError, TransientError
+from tieline_core.frame import Frame
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.desired import StreamBacklog
-from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Stream, StreamState
+from tieline_core.messages.desired import OutboxRoom, StreamBacklog
+from tieline_core.messages.telemetry import Event, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
-from tieline_core.timegrid import EARLIEST, LATEST, from_us, to_us
-from tieline_edge.outbox.database import Database, move_aside
+from tieline_core.timegrid import from_us, to_us
+from tieline_edge.outbox.database import code_of, is_damage
 from tieline_edge.outbox.eviction import Eviction
-from tieline_edge.outbox.frame_table import FrameTable, NewFrame
+from tieline_edge.outbox.file import OutboxFile
+from tieline_edge.outbox.frame_table import ROW_BYTES, NewFrame
+from tieline_edge.outbox.gauges import FillRate, OutboxCounters, room
+from tieline_edge.outbox.holdings import Holdings, Place, Repeated
+from tieline_edge.outbox.packing import Entry, check, pack
 from tieline_edge.outbox.recorded import recorded_instants
 from tieline_edge.outbox.reserve import Reserve
 from tieline_edge.settings import OutboxSettings
@@ -36,86 +39,73 @@ from tieline_edge.settings import OutboxSettings
 _log = logging.getLogger(__name__)
 #: Readings that may wait for a commit; more means that the disk is too slow, and callers are told so at once.
 _MAX_PENDING: Final = 200_000
-_MAX_POINTS: Final = 4096
 _MAX_RECORD_BYTES: Final = 64 * 1024
-_MAX_RECORDS_BYTES: Final = 512 * 1024
 _AGE_CHECK: Final = timedelta(minutes=10)
-#: What is not acknowledged goes in this order when there is no room.
-_SACRIFICE: Final = (Stream.BULK, Stream.MEASURE, Stream.ALARM)
-
-
-@dataclass(slots=True)
-class OutboxCounters:
-    """What happened since the start."""
-
-    recorded_readings: int = 0
-    recorded_records: int = 0
-    commits: int = 0
-    failed_commits: int = 0
-    full_disk: int = 0
-    acknowledged_frames: int = 0
-    evicted_bytes: int = 0
-    lost_readings: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    stream: Stream
-    readings: Sequence[Reading]
-    record: Event | IssuedForecast | None
-    done: asyncio.Future[None]
+#: After these the file is opened again before anything is believed.
+_DISK_TROUBLE: Final = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_LOCKED}
+)
 
 
 class Outbox:
     """Implements :class:`tieline_edge.outbox.ports.Recorder`; open it with :meth:`open`."""
 
-    def __init__(self, database: Database, reserve: Reserve, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
+    def __init__(self, path: Path, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> None:
         self.edge = edge
         self.counters = OutboxCounters()
-        self._db = database
-        self._reserve = reserve
-        self._table = FrameTable(database, edge)
-        self._eviction = Eviction(database, self._table)
+        self._wake = asyncio.Event()
+        self._file = OutboxFile(path, edge, clock, self._wake.set)
+        self._db = self._file.db
+        self._table = self._file.table
+        self._reserve = Reserve(path)
+        self.holdings = Holdings(self._db, self._table)
         self._settings = settings
         self._clock = clock
-        self._pending: list[_Entry] = []
+        self._pending: list[Entry] = []
         self._pending_readings = 0
-        self._wake = asyncio.Event()
         self._grown = asyncio.Event()
         self._in_flight: dict[Stream, int] = {}
+        self._eviction = Eviction(self._db, self._table, settings.max_bytes, self._in_flight, self.counters)
+        self._rate = FillRate(clock.now())
         self._next_age_check = clock.now()
+        #: What the streams' next numbers are when the commit under way has succeeded; empty before that is known.
+        self._next_seqs: dict[Stream, int] = {}
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path, edge: EdgeId, settings: OutboxSettings, clock: Clock) -> AsyncIterator[Outbox]:
         """Open the file, commit in the background, and flush on the way out.
 
-        A damaged file is moved aside under a name that says when, a new one is started and an ALARM event recorded.
+        A damaged file is moved aside under a name that says when, everything readable is taken over into a new one, and an
+        ALARM event says what was saved and lost. A disk that refuses is tried again with every commit.
 
         Raises:
             BadInputError: The file belongs to another edge or a newer release.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        async with AsyncExitStack() as stack:
-            aside: Path | None = None
-            try:
-                database = await stack.enter_async_context(Database.open(path, edge))
-            except sqlite3.DatabaseError as error:
-                aside = move_aside(path, clock.now())
-                _log.exception("outbox %s is damaged (%s), moved to %s", path, error, aside.name)
-                database = await stack.enter_async_context(Database.open(path, edge))
-            outbox = cls(database, Reserve(path), edge, settings, clock)
+        outbox = cls(path, edge, settings, clock)
+        try:
+            await outbox._file.open()
+            outbox._tell_news()
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(outbox._write_forever(), name=f"outbox[{edge}]")
                 try:
-                    if aside is not None:
-                        await outbox.alarm(
-                            "outbox.damaged", f"The outbox was damaged; it was moved to {aside.name} and a new one started."
-                        )
                     yield outbox
                 finally:
                     writer.cancel()
             await outbox._commit_pending()
+        finally:
+            await outbox._db.disconnect()
+
+    @property
+    def generation(self) -> int:
+        """Counts the files since the start: whoever remembers sequence numbers of an earlier one has to ask again."""
+        return self._file.generation
+
+    @property
+    def usable(self) -> bool:
+        """False while the disk refuses, so that nothing is kept."""
+        return self._db.doubt is None
 
     async def record(self, readings: Sequence[Reading]) -> None:
         """Keep readings; returns after the commit.
@@ -125,16 +115,9 @@ class Outbox:
             BadInputError: A point of another edge or an instant no clock shows: the hub would refuse the whole frame.
         """
         for reading in readings:
-            self._check(reading)
+            check(reading, self.edge)
         if readings:
             await self._enqueue(Stream.MEASURE, readings, None)
-
-    def _check(self, reading: Reading) -> None:
-        if not reading.point.startswith(f"{self.edge}/"):
-            raise BadInputError("outbox", str(reading.point), self.edge, "a point of another edge cannot be recorded here")
-        if not EARLIEST <= reading.measured_at <= LATEST:
-            reason = f"an instant from {EARLIEST.year} to {LATEST.year - 1} was expected"
-            raise BadInputError("outbox", f"{reading.point}.measured_at", reading.measured_at.isoformat(), reason)
 
     async def record_event(self, event: Event) -> None:
         """Keep an event in the alarm stream; returns after the commit."""
@@ -146,27 +129,33 @@ class Outbox:
 
     async def alarm(self, code: str, text: str, severity: Severity = Severity.ALARM) -> None:
         """Record an event of this edge about itself."""
-        await self.record_event(
-            Event(
-                event_id=uuid.uuid4().hex,
-                edge_id=self.edge,
-                severity=severity,
-                code=code,
-                text=text[:500],
-                at=self._clock.now(),
-            )
-        )
+        await self.record_event(self._event(code, text, severity))
+
+    def _event(self, code: str, text: str, severity: Severity) -> Event:
+        at = self._clock.now()
+        return Event(event_id=uuid.uuid4().hex, edge_id=self.edge, severity=severity, code=code, text=text[:500], at=at)
+
+    def _tell_news(self) -> None:
+        """Let the next commit carry what was repaired."""
+        for text in self._file.news:
+            self._add(Stream.ALARM, (), self._event("outbox.damaged", text, Severity.ALARM))
+        self._file.news.clear()
 
     async def _enqueue(self, stream: Stream, readings: Sequence[Reading], record: Event | IssuedForecast | None) -> None:
         if record is not None and (size := len(record.model_dump_json())) > _MAX_RECORD_BYTES:
             raise BadInputError(f"{record.record} record", "", f"{size} bytes", f"at most {_MAX_RECORD_BYTES} bytes are kept")
         if self._pending_readings + len(readings) > _MAX_PENDING:
             raise TransientError(f"outbox: {self._pending_readings} readings wait for the disk already")
-        entry = _Entry(stream, readings, record, asyncio.get_running_loop().create_future())
-        self._pending.append(entry)
+        await self._add(stream, readings, record)
+
+    def _add(self, stream: Stream, readings: Sequence[Reading], record: Event | IssuedForecast | None) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Nobody waits for the outbox's own words: a failure is in the log and the counters then.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._pending.append(Entry(stream, readings, record, done))
         self._pending_readings += len(readings)
         self._wake.set()
-        await entry.done
+        return done
 
     async def _write_forever(self) -> None:
         while True:
@@ -182,20 +171,15 @@ class Outbox:
                 raise
 
     async def _commit_pending(self) -> None:
+        if self._db.doubt is not None:
+            await self._mend_quietly()
         batch, self._pending = self._pending, []
         self._pending_readings = 0
         if not batch:
             return
         try:
-            frames = list(_pack(batch, self._settings.frame_readings))
-            try:
-                await self._store(frames)
-            except sqlite3.Error as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                    raise
-                await self._free_the_disk(error)
-                await self._store(frames)
-        except (sqlite3.Error, OSError, ValueError) as error:
+            await self._keep(list(pack(batch, self._settings.frame_readings)))
+        except (sqlite3.Error, OSError, ValueError, TielineError) as error:
             self.counters.failed_commits += 1
             _log.error("outbox: commit of %d entries failed: %s", len(batch), error)
             for entry in batch:
@@ -210,8 +194,60 @@ class Outbox:
                 entry.done.set_result(None)
         self._grown.set()
 
+    async def _keep(self, frames: Sequence[NewFrame]) -> None:
+        """Commit frames; whoever returns from here may release their callers.
+
+        Raises:
+            sqlite3.Error: Nothing was kept.
+        """
+        try:
+            await self._store(frames)
+        except sqlite3.Error as error:
+            if code_of(error) == sqlite3.SQLITE_FULL:
+                await self._free_the_disk(error)
+                await self._store(frames)
+            elif is_damage(error):
+                self._db.doubt = error
+                await self._mend()
+                await self._store(frames)
+            elif not (code_of(error) in _DISK_TROUBLE and await self._kept_after_all(error)):
+                raise
+
+    async def _kept_after_all(self, error: sqlite3.Error) -> bool:
+        """After a failed write or sync nobody knows what reached the disk: the file is opened again, synced and asked.
+
+        Trying the same sync again would prove nothing: the system may have dropped what it could not write.
+        """
+        self._db.doubt = error
+        expected = self._next_seqs
+        try:
+            await self._mend()
+            return bool(expected) and {stream: row.next_seq for stream, row in (await self.states()).items()} == expected
+        except (sqlite3.Error, TransientError) as again:
+            _log.error("outbox: %s; opening it again: %s", error, again)
+            return False
+
+    async def _mend(self) -> None:
+        before = self.generation
+        if self._db.doubt is not None and code_of(self._db.doubt) == sqlite3.SQLITE_FULL:
+            self._reserve.release()
+        await self._file.mend()
+        self.counters.reopened += 1
+        if self.generation != before:
+            self._in_flight.clear()
+        self._tell_news()
+        self._grown.set()
+
+    async def _mend_quietly(self) -> None:
+        """Try to make the file usable again; whoever waits for a commit is told by that if it did not work."""
+        try:
+            await self._mend()
+        except (sqlite3.Error, OSError, TielineError) as error:
+            _log.error("outbox %s is still not usable: %s", self._file.path, error)
+
     async def _store(self, frames: Sequence[NewFrame]) -> None:
         now = self._clock.now()
+        self._next_seqs = {}
         async with self._db.transaction():
             await self._table.append(frames, to_us(now))
             if now >= self._next_age_check:
@@ -219,32 +255,16 @@ class Outbox:
                 self.counters.evicted_bytes += await self._eviction.acknowledged(0, to_us(before))
                 self._next_age_check = now + _AGE_CHECK
                 self._reserve.ensure()
-            await self._make_room(to_us(now))
+            await self._eviction.make_room(to_us(now))
+            self._next_seqs = await self._table.next_seqs()
+        self._rate.add(sum(len(frame.body) + ROW_BYTES for frame in frames), now)
 
     async def _free_the_disk(self, error: sqlite3.Error) -> None:
         """The disk is full: give up the reserve and drop a sixteenth of what is held; the file then has room inside."""
         _log.error("outbox: %s; reserve %s", error, "given up" if self._reserve.release() else "was used up before")
         self.counters.full_disk += 1
         async with self._db.transaction():
-            await self._drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
-
-    async def _make_room(self, now_us: int) -> None:
-        used = await self._table.used_bytes()
-        if used <= self._settings.max_bytes:
-            return
-        # A sixteenth at once: the next commits need not do it again.
-        await self._drop(used - self._settings.max_bytes * 15 // 16, now_us)
-
-    async def _drop(self, wanted: int, now_us: int) -> None:
-        freed = await self._eviction.acknowledged(wanted)
-        for stream in _SACRIFICE:
-            if freed < wanted:
-                more, lost = await self._eviction.unacknowledged(stream, self._in_flight.get(stream, 0), wanted - freed, now_us)
-                freed += more
-                self.counters.lost_readings += lost
-                if lost:
-                    _log.error("outbox is full: %d readings of stream %s the hub does not have were dropped", lost, stream)
-        self.counters.evicted_bytes += freed
+            await self._eviction.drop(await self._table.used_bytes() // 16, to_us(self._clock.now()))
 
     async def wait_for_more(self) -> None:
         """Return when something has been committed since the last return."""
@@ -288,6 +308,7 @@ class Outbox:
             async with self._db.transaction():
                 yield
         except sqlite3.Error as error:
+            self._db.doubted(error)
             raise TransientError(f"outbox: {error}") from error
 
     async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
@@ -304,38 +325,41 @@ class Outbox:
         return await self._table.states()
 
     async def backlog(self) -> dict[Stream, StreamBacklog]:
-        """What the hub has not acknowledged."""
+        """What the hub has not acknowledged, and where each stream stands."""
+        states = await self._table.states()
         return {
             stream: StreamBacklog(
                 frames=row.frames,
                 bytes=row.bytes,
+                readings=row.readings,
                 oldest_at=None if row.oldest_us is None else from_us(row.oldest_us),
+                committed_seq=states[stream].acked_seq,
+                next_seq=states[stream].next_seq,
             )
             for stream, row in (await self._table.waiting()).items()
         }
 
+    async def repeat(self, stream: Stream, span_us: tuple[int, int], after: Place | None, limit: int) -> Repeated:
+        """One step of a backfill: copies of acknowledged frames of a span at the end of their stream.
 
-def _pack(batch: Sequence[_Entry], frame_readings: int) -> Iterator[NewFrame]:
-    """Frames of one commit: readings in order of arrival, records by their stream."""
-    readings = [reading for entry in batch for reading in entry.readings]
-    step = min(frame_readings, _MAX_POINTS)
-    for start in range(0, len(readings), step):
-        part = readings[start : start + step]
-        first = min(to_us(reading.measured_at) for reading in part)
-        yield NewFrame(Stream.MEASURE, FrameKind.READINGS, encode_readings(part), len(part), first)
-    for stream in (Stream.ALARM, Stream.BULK):
-        part_records: list[Event | IssuedForecast] = []
-        size = 0
-        for record in (entry.record for entry in batch if entry.stream is stream and entry.record is not None):
-            part_records.append(record)
-            size += len(record.model_dump_json())
-            if size > _MAX_RECORDS_BYTES:
-                yield _records(stream, part_records)
-                part_records, size = [], 0
-        if part_records:
-            yield _records(stream, part_records)
+        Raises:
+            TransientError: The disk refused.
+        """
+        async with self._changing():
+            now_us = to_us(self._clock.now())
+            step = await self.holdings.repeat(stream, *span_us, after, limit, now_us)
+            await self._eviction.make_room(now_us)
+        self.counters.backfilled_frames += step.frames
+        self._grown.set()
+        return step
 
-
-def _records(stream: Stream, records: Sequence[Event | IssuedForecast]) -> NewFrame:
-    first = min(record.at if isinstance(record, Event) else record.issued_at for record in records)
-    return NewFrame(stream, FrameKind.RECORDS, encode_records(records), 0, to_us(first))
+    async def room(self) -> OutboxRoom:
+        """How full it is, and how long it lasts without the hub."""
+        used = waiting = 0
+        if self.usable:
+            async with self._db.reading():
+                used = await self._table.used_bytes()
+            rows = (await self._table.waiting()).values()
+            waiting = sum(row.bytes + ROW_BYTES * row.frames for row in rows)
+        most, per_s = self._settings.max_bytes, self._rate.per_s(self._clock.now())
+        return room(self._file.path, used=used, waiting=waiting, most=most, per_s=per_s, usable=self.usable)

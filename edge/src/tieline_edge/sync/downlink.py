@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +25,13 @@ from tieline_core.messages.command import Command
 from tieline_core.messages.desired import Desired, Refusal
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
+from tieline_core.messages.reconciliation import read_request
 from tieline_core.signing import MAX_ENVELOPE_BYTES, EnvelopeType, Header, Opened, key_id, open_envelope
+from tieline_core.timegrid import to_us
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sync.artifacts import Artifacts
 from tieline_edge.sync.durable_file import Counters, write_durably
+from tieline_edge.sync.installed import Installed, read_installed
 from tieline_edge.sync.mqtt_session import Message, MqttSession
 from tieline_edge.sync.sinks import Sinks
 
@@ -38,6 +41,7 @@ _RETRY_CAP_S: Final = 30.0
 _REFUSALS_KEPT: Final = 10
 _SEEN_KEPT: Final = 256
 _EVENT_EVERY_S: Final = 60.0
+_CLOCK_SLACK: Final = timedelta(minutes=5)
 
 
 def trusted_keys(public_keys: Sequence[str]) -> dict[str, bytes]:
@@ -58,25 +62,13 @@ def trusted_keys(public_keys: Sequence[str]) -> dict[str, bytes]:
     return keys
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """Hashes of the envelopes in force."""
-
-    plan: str | None = None
-    policy: str | None = None
-    models: Mapping[str, str] | None = None
-
-    def hashes(self) -> set[str]:
-        """All of them."""
-        return {name for name in (self.plan, self.policy, *(self.models or {}).values()) if name is not None}
-
-
 @dataclass(slots=True)
 class DownlinkCounters:
     """What happened since the start."""
 
     desired: int = 0
     commands: int = 0
+    requests: int = 0
     taken: int = 0
     refused: int = 0
     repeated: int = 0
@@ -113,9 +105,12 @@ class Downlink:
         self._trusted = dict(trusted)
         self._nonces = nonces
         self._artifacts = artifacts
-        self._numbers = Counters(folder / "counters.json")
+        # Whatever was signed before now, with a clock no further ahead than envelopes allow for, has a lower number.
+        self._numbers = Counters(folder / "counters.json", to_us(clock.now() + _CLOCK_SLACK) // 1000)
         self._installed_path = folder / "installed.json"
-        self.installed = self._read_installed()
+        self.installed, damage = read_installed(self._installed_path)
+        #: What was wrong with the files of an earlier life, for alarms.
+        self.damage = tuple(text for text in (self._numbers.damage, damage) if text is not None)
         self._sinks = sinks
         self._wanted: Desired | None = None
         self._stirred = asyncio.Event()
@@ -135,18 +130,8 @@ class Downlink:
 
     def topics(self) -> Sequence[str]:
         """What the durable connection subscribes to for it."""
-        return topics.desired(self._outbox.edge), topics.command(self._outbox.edge)
-
-    def _read_installed(self) -> Installed:
-        try:
-            row = json.loads(self._installed_path.read_bytes())
-            return Installed(row.get("plan"), row.get("policy"), dict(row.get("models") or {}))
-        except FileNotFoundError:
-            return Installed(models={})
-        except (ValueError, TypeError, AttributeError):
-            # Only a convenience: the hub names everything again, and every piece is verified again.
-            _log.warning("%s is unreadable; waiting for the hub to say what should run", self._installed_path)
-            return Installed(models={})
+        edge = self._outbox.edge
+        return topics.desired(edge), topics.command(edge), topics.request(edge)
 
     async def restore(self) -> None:
         """Offer plan and policy of before the restart again, from disk and verified anew; for a start without a hub.
@@ -165,19 +150,21 @@ class Downlink:
                 _log.warning("%s %s cannot be restored now: %s", what, sha256[:16], error)
 
     async def take(self, message: Message) -> None:
-        """Handle a desired state or a command."""
+        """Handle a desired state, a command or a request."""
         if self.monitor_only:
             return
         digest = hashlib.sha256(message.payload).digest()
         if digest in self._seen:
             self.counters.repeated += 1
             return
-        what = "desired" if message.topic == topics.desired(self._outbox.edge) else "command"
+        what = message.topic.rsplit("/", 1)[1]
         try:
             if what == "desired":
                 taken = await self._take_desired(message)
-            else:
+            elif what == "command":
                 taken = await self._take_command(message)
+            else:
+                taken = await self._take_request(message)
             if taken:
                 self._seen.append(digest)
         except PermanentError as error:
@@ -230,6 +217,19 @@ class Downlink:
         report = await self._sinks.command.offer(command)
         _log.info("command %s: %s %s", command.command_id, report.state, report.text)
         self.changed.set()
+        return True
+
+    async def _take_request(self, message: Message) -> bool:
+        if message.retain:
+            raise EnvelopeRefusedError("format", "a retained request is never obeyed")
+        opened = self._open(message.payload, EnvelopeType.REQUEST)
+        request = read_request(opened.payload, message.topic)
+        self._own(request.edge_id, message.topic)
+        if self._sinks.request is None:
+            raise EnvelopeRefusedError("type", "this edge takes no requests")
+        await self._advance(opened.header)
+        self.counters.requests += 1
+        await self._sinks.request.offer(request)
         return True
 
     def _own(self, named: str, topic: str) -> None:
@@ -316,8 +316,7 @@ class Downlink:
             have = replace(have, policy=sha256)
         else:
             have = replace(have, models={**(have.models or {}), what: sha256})
-        row = {"plan": have.plan, "policy": have.policy, "models": dict(have.models or {})}
-        await asyncio.to_thread(write_durably, self._installed_path, json.dumps(row).encode())
+        await asyncio.to_thread(write_durably, self._installed_path, have.to_json())
         self.installed = have
         await asyncio.to_thread(self._artifacts.keep_only, have.hashes())
         self.changed.set()

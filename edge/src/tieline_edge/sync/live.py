@@ -62,6 +62,7 @@ class LiveCounters:
     metrics: int = 0
     rebirths_requested: int = 0
     commands_refused: int = 0
+    stale_states: int = 0
 
 
 def live_link(endpoint: MqttEndpoint, edge: str) -> MqttLink:
@@ -101,6 +102,7 @@ class LiveLane:
         self._notify = notify
         self._settings = settings or LiveSettings()
         self._host: HostState | None = None
+        self._state_ms = 0
         self._stirred = asyncio.Event()
         self._rebirth = False
         self._event_at_s: dict[str, float] = {}
@@ -118,12 +120,19 @@ class LiveLane:
         await self.link.run(self._serve, self._fresh_will)
 
     def _fresh_will(self) -> Will:
-        """A death with the next birth-death number; stored before CONNECT, so that no two sessions share one."""
+        """A death with the next birth-death number; stored before CONNECT, so that no two sessions share one.
+
+        Called in the dialling thread, which may wait for the disk.
+        """
         self._numbers.advance(_BDSEQ, self._numbers.last(_BDSEQ) + 1)
         return Will(topics.sparkplug("NDEATH", self._edge), self._death(), qos=1)
 
+    def _bdseq(self) -> int:
+        """Of the present session: the first CONNECT ever has 0."""
+        return self._numbers.last(_BDSEQ) - 1
+
     def _death(self) -> bytes:
-        return encode(death(self._numbers.last(_BDSEQ), to_ms(self._clock.now())))
+        return encode(death(self._bdseq(), to_ms(self._clock.now())))
 
     async def _serve(self, session: MqttSession) -> None:
         self._host = None
@@ -151,10 +160,13 @@ class LiveLane:
             while self._may_speak():
                 await self._pause(listening)
                 session.ensure_alive()
-                if self._rebirth and time.monotonic() - born_s >= self._settings.rebirth_wall_s:
-                    self._rebirth = False
+                if self._rebirth:
+                    # From the request on no data may go out; births too fast in a row are put off, not dropped.
+                    if time.monotonic() - born_s < self._settings.rebirth_wall_s:
+                        continue
                     seq = self._publish_births(session, table)
                     born_s = time.monotonic()
+                    continue
                 seq = self._publish(session, table.changes(self._view(), self._clock.now()), seq)
             _log.info("host %s is offline: the node says goodbye and waits", self._settings.host_id)
         finally:
@@ -174,7 +186,8 @@ class LiveLane:
             await listening
 
     def _publish_births(self, session: MqttSession, table: LiveTable) -> int:
-        births = table.births(self._view(), self._numbers.last(_BDSEQ), self._clock.now())
+        self._rebirth = False
+        births = table.births(self._view(), self._bdseq(), self._clock.now())
         self.counters.births += 1
         return self._publish(session, births, 255)
 
@@ -208,11 +221,18 @@ class LiveLane:
             await self._refuse("live.garbage", f"{message.topic}: {error}")
 
     def _hear_host(self, state: HostState) -> None:
-        if self._host is None or state.timestamp_ms >= self._host.timestamp_ms:
-            self._host = state
-            self._stirred.set()
+        # Also across sessions: a broker restored from a copy retains what the host has taken back since.
+        if state.timestamp_ms < self._state_ms:
+            self.counters.stale_states += 1
+            return
+        self._state_ms = state.timestamp_ms
+        self._host = state
+        self._stirred.set()
 
     async def _hear_command(self, message: Message) -> None:
+        if message.retain:
+            await self._refuse("live.command_refused", f"retained NCMD on {message.topic} not obeyed: clear it at the broker")
+            return
         metrics = decode(message.payload).metrics
         others = [metric.label for metric in metrics if metric.name != REBIRTH]
         if others:

@@ -94,7 +94,7 @@ class LiveTable:
         self._born.clear()
         at_ms = to_ms(now)
         control = Metric(name=REBIRTH, value=False, datatype=DataType.BOOLEAN, timestamp_ms=at_ms)
-        metrics = [bdseq_metric(bdseq, at_ms), control]
+        metrics = [self._aliases.birth(None, bdseq_metric(bdseq, at_ms)), control]
         for name, value in view.node.items():
             metrics.append(self._aliases.birth(None, node_metric(name, value, at_ms)))
             self._said[None, name] = _Said(value, Quality.GOOD, now)
@@ -118,6 +118,8 @@ class LiveTable:
                     Metric(metric.name, metric.value, metric.datatype, None, metric.timestamp_ms, properties=properties)
                 )
                 self._said[device, reading.point.quantity] = _Said(reading.value, reading.quality, now)
+            # A list of present values has to be in the order of time.
+            metrics.sort(key=lambda metric: metric.timestamp_ms or 0)
             births.append(Publication("DBIRTH", device, tuple(self._aliases.birth(device, metric) for metric in metrics)))
         return births
 

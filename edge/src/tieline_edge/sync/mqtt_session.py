@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tieline_core.errors import PermanentError, TransientError
@@ -82,6 +83,8 @@ class Client(paho.Client):
     """paho's client, except that the end of the network thread is always heard of, whatever ended it."""
 
     on_thread_end: Callable[[str], None] | None = None
+    speaks_will: bool = False
+    """A will went into CONNECT."""
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         reason = "the network thread ended"
@@ -297,9 +300,13 @@ class MqttSession:
                 _log.debug("the MQTT socket was closed already")
 
     async def close(self) -> None:
-        """Say DISCONNECT, end the network thread and close the socket; never takes longer than a few seconds."""
+        """Say DISCONNECT, end the network thread and close the socket; never takes longer than a few seconds.
+
+        Where there is a will, MQTT 5 is told to speak it: Sparkplug wants a death certificate after every goodbye.
+        """
         if self._ended is None:
-            self._client.disconnect()
+            last_words = self._client.speaks_will and self.protocol == "5"
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message") if last_words else None)
         stopping = asyncio.create_task(asyncio.to_thread(self._client.loop_stop))
         _, late = await asyncio.wait({stopping}, timeout=1.0)
         if late:

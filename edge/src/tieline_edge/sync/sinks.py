@@ -12,6 +12,7 @@ from tieline_core.messages.command import Command, CommandReport
 from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
+from tieline_core.messages.reconciliation import BackfillRequest, DigestRequest
 
 #: Pulls a blob by its content hash, refusing more than so many bytes; raises TransientError or OfferRefusedError.
 Fetch = Callable[[str, int], Awaitable[bytes]]
@@ -71,6 +72,14 @@ class CommandSink(Protocol):
         ...
 
 
+class RequestSink(Protocol):
+    """Takes requests to count or to send again."""
+
+    async def offer(self, request: DigestRequest | BackfillRequest) -> None:
+        """Take a verified request of this edge; it is answered over the durable connection."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sinks:
     """All of them; None = this edge does not take such things and says so."""
@@ -79,6 +88,7 @@ class Sinks:
     policy: PolicySink | None = None
     model: ModelSink | None = None
     command: CommandSink | None = None
+    request: RequestSink | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tieline_core.errors import TransientError
 from tieline_edge.settings import MqttEndpoint
@@ -52,6 +54,8 @@ DEFAULT_TIMES: Final = LinkTimes()
 _UNSUPPORTED_VERSION: Final = 0x84
 #: A session that lived this long was a good one: the next back-off starts small again.
 _GOOD_SESSION_S: Final = 5.0
+#: What an MQTT 5 broker is told not to exceed: a larger message is dropped there and never read here [bytes].
+MAX_PACKET: Final = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,11 @@ class Will:
     payload: bytes
     qos: int = 1
     retain: bool = False
+
+
+def no_will() -> Will | None:
+    """For links that leave without a word."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +120,11 @@ class MqttLink:
         return f"{self.endpoint.host}:{self.endpoint.port}"
 
     @asynccontextmanager
-    async def connect(self, will: Will | None = None) -> AsyncIterator[MqttSession]:
+    async def connect(self, will: Callable[[], Will | None] = no_will) -> AsyncIterator[MqttSession]:
         """One session: connected on entry, cleanly disconnected on exit.
+
+        Args:
+            will: Asked before every CONNECT packet, in the dialling thread, once the broker can be reached.
 
         Raises:
             LinkLostError: The broker cannot be reached or does not answer.
@@ -125,7 +137,7 @@ class MqttLink:
         finally:
             await session.close()
 
-    async def _open(self, will: Will | None) -> MqttSession:
+    async def _open(self, will: Callable[[], Will | None]) -> MqttSession:
         try:
             return await self._attempt(MQTTProtocolVersion.MQTTv5, will)
         except NoAnswerError:
@@ -135,7 +147,7 @@ class MqttLink:
             _log.warning("broker %s does not speak MQTT 5: a denied publish will not be visible", self.address)
         return session
 
-    def _client(self, protocol: MQTTProtocolVersion, will: Will | None) -> Client:
+    def _client(self, protocol: MQTTProtocolVersion, will: Callable[[], Will | None]) -> Client:
         clean: dict[str, Any] = {} if protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
         client = Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=protocol, reconnect_on_failure=False, **clean)
         client.connect_timeout = self._times.connect_s
@@ -144,16 +156,29 @@ class MqttLink:
         if self.endpoint.username is not None:
             path = self.endpoint.password_file
             client.username_pw_set(self.endpoint.username, path.read_text("utf-8").strip() if path else None)
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
+
+        def write_will(_client: object, _data: object, _socket: object) -> None:
+            # The broker answers on TCP and CONNECT comes next: a dial that fails uses up no will.
+            last_words = will()
+            if last_words is not None:
+                client.will_set(last_words.topic, last_words.payload, last_words.qos, last_words.retain)
+                client.speaks_will = True
+
+        client.on_socket_open = write_will
         return client
 
-    async def _attempt(self, protocol: MQTTProtocolVersion, will: Will | None) -> MqttSession:
+    async def _attempt(self, protocol: MQTTProtocolVersion, will: Callable[[], Will | None]) -> MqttSession:
         version = "5" if protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
         client = self._client(protocol, will)
         session = MqttSession(client, version, self._times, self.counters, self._inbox)
+        wishes: dict[str, Any] = {}
+        if protocol is MQTTProtocolVersion.MQTTv5:
+            wishes["properties"] = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # (paho leaves it bare)
+            wishes["properties"].MaximumPacketSize = MAX_PACKET
         dialling = asyncio.create_task(
-            asyncio.to_thread(client.connect, self.endpoint.host, self.endpoint.port, self._times.announced_keepalive_s)
+            asyncio.to_thread(
+                client.connect, self.endpoint.host, self.endpoint.port, self._times.announced_keepalive_s, **wishes
+            )
         )
         try:
             await asyncio.shield(dialling)
@@ -174,21 +199,19 @@ class MqttLink:
             raise NoAnswerError(f"broker {self.address}: {code}")
         raise ConnectRefusedError(f"broker {self.address} refuses client {self.client_id}: {code}")
 
-    async def run(
-        self, serve: Callable[[MqttSession], Awaitable[None]], will: Callable[[], Will | None] = lambda: None
-    ) -> None:
+    async def run(self, serve: Callable[[MqttSession], Awaitable[None]], will: Callable[[], Will | None] = no_will) -> None:
         """Stay connected: serve one session after the other until cancelled.
 
         Args:
             serve: Lives as long as its session; it ends by raising :class:`LinkLostError` or another TransientError, also
                 inside a group, or by returning, which disconnects cleanly and connects again.
-            will: Asked before every CONNECT.
+            will: As for :meth:`connect`.
         """
         failures = 0
         while True:
             started_s = time.monotonic()
             try:
-                async with self.connect(will()) as session:
+                async with self.connect(will) as session:
                     await serve(session)
             except* TransientError as lost:
                 self._note(lost)

@@ -14,7 +14,7 @@ from typing import Final
 
 from tieline_core import topics
 from tieline_core.clock import Clock
-from tieline_core.errors import BadInputError
+from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import encode
 from tieline_core.messages.telemetry import Ack, Hello, HelloAnswer, Stream
 from tieline_edge.outbox.store import Outbox
@@ -109,8 +109,9 @@ class Uplink:
         self._bucket = TokenBucket(self._settings.drain_frames_per_s, self._settings.drain_burst)
         nothing = dict.fromkeys(Stream, 0)
         self._state = core.begin(0, nothing, nothing)
-        self._loaded = False
         self._way = core.NOTHING_ON_THE_WAY
+        #: The outbox file whose sequence numbers the state speaks of; None = not asked yet.
+        self._generation: int | None = None
         self._stirred = asyncio.Event()
         self._lock = asyncio.Lock()
 
@@ -135,12 +136,13 @@ class Uplink:
             LinkLostError: The connection is gone.
             TransientError: The outbox refused to note something; the caller tries again with a new session.
         """
-        if not self._loaded:
+        if self._generation != self._outbox.generation:
+            generation = self._outbox.generation
             states = await self._outbox.states()
             acked = {stream: state.acked_seq for stream, state in states.items()}
             recorded = {stream: state.next_seq - 1 for stream, state in states.items()}
             self._state = core.begin(await self._outbox.epoch(), acked, recorded)
-            self._loaded = True
+            self._generation = generation
         self._way = core.NOTHING_ON_THE_WAY
         try:
             async with asyncio.TaskGroup() as group:
@@ -156,16 +158,22 @@ class Uplink:
                 answer = HelloAnswer.from_bytes(message.payload, message.topic, _MAX_BYTES)
                 _for(answer.edge_id, self._outbox.edge, message.topic)
                 async with self._lock:
+                    self._ensure_same_outbox()
                     state, effects = core.answered(self._state, answer, time.monotonic())
                     await self._adopt(state, effects)
             else:
                 ack = Ack.from_bytes(message.payload, message.topic, _MAX_BYTES)
                 _for(ack.edge_id, self._outbox.edge, message.topic)
                 async with self._lock:
+                    self._ensure_same_outbox()
                     state, effects = core.acknowledged(self._state, ack, time.monotonic(), self._settings.times, self._way)
                     await self._adopt(state, effects)
         except BadInputError as error:
             await self._refuse(core.Refuse("uplink.garbage", str(error)))
+
+    def _ensure_same_outbox(self) -> None:
+        if self._generation != self._outbox.generation:
+            raise TransientError("the outbox was repaired: its frames have new numbers, hello has to be said again")
 
     async def _adopt(self, state: core.UplinkState, effects: Sequence[core.Effect]) -> None:
         """Do what follows from a step, durably first, then take the new state."""
@@ -204,6 +212,7 @@ class Uplink:
     async def _pump(self, session: MqttSession) -> None:
         while session.alive:
             async with self._lock:
+                self._ensure_same_outbox()
                 before = self._state
                 self._state, effects = core.tick(before, time.monotonic(), self._settings.times, self._way)
                 self.counters.go_backs += sum(self._state.streams[s].sent < before.streams[s].sent for s in Stream)
@@ -222,10 +231,13 @@ class Uplink:
         session.ensure_alive()
 
     async def _say_hello(self, session: MqttSession) -> None:
-        nonce = secrets.token_hex(16)
+        # A hello that is repeated keeps its nonce: a hub slower than our patience would else never answer the newest one.
+        unanswered = None if self._state.open else self._state.nonce
+        nonce = unanswered or secrets.token_hex(16)
         wait_s = core.hello_wait_s(self._state, self._settings.times) * self._rng.uniform(0.75, 1.25)
         self._state = core.hello_said(self._state, nonce, time.monotonic() + wait_s)
-        self.nonces.append(nonce)
+        if nonce != unanswered:
+            self.nonces.append(nonce)
         hello = Hello(
             edge_id=self._outbox.edge,
             epoch=self._state.epoch,

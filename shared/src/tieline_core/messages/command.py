@@ -32,6 +32,9 @@ class CommandState(StrEnum):
     UNCONFIRMED = "unconfirmed"
     FAILED = "failed"
     EXPIRED = "expired"
+    """Its time ran out before it had an effect."""
+    ENDED = "ended"
+    """It had been in force and is no more: released, or its time is over."""
 
 
 class Command(Message):

@@ -40,7 +40,22 @@ class StreamBacklog(Message):
 
     frames: int = Field(ge=0)
     bytes: int = Field(ge=0)
+    readings: int = Field(default=0, ge=0)
     oldest_at: AwareDatetime | None = None
+    committed_seq: int = Field(default=0, ge=0, description="last sequence number the hub has accepted in this epoch")
+    next_seq: int = Field(default=1, ge=1, description="sequence number the next frame will get")
+
+
+class OutboxRoom(Message):
+    """How full the outbox is; the newest frames the hub has are part of it, they go first when room is needed."""
+
+    used_bytes: int = Field(ge=0)
+    max_bytes: int = Field(ge=0)
+    waiting_bytes: int = Field(ge=0, description="bytes of frames the hub does not have")
+    room_h: float | None = Field(
+        default=None, ge=0, description="hours until unsent readings would be lost without the hub, at the present rate"
+    )
+    usable: bool = Field(default=True, description="false while the disk refuses, so that nothing is kept")
 
 
 class Refusal(Message):
@@ -71,6 +86,7 @@ class Reported(Message):
     models: dict[PointId, Sha256] = Field(default_factory=dict)
     desired_counter: int = Field(default=0, ge=0)
     backlog: dict[Stream, StreamBacklog] = Field(default_factory=dict)
+    outbox: OutboxRoom | None = None
     devices_offline: tuple[str, ...] = ()
     shed: tuple[str, ...] = ()
     commands: tuple[CommandReport, ...] = ()

@@ -82,6 +82,7 @@ class SkipReason(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     EVICTED = "evicted"
+    DAMAGED = "damaged"
 
 
 class Skip(Message):

@@ -42,6 +42,19 @@ class DataType(IntEnum):
     TEMPLATE = 19
     PROPERTYSET = 20
     PROPERTYSET_LIST = 21
+    INT8_ARRAY = 22
+    INT16_ARRAY = 23
+    INT32_ARRAY = 24
+    INT64_ARRAY = 25
+    UINT8_ARRAY = 26
+    UINT16_ARRAY = 27
+    UINT32_ARRAY = 28
+    UINT64_ARRAY = 29
+    FLOAT_ARRAY = 30
+    DOUBLE_ARRAY = 31
+    BOOLEAN_ARRAY = 32
+    STRING_ARRAY = 33
+    DATETIME_ARRAY = 34
 
 
 #: Bits and sign of the integer datatypes.
@@ -68,7 +81,10 @@ FIELDS: Final = {
     DataType.FILE: "bytes_value",
 }
 #: Datatypes that are read past, never interpreted.
-OPAQUE_TYPES: Final = frozenset({DataType.DATASET, DataType.TEMPLATE, DataType.PROPERTYSET, DataType.PROPERTYSET_LIST})
+OPAQUE_TYPES: Final = frozenset(
+    {DataType.DATASET, DataType.TEMPLATE, DataType.PROPERTYSET, DataType.PROPERTYSET_LIST}
+    | {kind for kind in DataType if kind >= DataType.INT8_ARRAY}
+)
 
 QUALITY_KEY: Final = "Quality"
 #: Our own five-step quality beside Sparkplug's three codes, only where the three cannot say it.
@@ -114,7 +130,7 @@ class Metric:
 
     Attributes:
         name: Present in births; absent in data that uses the alias.
-        value: The number or text; None when it is null, or a data set or template, which Tieline does not read.
+        value: The number or text; None when it is null, or a data set, template or array, which Tieline does not read.
         datatype: Present in births; absent in data. Without it integers are as on the wire: see :func:`fold`.
         alias: Number that stands for the name in data.
         timestamp_ms: Milliseconds since 1970, UTC.
@@ -139,22 +155,34 @@ class Metric:
 
     @property
     def quality(self) -> Quality:
-        """Quality out of the properties; GOOD (BAD for a null) when there is none."""
+        """Quality out of the properties, GOOD when there is none; a null is never usable, whatever its properties say."""
+        said = self._said_quality()
+        return Quality.BAD if self.value is None and said.usable else said
+
+    def _said_quality(self) -> Quality:
         detail, code = self.properties.get(DETAIL_KEY), self.properties.get(QUALITY_KEY)
         if detail is not None and isinstance(detail.value, int) and detail.value in Quality.__members__.values():
             return Quality(detail.value)
         if code is not None and isinstance(code.value, int):
             return _QUALITY_OF.get(code.value, Quality.UNCERTAIN)
-        return Quality.BAD if self.value is None else Quality.GOOD
+        return Quality.GOOD
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One Sparkplug message body; ``seq`` is absent in deaths of nodes and in commands."""
+    """One Sparkplug message body.
+
+    Attributes:
+        metrics: What it says.
+        timestamp_ms: When it was sent, milliseconds since 1970 UTC.
+        seq: Absent in deaths of nodes and in commands.
+        not_finite: Numbers that were NaN or infinite and became null on reading.
+    """
 
     metrics: tuple[Metric, ...] = ()
     timestamp_ms: int | None = None
     seq: int | None = None
+    not_finite: int = 0
 
 
 def quality_properties(quality: Quality) -> Mapping[str, Property]:

@@ -29,9 +29,11 @@ from tieline_core.sparkplug.metric import (
     fold,
     in_range,
 )
-from tieline_core.sparkplug.schema import PayloadMessage
+from tieline_core.sparkplug.schema import PayloadMessage, PropertySetMessage, count_fields
 
 _OPAQUE_FIELDS: Final = frozenset({"dataset_value", "template_value", "propertyset_value", "propertysets_value"})
+#: Field numbers, for counting before parsing.
+_METRICS, _KEYS, _VALUES = 2, 1, 2
 _FLOAT32_MAX: Final = (2 - 2**-23) * 2.0**127
 _NATURAL_TYPES: Final = {
     "int_value": DataType.INT32,
@@ -89,11 +91,14 @@ def _write_metric(target: Any, metric: Metric, limits: Limits) -> None:
         target.is_historical = True
     if metric.is_transient:
         target.is_transient = True
-    for key, prop in metric.properties.items():
-        target.properties.keys.append(key)
-        value = target.properties.values.add()
-        value.type = int(prop.datatype)
-        _write_value(value, prop.value, prop.datatype, f"{metric.label}.{key}")
+    if metric.properties:
+        properties: Any = PropertySetMessage()
+        for key, prop in metric.properties.items():
+            properties.keys.append(key)
+            value = properties.values.add()
+            value.type = int(prop.datatype)
+            _write_value(value, prop.value, prop.datatype, f"{metric.label}.{key}")
+        target.properties = properties.SerializeToString(deterministic=True)
     _write_value(target, metric.value, metric.datatype, metric.label)
 
 
@@ -128,50 +133,97 @@ def _natural(value: Scalar) -> DataType:
     return DataType.STRING if isinstance(value, str) else DataType.BYTES
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Payload:
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, null_for_nan: bool = False) -> Payload:
     """Read a payload.
+
+    Args:
+        data: The body of a message.
+        limits: Checked before, respectively while it is read.
+        null_for_nan: Numbers that are NaN or infinite become null and are counted, instead of refusing the payload: the
+            sequence number of a message is too good to lose over one broken sensor.
 
     Raises:
         SparkplugError: Too large, not protobuf, or a metric that is not valid; nothing else is ever raised.
     """
     if len(data) > limits.max_bytes:
         raise SparkplugError(f"{len(data)} bytes, at most {limits.max_bytes} are read")
+    if count_fields(data, _METRICS, limits.max_metrics) > limits.max_metrics:
+        raise SparkplugError(f"more metrics than the {limits.max_metrics} that are read")
     try:
         message: Any = PayloadMessage.FromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
         raise SparkplugError(f"not a Sparkplug payload: {error}") from error
-    if len(message.metrics) > limits.max_metrics:
-        raise SparkplugError(f"{len(message.metrics)} metrics, at most {limits.max_metrics} are read")
     seq = int(message.seq) if message.HasField("seq") else None
     if seq is not None and seq > 255:
         raise SparkplugError(f"seq {seq} is above 255")
+    reader = _Reader(limits, null_for_nan)
     return Payload(
-        metrics=tuple(_read_metric(metric, limits) for metric in message.metrics),
+        metrics=tuple(reader.metric(metric) for metric in message.metrics),
         timestamp_ms=int(message.timestamp) if message.HasField("timestamp") else None,
         seq=seq,
+        not_finite=reader.not_finite,
     )
 
 
-def _read_metric(message: Any, limits: Limits) -> Metric:
-    name = str(message.name) if message.HasField("name") else None
-    alias = int(message.alias) if message.HasField("alias") else None
-    label = name if name is not None else f"alias {alias}"
-    if name is None and alias is None:
-        raise SparkplugError("a metric has neither name nor alias")
-    if name is not None and len(name) > limits.max_name_chars:
-        raise SparkplugError(f"{label[:40]}…: names have at most {limits.max_name_chars} characters")
-    datatype = _datatype(int(message.datatype), label) if message.HasField("datatype") else None
-    properties = _read_properties(message.properties, label, limits) if message.HasField("properties") else NO_PROPERTIES
-    return Metric(
-        name=name,
-        value=_read_value(message, datatype, label, limits),
-        datatype=datatype,
-        alias=alias,
-        timestamp_ms=int(message.timestamp) if message.HasField("timestamp") else None,
-        is_historical=bool(message.is_historical),
-        is_transient=bool(message.is_transient),
-        properties=properties,
-    )
+class _Reader:
+    """Reads the metrics of one payload and counts what it made null."""
+
+    def __init__(self, limits: Limits, null_for_nan: bool) -> None:
+        self.not_finite = 0
+        self._limits = limits
+        self._null_for_nan = null_for_nan
+
+    def metric(self, message: Any) -> Metric:
+        name = str(message.name) if message.HasField("name") else None
+        alias = int(message.alias) if message.HasField("alias") else None
+        label = name if name is not None else f"alias {alias}"
+        if name is None and alias is None:
+            raise SparkplugError("a metric has neither name nor alias")
+        if name is not None and len(name) > self._limits.max_name_chars:
+            raise SparkplugError(f"{label[:40]}…: names have at most {self._limits.max_name_chars} characters")
+        datatype = _datatype(int(message.datatype), label) if message.HasField("datatype") else None
+        return Metric(
+            name=name,
+            value=self._value(message, datatype, label),
+            datatype=datatype,
+            alias=alias,
+            timestamp_ms=int(message.timestamp) if message.HasField("timestamp") else None,
+            is_historical=bool(message.is_historical),
+            is_transient=bool(message.is_transient),
+            properties=self._properties(message.properties, label) if message.HasField("properties") else NO_PROPERTIES,
+        )
+
+    def _properties(self, data: bytes, label: str) -> Mapping[str, Property]:
+        most = self._limits.max_properties
+        if max(count_fields(data, _KEYS, most), count_fields(data, _VALUES, most)) > most:
+            raise SparkplugError(f"{label}: at most {most} properties are read")
+        try:
+            message: Any = PropertySetMessage.FromString(data)
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise SparkplugError(f"{label}: not a Sparkplug payload: properties: {error}") from error
+        if len(message.keys) != len(message.values):
+            raise SparkplugError(f"{label}: {len(message.keys)} property keys for {len(message.values)} values")
+        properties = {}
+        for key, value in zip(message.keys, message.values, strict=True):
+            # Only births must name the type of a property; in data the field itself says enough.
+            natural = _NATURAL_TYPES.get(value.WhichOneof("value"), DataType.STRING)
+            datatype = _datatype(int(value.type), f"{label}.{key}") if value.HasField("type") else natural
+            properties[str(key)] = Property(datatype, self._value(value, datatype, f"{label}.{key}"))
+        return MappingProxyType(properties)
+
+    def _value(self, message: Any, datatype: DataType | None, label: str) -> Scalar | None:
+        field = message.WhichOneof("value")
+        if message.is_null or field is None or field in _OPAQUE_FIELDS or datatype in OPAQUE_TYPES:
+            return None
+        value: Scalar = getattr(message, field)
+        if isinstance(value, float) and not math.isfinite(value):
+            if not self._null_for_nan:
+                raise SparkplugError(f"{label}: {value} is not a finite number")
+            self.not_finite += 1
+            return None
+        if isinstance(value, str | bytes) and len(value) > self._limits.max_text_bytes:
+            raise SparkplugError(f"{label}: {len(value)} characters, at most {self._limits.max_text_bytes} are read")
+        return value if datatype is None else fold(value, datatype, label)
 
 
 def _datatype(number: int, label: str) -> DataType:
@@ -179,29 +231,3 @@ def _datatype(number: int, label: str) -> DataType:
         return DataType(number)
     except ValueError as error:
         raise SparkplugError(f"{label}: datatype {number} is unknown") from error
-
-
-def _read_properties(message: Any, label: str, limits: Limits) -> Mapping[str, Property]:
-    if len(message.keys) != len(message.values):
-        raise SparkplugError(f"{label}: {len(message.keys)} property keys for {len(message.values)} values")
-    if len(message.keys) > limits.max_properties:
-        raise SparkplugError(f"{label}: at most {limits.max_properties} properties are read")
-    properties = {}
-    for key, value in zip(message.keys, message.values, strict=True):
-        # Only births must name the type of a property; in data the field itself says enough.
-        natural = _NATURAL_TYPES.get(value.WhichOneof("value"), DataType.STRING)
-        datatype = _datatype(int(value.type), f"{label}.{key}") if value.HasField("type") else natural
-        properties[str(key)] = Property(datatype, _read_value(value, datatype, f"{label}.{key}", limits))
-    return MappingProxyType(properties)
-
-
-def _read_value(message: Any, datatype: DataType | None, label: str, limits: Limits) -> Scalar | None:
-    field = message.WhichOneof("value")
-    if message.is_null or field is None or field in _OPAQUE_FIELDS or datatype in OPAQUE_TYPES:
-        return None
-    value: Scalar = getattr(message, field)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SparkplugError(f"{label}: {value} is not a finite number")
-    if isinstance(value, str | bytes) and len(value) > limits.max_text_bytes:
-        raise SparkplugError(f"{label}: {len(value)} characters, at most {limits.max_text_bytes} are read")
-    return value if datatype is None else fold(value, datatype, label)

@@ -1,8 +1,8 @@
 """The Sparkplug B payload as a table of (number, name, type), turned into protobuf classes at import.
 
 Field numbers after the Sparkplug 3.0.0 specification, chapter 6 (``sparkplug_b.proto``). No generated file: the table is
-what a reviewer compares with the specification. Data sets and templates are declared as bytes (the same wire form), so
-a payload that carries them is read without interpreting them.
+what a reviewer compares with the specification. Data sets, templates and property sets are declared as bytes (the same
+wire form): the first two are read past without being interpreted, the last are counted before they are parsed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _TABLE: Final[dict[str, tuple[tuple[int, str, str], ...]]] = {
         (6, "is_transient", "?bool"),
         (7, "is_null", "?bool"),
         (8, "metadata", "?bytes"),
-        (9, "properties", "?PropertySet"),
+        (9, "properties", "?bytes"),
         (10, "int_value", "=uint32"),
         (11, "long_value", "=uint64"),
         (12, "float_value", "=float"),
@@ -93,11 +93,51 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-def _payload_class() -> type[Message]:
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Payload"))
+def _class(pool: descriptor_pool.DescriptorPool, name: str) -> type[Message]:
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
-#: Protobuf class of a whole payload; only the codec beside this file touches it.
-PayloadMessage: Final = _payload_class()
+_POOL: Final = descriptor_pool.DescriptorPool()
+_POOL.Add(_file())
+#: Protobuf classes of a whole payload and of a metric's properties; only the codec beside this file touches them.
+PayloadMessage: Final = _class(_POOL, "Payload")
+PropertySetMessage: Final = _class(_POOL, "PropertySet")
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+def count_fields(data: bytes, number: int, most: int) -> int:
+    """How often a field stands in a message, read without building anything; stops at one above ``most``.
+
+    Broken bytes end the count: the parser that comes after refuses them.
+    """
+    found = at = 0
+    while at < len(data) and found <= most:
+        tag, at = _varint(data, at)
+        if tag >> 3 == number:
+            found += 1
+        wire = tag & 7
+        if wire == _VARINT:
+            _, at = _varint(data, at)
+        elif wire == _FIXED64:
+            at += 8
+        elif wire == _LENGTH:
+            length, at = _varint(data, at)
+            at += length
+        elif wire == _FIXED32:
+            at += 4
+        else:
+            break
+    return found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at an offset and the offset after it; the end of the data when it is broken."""
+    number = shift = 0
+    for here in range(at, min(at + 10, len(data))):
+        byte = data[here]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, here + 1
+        shift += 7
+    return 0, len(data)

@@ -89,10 +89,10 @@ class AliasTable:
         return self._numbers.setdefault((device, name), len(self._numbers) + 1)
 
     def birth(self, device: str | None, metric: Metric) -> Metric:
-        """The metric with its alias, as a birth declares it; rebirth control and bdSeq stay without."""
+        """The metric with its alias, as a birth declares it; rebirth control must stay without."""
         if metric.name is None:
             raise SparkplugError("a birth metric needs a name")
-        return metric if metric.name in (REBIRTH, BDSEQ) else replace(metric, alias=self.number(device, metric.name))
+        return metric if metric.name == REBIRTH else replace(metric, alias=self.number(device, metric.name))
 
     def data(self, device: str | None, metric: Metric) -> Metric:
         """The metric as data carries it: under its alias, without the name."""
@@ -106,31 +106,35 @@ class BirthTable:
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[str | None, str]] = {}
-        self._types: dict[tuple[str | None, str], DataType] = {}
+        self._declared: dict[str | None, dict[str, tuple[DataType, int | None]]] = {}
 
     def learn(self, device: str | None, metrics: Iterable[Metric]) -> None:
         """Take a birth of the node (device None; forgets everything before) or of one of its devices.
 
         Raises:
-            SparkplugError: A metric without name or datatype, or an alias that stands for two names.
+            SparkplugError: A metric without name or datatype, a name twice, or an alias that stands for two names.
         """
         if device is None:
             self._names.clear()
-            self._types.clear()
+            self._declared.clear()
         else:
             self.forget(device)
+        declared = self._declared.setdefault(device, {})
         for metric in metrics:
             if metric.name is None or metric.datatype is None:
                 raise SparkplugError(f"{metric.label}: a birth declares name and datatype")
+            if metric.name in declared:
+                raise SparkplugError(f"{metric.name}: declared twice")
             key = (device, metric.name)
             if metric.alias is not None and self._names.setdefault(metric.alias, key) != key:
                 raise SparkplugError(f"{metric.name}: alias {metric.alias} is taken by {self._names[metric.alias][1]}")
-            self._types[key] = metric.datatype
+            declared[metric.name] = (metric.datatype, metric.alias)
 
     def forget(self, device: str) -> None:
         """Drop what a device declared: it died, or is born again."""
-        self._names = {alias: key for alias, key in self._names.items() if key[0] != device}
-        self._types = {key: datatype for key, datatype in self._types.items() if key[0] != device}
+        for _, alias in self._declared.pop(device, {}).values():
+            if alias is not None:
+                self._names.pop(alias, None)
 
     def resolve(self, device: str | None, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
         """Data with name, datatype and folded value.
@@ -143,30 +147,12 @@ class BirthTable:
 
     def _whole(self, device: str | None, metric: Metric) -> Metric:
         owner, name = self._names.get(metric.alias, (device, "")) if metric.alias is not None else (device, metric.name or "")
-        datatype = self._types.get((device, name))
-        if owner != device or datatype is None:
+        declared = self._declared.get(device, {}).get(name)
+        if owner != device or declared is None:
             raise UnknownMetricError(f"{metric.label} of {device or 'the node'}: no birth has declared it")
-        value = metric.value
+        value, datatype = metric.value, declared[0]
+        if metric.datatype not in (None, datatype):
+            raise SparkplugError(f"{name}: its birth said {datatype.name}, its data says {metric.datatype.name}")
         if value is not None and metric.datatype is None:
             value = fold(value, datatype, name)
         return replace(metric, name=name, datatype=datatype, value=value)
-
-
-class SequenceCheck:
-    """Host side: notices a missing message of a node."""
-
-    def __init__(self) -> None:
-        self._last: int | None = None
-
-    def born(self, seq: int | None) -> bool:
-        """Take an NBIRTH; true when its sequence number is valid (0 to 255)."""
-        self._last = seq
-        return seq is not None
-
-    def follows(self, seq: int | None) -> bool:
-        """Take any later message; false on a gap, a repetition or before a birth."""
-        expected = None if self._last is None else next_seq(self._last)
-        if seq is None or seq != expected:
-            return False
-        self._last = seq
-        return True

@@ -27,7 +27,11 @@ def _answer(record: CommandRecord) -> CommandAnswer:
 )
 async def send_command(request: CommandRequest, hub: Services) -> CommandAnswer:
     """Signed and sent to the edge, which decides and reports; accepted says no more than that it was sent."""
-    edge = known_edge(hub, request.edge_id).edge_id
+    status = known_edge(hub, request.edge_id)
+    edge = status.edge_id
+    if status.third_party is not None:
+        reason = f"{edge!r} is the third-party node {status.third_party!r}: Tieline reads it and never commands it"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "third_party", reason)
     devices = [device.device_id for device in hub.fleet.devices(edge)]
     if devices and request.device_id not in devices:
         raise not_found(f"edge {edge!r} has no device {request.device_id!r}; it has {', '.join(devices)}")

@@ -23,6 +23,8 @@ def edge_summary(hub: HubServices, status: EdgeStatus) -> Edge:
         edge_id=status.edge_id,
         online_live=status.online_live,
         online_durable=status.online_durable,
+        offline_since=status.offline_since,
+        third_party=status.third_party,
         last_heard=status.last_heard,
         epoch=status.epoch,
         ladder=reported.ladder.name.lower() if reported else None,
@@ -65,6 +67,7 @@ async def list_devices(hub: Services, edge: EdgeParameter = None) -> list[Device
             edge_id=device.edge_id,
             device_id=device.device_id,
             online=device.online,
+            offline_since=device.offline_since,
             points=tuple(PointId.of(device.edge_id, device.device_id, metric) for metric in device.metrics),
             born_at=device.born_at,
         )

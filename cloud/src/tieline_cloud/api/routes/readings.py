@@ -15,6 +15,7 @@ from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import EdgeParameter, From, Limit, Services, Span, To, edge_filter, point_id, span
 from tieline_cloud.api.schemas import PointValue, QualityWord, ReadingSeries, Row
+from tieline_cloud.quality.estimation import with_estimates
 from tieline_cloud.store.ports import LastValue, Series
 from tieline_core.ids import PointId
 from tieline_core.quantities import QUANTITIES, Quality
@@ -57,6 +58,9 @@ async def read_series(
     end: To = None,
     step: Annotated[str, Query(max_length=16, description="ISO 8601 duration of means such as PT15M, or raw")] = "PT15M",
     limit: Limit = MAX_ROWS,
+    substituted: Annotated[
+        bool, Query(description="show estimates, marked substituted, where nothing good was measured")
+    ] = False,
 ) -> ReadingSeries:
     """Raw readings, or time means of good readings per interval. The last 24 hours when no span is given."""
     wanted = point_id(point)
@@ -66,6 +70,8 @@ async def read_series(
         label = "raw"
     else:
         label, series = await _means(hub, wanted, window, step)
+    if substituted:
+        series = await _with_estimates(hub, series, window, label)
     if not len(series.at_us) and wanted not in await asyncio.to_thread(hub.query.points, wanted.edge):
         raise not_found(f"nothing was ever stored for point {point!r}")
     return ReadingSeries(
@@ -89,6 +95,19 @@ async def _means(hub: HubServices, point: PointId, window: Span, step: str) -> t
     first, seconds = floor_to(window.start, length), int(length.total_seconds())
     means = await asyncio.to_thread(hub.query.means, [point], first, window.end, seconds)
     return format_step(length), means.get(point, _nothing(point))
+
+
+async def _with_estimates(hub: HubServices, series: Series, window: Span, label: str) -> Series:
+    rule = hub.rules.row_of(series.point).estimate
+    if rule is None:
+        return series
+    step = timedelta(seconds=rule.step_s)
+    if label not in ("raw", format_step(step)):
+        reason = f"estimates of {series.point} stand for intervals of {format_step(step)}; ask for that step, or raw"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "validation", f"step: {reason}")
+    start = floor_to(window.start, step)
+    estimates = await asyncio.to_thread(hub.query.estimates, series.point, start, window.end)
+    return with_estimates(series, estimates, rule.step_s * 1_000_000)
 
 
 def _nothing(point: PointId) -> Series:

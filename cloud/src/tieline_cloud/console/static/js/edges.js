@@ -7,6 +7,7 @@ const RUNGS = ['current_plan', 'last_plan', 'local_schedule', 'device_default'];
 const WORDS = { current_plan: 'current plan', last_plan: 'last plan', local_schedule: 'local schedule', device_default: 'device default' };
 
 const linkState = (edge, heard, page) => {
+  if (edge.third_party) return html`<small class=${heard ? '' : 'finding'}>third party, at most once${heard ? '' : edge.last_heard ? ', offline' : ', never heard'}</small>`;
   if (!heard) return html`<small class="alarm">${edge.last_heard ? `offline for ${age(silence(edge, page))}` : 'never heard'}</small>`;
   if (!edge.online_durable) return html`<small class="finding">durable lane down</small>`;
   if (!edge.online_live) return html`<small class="finding">live lane down</small>`;
@@ -50,7 +51,7 @@ export function edgeRows(edge, page, station) {
   const value = (quantity) => page.last.get(`${edge.edge_id}/site/${quantity}`);
   return html`<tr>
     <th scope="row">${edge.edge_id}${linkState(edge, heard, page)}</th>
-    <td class=${heard ? '' : 'old'}><span class="ladder" data-step=${heard ? step : 'old'} aria-hidden="true">${RUNGS.map((_, rung) => html`<i ?data-on=${rung === step}></i>`)}</span>${WORDS[edge.ladder] ?? 'not known'}
+    <td class=${heard ? '' : 'old'}><span class="ladder" data-step=${heard ? step : 'old'} aria-hidden="true">${RUNGS.map((_, rung) => html`<i ?data-on=${rung === step}></i>`)}</span>${edge.third_party ? 'not ours to plan' : WORDS[edge.ladder] ?? 'not known'}
       ${heard || step < 0 ? '' : html`<small>when last heard</small>`}</td>
     <td class="n">${loading(edge, page, station)}</td>
     <td class="n">${cell(edge, page, value('load_w'), kilowatts)}</td>

@@ -105,7 +105,7 @@ function showEdges() {
     ? page.edges.map((edge) => edgeRows(edge, page, station(edge)))
     : html`<tr><td colspan="6" class="empty">No edge was heard yet.</td></tr>`, $('#edges'));
   const { now, lastKnown } = onPlan(page);
-  const all = page.edges.length;
+  const all = page.edges.filter((edge) => !edge.third_party).length;
   kpi('#k-edges', all ? `${now} of ${all}` : '–', lastKnown ? `${lastKnown} when last heard` : '', now < all ? 'warn' : '');
   showSum('#k-load', 'load_w', (watts) => [kilowatts(watts, 0), 'kW']);
   showSum('#k-storage', 'storage_w', storageParts);

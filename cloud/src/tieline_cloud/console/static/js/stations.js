@@ -18,6 +18,8 @@ const secondsBetween = (from, to) => (from && to ? Math.max(0, (Date.parse(to) -
 
 /** True while the hub hears an edge. @param {any} edge @param {{now: string | null, speed: number}} page */
 export function isHeard(edge, page) {
+  // A third party speaks when something changes and may be quiet for long: its death certificate says when it is gone.
+  if (edge.third_party) return edge.online_live;
   const late = secondsBetween(edge.last_heard, page.now);
   return (edge.online_durable || edge.online_live) && late != null && late <= SILENT_S * page.speed;
 }

@@ -1,0 +1,177 @@
+"""Hellos, epochs and answers: where every edge stands, kept in memory so that a question costs the ledger nothing.
+
+The ledger stays the judge. What is remembered is what its last commit or grant said, and it is read again whenever a
+verdict shows that somebody else moved it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tieline_cloud.ingest.counters import DurableCounters
+from tieline_cloud.ingest.hello import judge_hello
+from tieline_cloud.ingest.outlet import Notices, Outlet
+from tieline_cloud.ingest.rates import Buckets
+from tieline_cloud.ingest.settings import EdgeRates
+from tieline_cloud.store.ports import Ledger, Watermark
+from tieline_core import topics
+from tieline_core.clock import Clock
+from tieline_core.ids import EdgeId
+from tieline_core.messages.telemetry import Ack, Event, Hello, HelloAnswer, Severity, Skip, Stream
+from tieline_core.timegrid import to_us
+
+_log = logging.getLogger(__name__)
+HELLO_DOCUMENTS: Final = "hello"
+
+
+class Greeter:
+    """Used by the ledger thread only.
+
+    Args:
+        ledger: Grants epochs and keeps the newest hello of each boot.
+        clock: For stamps in records.
+        outlet: Where answers go.
+        notices: Who wants to know.
+        counters: What happened.
+        rates: How often an edge may get an epoch or cause an event.
+        monotonic: Seconds for the rates.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        outlet: Outlet,
+        notices: Notices,
+        counters: DurableCounters,
+        rates: EdgeRates,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._outlet = outlet
+        self._notices = notices
+        self._counters = counters
+        self._epochs = Buckets(rates.epochs, monotonic)
+        self._events = Buckets(rates.events, monotonic)
+        self._hellos = {
+            edge: Hello.from_bytes(body, f"{HELLO_DOCUMENTS}/{edge}")
+            for edge, body in ledger.documents(HELLO_DOCUMENTS).items()
+        }
+        self._marks: dict[EdgeId, dict[Stream, Watermark]] = {}
+        self._raised = 0
+
+    # Where an edge stands
+
+    def marks(self, edge: EdgeId) -> dict[Stream, Watermark]:
+        """Watermarks of an edge; empty when it was never granted an epoch."""
+        known = self._marks.get(edge)
+        if known is None:
+            known = self._ledger.watermarks(edge)
+            if known:  # names nobody was granted an epoch for are not remembered: there is no end of them
+                self._marks[edge] = known
+        return known
+
+    def moved(self, edge: EdgeId, marks: Mapping[Stream, Watermark]) -> None:
+        """A commit left these watermarks."""
+        known = self._marks.get(edge)
+        if known is not None:
+            known.update(marks)
+            if len({mark.epoch for mark in known.values()}) > 1:
+                self.forget(edge)
+
+    def forget(self, edge: EdgeId) -> None:
+        """What is remembered may be wrong: ask the ledger again."""
+        self._marks.pop(edge, None)
+
+    def overreaches(self, edge: EdgeId, stream: Stream, skip: Skip) -> bool:
+        """Whether a skip claims numbers the edge had not given out when it last said hello.
+
+        One false claim would otherwise use up a stream's numbers for ever. An honest edge whose outbox has meanwhile
+        overflowed that far gets no acknowledgement, says hello again and is believed then.
+        """
+        hello = self._hellos.get(edge)
+        state = None if hello is None else hello.streams.get(stream)
+        return state is None or skip.last >= state.next_seq
+
+    # Words to the edge
+
+    def greet(self, hello: Hello) -> None:
+        """Answer a hello, with a new epoch where the past is in doubt; one that asks for too many gets no answer for now."""
+        edge = hello.edge_id
+        self._counters.hellos += 1
+        marks = self.marks(edge)
+        before = self._hellos.get(edge)
+        epoch = next(iter(marks.values())).epoch if marks else 0
+
+        def committed(stream: Stream, seq: int) -> str | None:
+            return self._ledger.frame_sha256(edge, stream, epoch, seq)
+
+        verdict = judge_hello(hello, marks, committed, before.boot_id if before else None)
+        if verdict.reason is not None:
+            granted = self._grant(edge, hello.epoch, verdict.reason, alarming=verdict.alarming)
+            if granted is None:
+                return
+            epoch = granted
+        if verdict.reason is None and before is not None and before.boot_id == hello.boot_id:
+            self._counters.hellos_from_memory += 1
+        else:
+            self._ledger.put_document(HELLO_DOCUMENTS, edge, hello.to_bytes(), self._clock.now())
+        self._hellos[edge] = hello
+        self.answer(edge)
+        self._notices.heard(edge)
+        self._notices.hello(hello, epoch)
+
+    def answer(self, edge: EdgeId) -> None:
+        """Answer the newest hello of an edge; an edge that never said one has to say it first."""
+        hello = self._hellos.get(edge)
+        marks = self.marks(edge)
+        if hello is None or not marks:
+            return
+        word = HelloAnswer(
+            edge_id=edge,
+            nonce=hello.nonce,
+            epoch=next(iter(marks.values())).epoch,
+            watermarks={stream: mark.seq for stream, mark in marks.items()},
+        )
+        self._outlet.publish(topics.answer(edge), word.to_bytes())
+
+    def acknowledge(self, edge: EdgeId, marks: Mapping[Stream, Watermark]) -> None:
+        """Tell an edge what is committed."""
+        if marks:
+            epoch = next(iter(marks.values())).epoch
+            word = Ack(edge_id=edge, epoch=epoch, committed={stream: mark.seq for stream, mark in marks.items()})
+            self._counters.acknowledgements += self._outlet.publish(topics.ack(edge), word.to_bytes())
+
+    def part(self, edge: EdgeId) -> None:
+        """Two senders use one name: whoever said hello last goes on in a new epoch, the other has to say hello again."""
+        if self._grant(edge, 0, "one label came with two contents: two senders under one name", alarming=True) is not None:
+            self.answer(edge)
+
+    def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool) -> int | None:
+        if not self._epochs.allow(edge):
+            self._counters.epochs_refused += 1
+            return None
+        epoch = self._ledger.grant_epoch(edge, self._clock.now(), above)
+        self.forget(edge)
+        self._counters.epochs_granted += 1
+        _log.info("Edge %s gets epoch %d: %s", edge, epoch, reason)
+        severity = Severity.ALARM if alarming else Severity.INFORMATION
+        self.raise_event(edge, "lane.new_epoch", f"epoch {epoch} granted: {reason}", severity)
+        return epoch
+
+    def raise_event(self, edge: EdgeId, code: str, text: str, severity: Severity = Severity.ALARM) -> None:
+        """Record an event of the hub's own about an edge; more than a person can read are counted only."""
+        if not self._events.allow(edge):
+            self._counters.events_withheld += 1
+            return
+        at = self._clock.now()
+        self._raised += 1
+        event = Event(
+            event_id=f"hub-{to_us(at)}-{self._raised}", edge_id=edge, severity=severity, code=code, text=text[:500], at=at
+        )
+        self._ledger.record_events([event])
+        self._notices.events([event])

@@ -1,0 +1,1 @@
+"""Data quality on arrival: validation, estimation and editing (VEE). Numbers received are never overwritten."""

@@ -1,0 +1,141 @@
+"""Rows of the ledger's own tables: watermarks, frames, records and quarantine, inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from tieline_cloud.store.acceptance import Label, Lane, oldest_us
+from tieline_cloud.store.ports import LedgerFrame, Verdict, Watermark
+from tieline_core.ids import EdgeId
+from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
+from tieline_core.reconcile import HOUR_US
+from tieline_core.timegrid import to_us
+
+#: Bounds of the quarantine: bytes kept of one payload, entries kept in all.
+QUARANTINE_BYTES: Final = 64 * 1024
+QUARANTINE_ROWS: Final = 10_000
+#: Most spans in which held content is looked for: a question each.
+_SPANS: Final = 8
+
+
+def marks(connection: duckdb.DuckDBPyConnection, edges: Sequence[EdgeId]) -> dict[Lane, Watermark]:
+    """Watermarks of all streams of the edges."""
+    rows = connection.execute(
+        "SELECT edge, stream, epoch, seq, sha256 FROM marks WHERE edge IN (SELECT unnest(?::VARCHAR[]))", [list(edges)]
+    ).fetchall()
+    return {(EdgeId(row[0]), Stream(row[1])): Watermark(row[2], row[3], row[4]) for row in rows}
+
+
+def move_marks(connection: duckdb.DuckDBPyConnection, before: dict[Lane, Watermark], after: dict[Lane, Watermark]) -> None:
+    """Compare-and-set of every watermark that moves."""
+    for lane, old in before.items():
+        new = after[lane]
+        if new.seq == old.seq:
+            continue
+        moved = connection.execute(
+            "UPDATE marks SET seq = ?, sha256 = ? WHERE edge = ? AND stream = ? AND epoch = ? AND seq = ?",
+            [new.seq, new.sha256, lane[0], lane[1].value, old.epoch, old.seq],
+        ).fetchall()
+        if moved != [(1,)]:
+            raise RuntimeError(f"the watermark of {lane[0]}/{lane[1]} moved under a running commit")
+
+
+def held(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame]) -> set[tuple[EdgeId, Stream, str]]:
+    """Which contents of the batch the ledger holds, as (edge, stream, sha256).
+
+    A content that comes again has the same oldest instant, so it is looked for in the spans of the batch's instants only,
+    where zone maps lead; what has none (skips, unreadable bodies, frames of the first release) is looked for apart.
+    """
+    wanted = list({frame.sha256 for frame in frames})
+    if not wanted:
+        return set()
+    places = ", ".join("?" * len(wanted))
+    spans = _spans(sorted({us for frame in frames if (us := oldest_us(frame)) is not None}))
+    found: list[tuple[str, str, str]] = []
+    for condition, parameters in [("first_us IS NULL", []), *(("first_us BETWEEN ? AND ?", [*span]) for span in spans)]:
+        found += connection.execute(
+            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} AND sha256 IN ({places})",  # noqa: S608 (our own words)
+            [*parameters, *wanted],
+        ).fetchall()
+    return {(EdgeId(edge), Stream(stream), sha256) for edge, stream, sha256 in found}
+
+
+def _spans(instants: Sequence[int]) -> list[tuple[int, int]]:
+    """Few spans that hold all instants: cut at the widest gaps that are longer than an hour."""
+    if not instants:
+        return []
+    gaps = sorted(((b - a, n + 1) for n, (a, b) in enumerate(pairwise(instants)) if b - a > HOUR_US), reverse=True)
+    cuts = [0, *sorted(n for _, n in gaps[: _SPANS - 1]), len(instants)]
+    return [(instants[first], instants[end - 1]) for first, end in pairwise(cuts)]
+
+
+def committed(connection: duckdb.DuckDBPyConnection, labels: Sequence[Label]) -> dict[Label, str]:
+    """Hashes of those labels that are committed; one query a lane, over the span of its numbers."""
+    spans: dict[tuple[EdgeId, Stream, int], list[int]] = {}
+    for edge, stream, epoch, seq in labels:
+        spans.setdefault((edge, stream, epoch), []).append(seq)
+    found: dict[Label, str] = {}
+    for (edge, stream, epoch), numbers in spans.items():
+        rows = connection.execute(
+            "SELECT seq, sha256 FROM frames WHERE edge = ? AND stream = ? AND epoch = ? AND seq BETWEEN ? AND ?",
+            [edge, stream.value, epoch, min(numbers), max(numbers)],
+        ).fetchall()
+        found |= {(edge, stream, epoch, seq): sha256 for seq, sha256 in rows}
+    return found
+
+
+def insert_frames(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame], verdicts: Sequence[Verdict]) -> None:
+    """Keep the labels and hashes of the frames that move their watermark."""
+    moving = [
+        (frame, verdict)
+        for frame, verdict in zip(frames, verdicts, strict=True)
+        if verdict in (Verdict.ACCEPTED, Verdict.REPEATED)
+    ]
+    if not moving:
+        return
+    table = pa.table(
+        {
+            "edge": [str(frame.edge) for frame, _ in moving],
+            "stream": [frame.stream.value for frame, _ in moving],
+            "epoch": [frame.epoch for frame, _ in moving],
+            "first_seq": [frame.first_seq for frame, _ in moving],
+            "seq": [frame.seq for frame, _ in moving],
+            "sha256": [frame.sha256 for frame, _ in moving],
+            "readings": [0 if frame.readings is None else len(frame.readings) for frame, _ in moving],
+            "verdict": [verdict.value for _, verdict in moving],
+            "received_at_us": [to_us(frame.received_at) for frame, _ in moving],
+            "first_us": pa.array([oldest_us(frame) for frame, _ in moving], pa.int64()),
+        }
+    )
+    connection.register("labels", table)
+    connection.execute("INSERT INTO frames SELECT * FROM labels")
+    connection.unregister("labels")
+
+
+def insert_events(connection: duckdb.DuckDBPyConnection, events: Sequence[Event]) -> None:
+    """Keep events, each id once."""
+    rows = [[e.event_id, e.edge_id, to_us(e.at), e.severity.value, e.code, e.model_dump_json()] for e in events]
+    if rows:
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def insert_forecasts(connection: duckdb.DuckDBPyConnection, forecasts: Sequence[IssuedForecast]) -> None:
+    """Keep issued forecasts."""
+    rows = [[f.point, to_us(f.issued_at), to_us(f.start), f.model_id, f.model_dump_json()] for f in forecasts]
+    if rows:
+        connection.executemany("INSERT INTO forecasts VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def insert_quarantine(connection: duckdb.DuckDBPyConnection, at_us: int, row: tuple[str, str, bytes, str]) -> None:
+    """Keep (edge, topic, payload, reason); the oldest go when there are too many."""
+    edge, topic, payload, reason = row
+    connection.execute(
+        "INSERT INTO quarantine (at_us, edge, topic, size, payload, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        [at_us, edge[:64], topic[:256], len(payload), payload[:QUARANTINE_BYTES], reason[:500]],
+    )
+    connection.execute("DELETE FROM quarantine WHERE number <= (SELECT max(number) FROM quarantine) - ?", [QUARANTINE_ROWS])
