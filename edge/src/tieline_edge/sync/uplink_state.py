@@ -13,8 +13,6 @@ from tieline_core.messages.telemetry import Ack, HelloAnswer, Stream
 
 #: Highest epoch a frame can carry (u32 on the wire).
 _MAX_EPOCH: Final = 2**32 - 1
-#: So many unanswered hellos are remembered.
-_ASKED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +112,11 @@ class StreamProgress:
 
 @dataclass(frozen=True, slots=True)
 class UplinkState:
-    """The whole lane.
-
-    Attributes:
-        nonce: Of the newest hello of this connection.
-        asked: Nonces of all hellos since the lane was last open, the newest included; an answer to any of them is good,
-            because nothing was sent after the first of them. A hub that is slower than our patience still reaches us.
-        open: False until one of them has been answered.
-    """
+    """The whole lane. ``open`` is False until the newest hello has been answered."""
 
     epoch: int
     streams: Mapping[Stream, StreamProgress]
     nonce: str | None = None
-    asked: tuple[str, ...] = ()
     open: bool = False
     hello_due_s: float = 0.0
     hellos: int = 0
@@ -154,7 +144,7 @@ def begin(epoch: int, acked: Mapping[Stream, int], recorded: Mapping[Stream, int
 
 def disconnected(state: UplinkState) -> UplinkState:
     """The connection is gone: nothing may be sent until the next hello is answered."""
-    return replace(state, open=False, nonce=None, asked=(), hellos=0)
+    return replace(state, open=False, nonce=None, hellos=0)
 
 
 def hello_wait_s(state: UplinkState, times: UplinkTimes) -> float:
@@ -164,8 +154,7 @@ def hello_wait_s(state: UplinkState, times: UplinkTimes) -> float:
 
 def hello_said(state: UplinkState, nonce: str, due_s: float) -> UplinkState:
     """A hello has been published; nothing is sent until it is answered, another hello at ``due_s``."""
-    asked = (nonce,) if state.open else (*state.asked[1 - _ASKED :], nonce)
-    return replace(state, nonce=nonce, asked=asked, open=False, hello_due_s=due_s, hellos=state.hellos + 1)
+    return replace(state, nonce=nonce, open=False, hello_due_s=due_s, hellos=state.hellos + 1)
 
 
 def sent(state: UplinkState, stream: Stream, seq: int, now_s: float) -> UplinkState:
@@ -178,12 +167,12 @@ def sent(state: UplinkState, stream: Stream, seq: int, now_s: float) -> UplinkSt
 
 
 def answered(state: UplinkState, answer: HelloAnswer, now_s: float) -> tuple[UplinkState, list[Effect]]:
-    """The hub answered a hello; an answer to one that was said before the lane was last open is ignored.
+    """The hub answered a hello; an answer to any but the newest one is ignored.
 
     So is one of an epoch that has been left: granted epochs only grow, and going back to an old number would let old
     acknowledgements pass for new ones.
     """
-    if answer.nonce not in state.asked or answer.epoch < state.epoch:
+    if answer.nonce != state.nonce or answer.epoch < state.epoch:
         return state, []
     if answer.epoch > _MAX_EPOCH:
         return state, [Refuse("uplink.epoch", f"the hub granted epoch {answer.epoch}, the highest is {_MAX_EPOCH}")]
@@ -196,7 +185,7 @@ def answered(state: UplinkState, answer: HelloAnswer, now_s: float) -> tuple[Upl
         opened = replace(state, epoch=answer.epoch, streams=dict.fromkeys(Stream, fresh), open=True, hellos=0)
         return opened, [Relabel(answer.epoch)]
     if state.open:
-        return (_again(state, now_s) if answer.nonce == state.nonce else state), []
+        return _again(state, now_s), []
     effects: list[Effect] = []
     streams: dict[Stream, StreamProgress] = {}
     for stream, old in state.streams.items():
