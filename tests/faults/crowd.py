@@ -73,7 +73,7 @@ class LightEdge:
             self.done_s = now_s - began_s
 
     async def _say_hello(self, client: RawClient, edge: EdgeId, times: core.UplinkTimes) -> None:
-        nonce = f"{self.rng.getrandbits(128):032x}"
+        nonce = (None if self.state.open else self.state.nonce) or f"{self.rng.getrandbits(128):032x}"
         wait_s = core.hello_wait_s(self.state, times) * self.rng.uniform(0.75, 1.25)
         self.state = core.hello_said(self.state, nonce, time.monotonic() + wait_s)
         still = StreamState(next_seq=1, oldest_seq=1, acked_seq=0)

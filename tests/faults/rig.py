@@ -22,7 +22,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -35,10 +36,12 @@ import yaml
 from tests.conftest import Broker, free_port, make_broker
 from tests.faults.journal import Comparison, Hashes, Journal, compare, name_hash, row_hashes
 from tests.faults.proxy import Proxy
+from tieline_core.timegrid import to_us
 
 ROOT: Final = Path(__file__).parents[2]
 ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _POLL_S: Final = 0.05
+_MOST_MISDATED: Final = 10_000
 _SPAN: Final = {"from": "2000-01-01T00:00:00Z", "to": "2200-01-01T00:00:00Z"}
 
 
@@ -178,14 +181,14 @@ class Layout:
         sender: Arguments of every sender, see :mod:`tests.faults.sender`.
         seed: Of readings and links.
         persistent_broker: The broker keeps retained messages and sessions on the disk.
-        hub: Keys added to the hub's configuration.
+        future_s: How far ahead of the hub's clock an instant is believed; the product's default.
     """
 
     edges: int = 2
     sender: tuple[str, ...] = ()
     seed: int = 1
     persistent_broker: bool = False
-    hub: dict[str, Any] = field(default_factory=dict)
+    future_s: float = 300.0
 
 
 class Rig:
@@ -262,6 +265,9 @@ class Rig:
             key.parent.mkdir()
             key.write_bytes(bytes(range(32)))
             key.chmod(0o600)
+        rules = self.folder / "rules.yaml"
+        everything = {"name": "everything", "quantities": ["*"], "future_s": self.layout.future_s}
+        rules.write_text(yaml.safe_dump({"version": 1, "classes": [everything]}), encoding="utf-8")
         tree = {
             "data_dir": str(self.folder / "hub"),
             "signing_key": str(key),
@@ -269,7 +275,7 @@ class Rig:
             "mqtt": {"host": "127.0.0.1", "port": self.hub_link.port, "insecure": True},
             "clock": {"source": "file", "path": str(self.clock_file("hub"))},
             "planning": {"enabled": False},
-            **self.layout.hub,
+            "quality": {"rules": str(rules)},
         }
         (self.folder / "hub.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
 
@@ -428,7 +434,19 @@ class Rig:
             await self.until(f"{sender.edge} to drain", sender.settled, seconds)
 
     async def stored(self) -> Hashes:
-        """Hashes of all rows in the hub's ledger, by its own export."""
+        """Hashes of all rows in the hub's ledger: its export, and what it put aside because it did not believe the instant."""
+        return np.concatenate([await self._exported(), await self._misdated()])
+
+    async def _misdated(self) -> Hashes:
+        rows = await self.ask(f"/v1/quality/misdated?limit={_MOST_MISDATED}")
+        if len(rows) == _MOST_MISDATED:
+            raise RigError(f"more than {_MOST_MISDATED} readings were put aside: they cannot be compared")
+        names = np.array([name_hash(row["point"]) for row in rows], np.uint64)
+        instants = [to_us(datetime.fromisoformat(row["measured_at"])) for row in rows]
+        values = [np.nan if row["value"] is None else row["value"] for row in rows]
+        return row_hashes(names, np.array(instants, np.int64), np.array(values, np.float64))
+
+    async def _exported(self) -> Hashes:
         self._exports += 1
         out = self.folder / f"export-{self._exports}.parquet"
         job = await self.ask("/v1/jobs", {"kind": "export", "params": {**_SPAN, "out": str(out)}})

@@ -26,10 +26,12 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
 async def test_f24_a_second_edge_under_the_same_name_is_noticed_and_costs_no_readings(rig: Rig) -> None:
     """F24 (I1, I2, I9): same edge id, same client id; the broker lets one in at a time, the hub raises an alarm."""
     first = rig.senders["h0"]
+    rig.go()
+    await rig.flows("h0", 10)
     twin = await rig.add_sender("h0", "twin")
     twin.start()
-    await rig.until("the twin to live", twin.status, 10)
-    rig.go()
+    await rig.until("the twin to live", twin.status, 20)
+    twin.say("go")
     connects = first.status()["connects"] + twin.status().get("connects", 0)
     began_s = time.monotonic()
     await rig.flows("h0", 50)

@@ -75,7 +75,8 @@ class Campaign:
     async def run(self) -> Outcome:
         """Run all rounds; ends early when the sides differ or somebody does not recover."""
         outcome, began_s = self._outcome, time.monotonic()
-        layout = Layout(edges=outcome.edges, seed=outcome.seed, sender=("--period", "0.12"))
+        # Readings of a stepped clock shall be compared, not put aside.
+        layout = Layout(edges=outcome.edges, seed=outcome.seed, sender=("--period", "0.12"), future_s=5 * 86_400.0)
         async with Rig(self._folder, layout) as rig:
             try:
                 for number in range(1, outcome.rounds + 1):
