@@ -17,159 +17,28 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import httpx
 import numpy as np
-import pyarrow.parquet as pq
 import yaml
 
 from tests.conftest import Broker, free_port, make_broker
-from tests.faults.journal import Comparison, Hashes, Journal, compare, name_hash, row_hashes
+from tests.faults.export_file import hashes_of_file, hashes_of_rows
+from tests.faults.journal import Comparison, Hashes, Journal, compare
+from tests.faults.programs import Program, RigError, Sender
 from tests.faults.proxy import Proxy
-from tieline_core.timegrid import to_us
 
-ROOT: Final = Path(__file__).parents[2]
-ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _POLL_S: Final = 0.05
 _MOST_MISDATED: Final = 10_000
 _SPAN: Final = {"from": "2000-01-01T00:00:00Z", "to": "2200-01-01T00:00:00Z"}
-
-
-class RigError(Exception):
-    """Something did not happen in time; the message says what."""
-
-
-@dataclass
-class Program:
-    """A command line that may be killed and started again."""
-
-    name: str
-    command: list[str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-    stopped: bool = False
-
-    def start(self, extra: Sequence[str] = ()) -> None:
-        """Start it; its output is added to its log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [*self.command, *extra],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, **ENVIRONMENT},
-            )
-        self.starts += 1
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self.process is not None
-        return self.process.pid
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        self.stopped = True
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def wake(self) -> None:
-        """SIGCONT."""
-        self.stopped = False
-        os.kill(self.pid, signal.SIGCONT)
-
-    def say(self, line: str) -> None:
-        """Write a line to its standard input."""
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
-
-    def end(self, number: int = signal.SIGKILL, seconds: float = 15.0) -> int:
-        """End it by a signal; returns its exit status."""
-        if self.process is None:
-            return 0
-        if self.process.poll() is None:
-            if self.stopped and number != signal.SIGKILL:
-                self.wake()
-            self.process.send_signal(number)
-        self.stopped = False
-        try:
-            status = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise RigError(f"{self.name} did not end within {seconds:g} s of signal {number}; see {self.log}") from None
-        if self.process.stdin is not None:
-            _close(self.process.stdin)
-        self.process = None
-        return status
-
-    def memory_mb(self) -> float:
-        """Resident memory."""
-        for line in Path(f"/proc/{self.pid}/status").read_text("ascii").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
-
-
-def _close(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:
-        return
-
-
-@dataclass
-class Sender:
-    """An edge of the rig; ``edge`` is its name in the rig."""
-
-    edge: str
-    folder: Path
-    program: Program
-    link: Proxy
-    journal: Journal
-    said: int = 0
-
-    def status(self) -> dict[str, Any]:
-        """What it last said of itself; empty when it never did or is another process by now."""
-        try:
-            row: dict[str, Any] = json.loads((self.folder / "status.json").read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        return row if self.program.alive and row["pid"] == self.program.pid else {}
-
-    def start(self, *extra: str) -> None:
-        """Start its process."""
-        self.said = 0
-        self.program.start(extra)
-
-    def say(self, line: str) -> None:
-        """Give it a command."""
-        self.said += 1
-        self.program.say(line)
-
-    def settled(self) -> bool:
-        """Whether it has done what it was told, records nothing, and the hub has acknowledged everything."""
-        row = self.status()
-        return bool(row) and row["heard"] >= self.said and row["quiet"] and row["waiting"] == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,10 +310,7 @@ class Rig:
         rows = await self.ask(f"/v1/quality/misdated?limit={_MOST_MISDATED}")
         if len(rows) == _MOST_MISDATED:
             raise RigError(f"more than {_MOST_MISDATED} readings were put aside: they cannot be compared")
-        names = np.array([name_hash(row["point"]) for row in rows], np.uint64)
-        instants = [to_us(datetime.fromisoformat(row["measured_at"])) for row in rows]
-        values = [np.nan if row["value"] is None else row["value"] for row in rows]
-        return row_hashes(names, np.array(instants, np.int64), np.array(values, np.float64))
+        return hashes_of_rows(rows)
 
     async def _exported(self) -> Hashes:
         self._exports += 1
@@ -459,7 +325,7 @@ class Rig:
         if job["state"] != "done":
             raise RigError(f"export: {job}")
         try:
-            return await asyncio.to_thread(_hashes_of_file, out)
+            return await asyncio.to_thread(hashes_of_file, out)
         finally:
             out.unlink()
 
@@ -487,14 +353,3 @@ class Rig:
         assert not self.hub.alive
         shutil.rmtree(self.folder / "hub")
         shutil.copytree(copy, self.folder / "hub")
-
-
-def _hashes_of_file(path: Path) -> Hashes:
-    table = pq.read_table(path)
-    points = table["point"].cast("string").combine_chunks().dictionary_encode()
-    names = np.array([name_hash(name) for name in points.dictionary.to_pylist()], np.uint64)
-    if not len(table):
-        return np.zeros(0, np.uint64)
-    at_us = table["measured_at"].cast("int64").to_numpy()
-    values = table["value"].cast("float64").to_numpy(zero_copy_only=False)
-    return row_hashes(names[points.indices.to_numpy()], at_us, values)

@@ -67,8 +67,8 @@ async def test_f22_hellos_and_answers_of_the_past_are_not_believed(rig: Rig) -> 
     late = Mischief(duplicate=0.7, late=0.7, late_s=0.6, only="hello")
     await sender.link.set(Weather(mischief=late), Weather(mischief=late))
     rig.go()
-    for _ in range(6):
-        await rig.flows("h0", 10)
+    for _ in range(4):
+        await rig.flows("h0", 8)
         await sender.link.flap()
     await sender.link.heal()
     found = await rig.verdict()

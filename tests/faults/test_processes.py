@@ -57,7 +57,7 @@ async def test_f3_an_edge_killed_before_it_noted_the_acknowledgement_doubles_not
     """F3 (I2): it sends again what the hub has; the hub sees it by its content and stores one row."""
     rng = random.Random(SEED)
     before = await rig.metric("frames_total", verdict="repeated")
-    for _ in range(3):
+    for _ in range(2):
         await die(rig, "h1", "acknowledged", rng.randint(1, 6))
         # The new life is granted a new epoch; it dies once more before it has noted it.
         await die(rig, "h1", "relabelled", 1)
@@ -71,7 +71,7 @@ async def test_f7_a_hub_killed_during_ingest_loses_nothing(rig: Rig) -> None:
     """F7 (I1, I2, I10): killed at seeded moments under load, started again; the edges find their place by themselves."""
     rng = random.Random(SEED)
     rig.go()
-    for _ in range(3):
+    for _ in range(2):
         await rig.flows("h0", rng.randint(3, 12))
         await rig.restart_hub()
         await rig.ready()

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tests.faults.rig import ROOT
+from tests.faults.programs import ROOT
 from tests.soak.campaign import Campaign, Outcome
 
 #: So much of the history is printed when a campaign fails; all of it is in the JSON.

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.mqtt_packets import Mischief
+from tests.faults.programs import RigError, Sender
 from tests.faults.proxy import FAIR, Proxy, Weather
-from tests.faults.rig import Layout, Rig, RigError, Sender
+from tests.faults.rig import Layout, Rig
 from tests.soak.plan import Action, round_actions
 
 ROUND_S: Final = 1.15
