@@ -174,8 +174,11 @@ def test_from_an_empty_folder_to_a_plan_the_edge_confirms_across_a_kill(tmp_path
             report(edge, desired, plan)
             wait_until(lambda: http.get("/v1/plans/current", params={"edge": "harbour"}).json()["state"] == "confirmed")
             assert "runs what it should" in command_line("status", "--url", url)
+            assert command_line("quality", "--rule", "spike", "--url", url) == "nothing was found\n"
+            assert json.loads(command_line("quality", "--misdated", "--json", "--url", url)) == []
             wait_until(lambda: http.get("/v1/grids/grid/state").status_code == 200)
             assert 'tieline_hub_edges{lane="durable"} 1.0' in http.get("/metrics").text
+            assert 'tieline_hub_quality_findings_total{rule="spike"} 0.0' in http.get("/metrics").text
             out = tmp_path / "out.parquet"
             span = ("--from", (now - timedelta(days=2)).isoformat(), "--to", now.isoformat())
             assert (

@@ -55,9 +55,9 @@ def test_a_skip_covers_its_span_and_has_to_end_at_its_own_number() -> None:
         (b"", FrameKind.READINGS, "shorter than its header"),
         (encode_readings([Reading(PointId("mill/m1/p_w"), 1.0, T0)]), FrameKind.READINGS, "no point of harbour"),
         (
-            encode_readings([Reading(PointId("harbour/m1/p_w"), 1.0, datetime(1999, 1, 1, tzinfo=UTC))]),
+            encode_readings([Reading(PointId("harbour/m1/p_w"), 1.0, datetime(1899, 1, 1, tzinfo=UTC))]),
             FrameKind.READINGS,
-            "2000 to 2200",
+            "1900 to 3000",
         ),
         (
             encode_records(

@@ -17,8 +17,9 @@ from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, FrameKind, Hello, IssuedForecast, Record, Skip
 from tieline_core.timegrid import to_us
 
-_EARLIEST_US: Final = to_us(datetime(2000, 1, 1, tzinfo=UTC))
-_LATEST_US: Final = to_us(datetime(2200, 1, 1, tzinfo=UTC))
+#: A clock may be wrong by decades: such readings are set apart on arrival one by one. Beyond these a frame is garbage.
+_EARLIEST_US: Final = to_us(datetime(1900, 1, 1, tzinfo=UTC))
+_LATEST_US: Final = to_us(datetime(3000, 1, 1, tzinfo=UTC))
 _HELLO_BYTES: Final = 16 * 1024
 #: Of a refused frame, which is kept.
 _KEPT_BYTES: Final = 64 * 1024
@@ -117,7 +118,7 @@ def _own(edge: EdgeId, batch: ReadingBatch) -> ReadingBatch:
             raise FrameError(f"{point} is no point of {edge}")
     # Bounds before differences: a sum of hostile steps may have wrapped around.
     if int(np.min(batch.at_us)) < _EARLIEST_US or int(np.max(batch.at_us)) > _LATEST_US:
-        raise FrameError("an instant lies outside the years 2000 to 2200")
+        raise FrameError("an instant lies outside the years 1900 to 3000")
     return batch
 
 
