@@ -158,7 +158,10 @@ class Campaign:
         """The faults stop: everybody recovers by himself, and then both sides are equal."""
         outcome, began_s = self._outcome, time.monotonic()
         await rig.ready(RECOVERY_S)
-        await rig.hush(RECOVERY_S)
+        for sender in rig.senders.values():
+            _say(sender, "pause")
+        for sender in rig.senders.values():
+            await rig.until(f"{sender.edge} to drain", lambda s=sender: _settled(s), RECOVERY_S)  # type: ignore[misc]  # a lambda with a default
         recovery_s = round(time.monotonic() - began_s, 2)
         outcome.longest_recovery_s = max(outcome.longest_recovery_s, recovery_s)
         await self._count_verdicts(rig)
@@ -171,7 +174,7 @@ class Campaign:
         await self._compare_events(rig)
         if not last:
             for sender in rig.senders.values():
-                sender.say("go")
+                _say(sender, "go")
 
     async def _compare_events(self, rig: Rig) -> None:
         told = {event for sender in rig.senders.values() for event in sender.journal.events}
@@ -201,6 +204,14 @@ def _say(sender: Sender, word: str) -> None:
         sender.say(word)
     except BrokenPipeError:
         return  # it died where it was told to
+
+
+async def _settled(sender: Sender) -> bool:
+    """Whether all of a sender is at the hub; one that died where it was told to begins its next life."""
+    if not sender.program.alive:
+        await asyncio.to_thread(sender.program.end)
+        sender.start("--idle")
+    return sender.settled()
 
 
 async def _link(link: Proxy, action: Action) -> None:

@@ -25,6 +25,8 @@ FAULTS: Final[dict[str, dict[str, int]]] = {
 }  # fmt: skip
 #: How often each kind of target is chosen.
 _CHOSEN: Final = {"edge": 5, "link": 5, "hub": 2, "broker": 2, "hub_link": 3, "clock": 2}
+#: These need some messages to be seen.
+_LONG: Final = ("duplicates", "reordering", "back_duplicates", "deaf", "mute")
 #: Steps of a wall clock [s].
 _STEPS: Final = (-7200.0, -3600.0, -61.0, -1.0, 0.7, 30.0, 3600.0, 7200.0)
 
@@ -67,6 +69,8 @@ def round_actions(seed: int, number: int, edges: Sequence[str]) -> list[Action]:
             name = rng.choice([*edges, "hub"])
         fault = rng.choices(list(FAULTS[target]), list(FAULTS[target].values()))[0]
         at_s, lasts_s = round(rng.uniform(0.0, 0.5), 3), round(rng.uniform(0.05, 0.6), 3)
+        if fault in _LONG:
+            lasts_s += 0.4
         found.setdefault((target, name), Action(target, name, fault, at_s, lasts_s, _detail(fault, rng)))
     return sorted(found.values(), key=lambda action: action.at_s)
 
