@@ -1,4 +1,4 @@
-"""Fixtures every test folder may use: a real MQTT broker and free ports."""
+"""Fixtures every test folder may use: a real MQTT broker, a real PostgreSQL server and free ports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.postgres_server import PostgresServer, postgres_server
 
 
 def free_port() -> int:
@@ -88,3 +90,17 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     running.start()
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server on loopback for all tests of a worker; without the server's programs an error, no skip."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_cluster: PostgresServer) -> Iterator[str]:
+    """URL of an empty database of a real PostgreSQL server, fresh for each test."""
+    with postgres_cluster.database() as url:
+        yield url

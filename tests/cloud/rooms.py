@@ -59,9 +59,10 @@ class FixedFleet:
     """One edge with a battery."""
 
     reported: Reported | None = None
+    third_party: str | None = None
 
     def edges(self) -> list[EdgeStatus]:
-        return [EdgeStatus(HARBOUR, True, True, NOW, 1, self.reported)]
+        return [EdgeStatus(HARBOUR, True, True, NOW, 1, self.reported, third_party=self.third_party)]
 
     def devices(self, edge: EdgeId | None) -> list[DeviceStatus]:
         device = DeviceStatus(HARBOUR, DeviceId("bat1"), True, ("p_w", "soc_pct"), NOW)

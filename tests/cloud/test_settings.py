@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tieline_cloud.bootstrap import retention_policy
 from tieline_cloud.config_file import ConfigError, load_settings
+from tieline_cloud.store.ports import RollupLevel
+from tieline_core.ids import PointId
 
 GOOD = """
 data_dir: data
@@ -51,6 +54,8 @@ def test_relative_paths_are_meant_from_the_folder_of_the_file(tmp_path: Path) ->
         ("127.0.0.1", "10.1.2.3", ["mqtt = ", "insecure is for loopback only"]),
         ("data_dir: data", "data_dir: data\nsite: {time_zone: Mars/Olympus}", ["site.time_zone", "is no time zone"]),
         ("data_dir: data", "data_dir: data\ndata_dir: other", ["line 3", "stands twice"]),
+        ("data_dir: data", "data_dir: data\nadmitted_nodes: [press]", ["admitted_nodes", "'group/node' is expected"]),
+        ("edges:\n  harbour", "admitted_nodes: [a/b]\nedges:\n  a-b", ["admitted_nodes", "which edge 'a-b' is already"]),
         ("data_dir: data", "data_dir: [data", ["no YAML we read"]),
         ("data_dir: data", "data_dir: data\nclock: {source: file}", ["clock = ", "clock.path belongs to"]),
     ],
@@ -77,3 +82,41 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_settings(tmp_path / "absent.yaml")
+
+
+def test_the_store_keeps_the_past_by_the_settings(tmp_path: Path) -> None:
+    text = GOOD + "site: {time_zone: Europe/Berlin}\nretention: {raw_days: null, overrides: {'*/hh*/*': 30}}\n"
+    path = tmp_path / "hub.yaml"
+    path.write_text(text, encoding="utf-8")
+    policy = retention_policy(load_settings(path))
+    assert policy.days(None, PointId("harbour/tr1/p_w")) is None
+    assert policy.days(None, PointId("harbour/hh07/p_w")) == 30
+    assert policy.days(RollupLevel.QUARTER, PointId("harbour/hh07/p_w")) == 30
+    assert policy.days(RollupLevel.HOUR, PointId("harbour/hh07/p_w")) is None
+    # Customers' meters are kept shortest when nothing is said.
+    standard = retention_policy(load_settings(_written(tmp_path, GOOD)))
+    assert standard.days(None, PointId("harbour/m07/p_w")) == 60
+    assert standard.days(None, PointId("harbour/tr1/p_w")) == 400
+
+
+def _written(folder: Path, text: str) -> Path:
+    (folder / "standard.yaml").write_text(text, encoding="utf-8")
+    return folder / "standard.yaml"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("store: {timezone: Europe/Atlantis}", ("store.timezone", "Europe/Berlin")),
+        ("store: {roll_up_every_s: 0}", ("store.roll_up_every_s", "0.1")),
+        ("retention: {raw_days: 0}", ("retention.raw_days", "1")),
+        ("retention: {minute_days: 2000}", ("retention", "quarter_days 1100 must not be less than minute_days 2000")),
+        ("retention: {minute_days: null}", ("retention", "for ever")),
+        ("retention: {quarter_days: 100}", ("quarter_days 100", "340 days")),
+        ("retention: {raw: 5}", ("retention.raw",)),
+    ],
+)
+def test_a_mistake_about_store_or_retention_is_named(tmp_path: Path, line: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD + line)
+    assert all(word in str(caught.value) for word in words), caught.value

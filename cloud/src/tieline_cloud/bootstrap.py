@@ -44,6 +44,7 @@ from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import JobScheduler
 from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
+from tieline_cloud.jobs.upkeep import StoreUpkeep, retain_kind, retention
 from tieline_cloud.metrics import exposition
 from tieline_cloud.observation import Observation, newest_readings, newest_values
 from tieline_cloud.quality.examiner import RuleExaminer
@@ -51,7 +52,7 @@ from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
-from tieline_cloud.store.ports import Examiner, Store
+from tieline_cloud.store.ports import Examiner, RetentionPolicy, Store
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
@@ -73,9 +74,17 @@ def open_ledger(settings: HubSettings, examiner: Examiner | None = None) -> Stor
 
     Raises:
         StoreBusyError: When another process holds it, naming it.
+        StoreLostError: When the database server cannot be reached.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return open_store(f"duckdb:{settings.data_dir / STORE_FILE}", examiner, settings.site.time_zone)
+    zone = settings.store.timezone or settings.site.time_zone
+    return open_store(settings.store.url or f"duckdb:{settings.data_dir / STORE_FILE}", examiner, zone)
+
+
+def retention_policy(settings: HubSettings) -> RetentionPolicy:
+    """The part of the settings the store needs to forget."""
+    keys = settings.retention
+    return RetentionPolicy(keys.raw_days, keys.minute_days, keys.quarter_days, keys.hour_days, keys.overrides)
 
 
 def ingest_settings(settings: HubSettings) -> IngestSettings:
@@ -174,6 +183,7 @@ class _Rooms:
     desk: GridDesk
     broadcaster: Broadcaster
     schedulers: Mapping[str, JobScheduler]
+    upkeep: StoreUpkeep
 
     def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
@@ -183,6 +193,7 @@ class _Rooms:
             "heartbeats": self.services.live.run,
             "broadcasts": self.broadcaster.run,
             "state estimate": self.desk.run,
+            "store upkeep": self.upkeep.run,
             **{name: scheduler.run for name, scheduler in self.schedulers.items()},
         }
 
@@ -212,7 +223,8 @@ def _bind(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
     jobs = JobRunner(_kinds(planner, store, examiner.table), books.documents, clock)
-    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner)
+    upkeep = StoreUpkeep(store, clock, settings.store.roll_up_every_s)
+    observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner, upkeep)
     services = HubServices(
         settings=settings,
         clock=clock,
@@ -237,10 +249,10 @@ def _bind(
         lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
     )
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
-    schedulers = {"estimate scheduler": _estimates(settings, jobs, clock)}
+    schedulers = {"estimate scheduler": _estimates(settings, jobs, clock), "retention scheduler": retention(jobs, clock)}
     if settings.planning.enabled and settings.edges:
         schedulers["plan scheduler"] = _scheduler(planner, jobs)
-    return _Rooms(services, ingest, desk, broadcaster, schedulers)
+    return _Rooms(services, ingest, desk, broadcaster, schedulers, upkeep)
 
 
 def _in_url(host: str) -> str:
@@ -269,6 +281,7 @@ def _kinds(planner: Planner, store: Store, rules: RuleTable) -> dict[str, JobKin
         train_kind(settings, store, planner.pool, planner.models, clock),
         plan_kind(planner),
         export_kind(store),
+        retain_kind(store, retention_policy(settings), clock),
         estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
     )
     return {kind.name: kind for kind in table}

@@ -12,6 +12,7 @@ from tieline_cloud.ingest.service import Ingest
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.model import JobState
 from tieline_cloud.jobs.runner import JobRunner
+from tieline_cloud.jobs.upkeep import StoreUpkeep
 from tieline_cloud.metrics import Sample, age_s
 from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.store.ports import LastValue, Store
@@ -52,6 +53,7 @@ class Observation:
     live: LiveHub
     clock: Clock
     examiner: RuleExaminer
+    upkeep: StoreUpkeep
 
     def health(self) -> Mapping[str, Any]:
         """State of each part; ``ok`` is false where something that should work does not."""
@@ -68,6 +70,11 @@ class Observation:
             "live_lane": {"ok": self.ingest.live.connected, "garbage": self.ingest.live_counters.garbage},
             "dispatch": {"ok": self.publisher.connected},
             "store": {field.name: getattr(statistics, field.name) for field in fields(statistics)},
+            "rollups": {
+                "ok": self.upkeep.progress is not None or not self.upkeep.failures,
+                "lag_s": None if self.upkeep.progress is None else self.upkeep.progress.lag_s,
+                "waiting_readings": None if self.upkeep.progress is None else self.upkeep.progress.waiting,
+            },
             "grid": {
                 "ok": self.desk.problem is None,
                 "imported": self.desk.grid is not None,
@@ -102,6 +109,11 @@ class Observation:
             yield Sample("quality_findings_total", "findings of data quality by rule", count, {"rule": rule.value})
         for field in fields(statistics := self.store.statistics()):
             yield Sample(f"store_{field.name}", f"{field.name} kept in the ledger", getattr(statistics, field.name))
+        progress = self.upkeep.progress
+        lag_s, waiting = (None, None) if progress is None else (progress.lag_s, progress.waiting)
+        yield Sample("rollup_lag_seconds", "age of the oldest commit that is not rolled up", lag_s)
+        yield Sample("rollup_waiting_readings", "readings that are not rolled up", waiting)
+        yield Sample("rollup_failures_total", "roll-ups the store could not make", self.upkeep.failures)
         newest = age_s(self.ingest.durable_counters.newest_measured_at, now)
         yield Sample("newest_reading_age_seconds", "age of the newest committed reading", newest)
         yield Sample("grid_estimate_age_seconds", "age of the newest state estimate", age_s(self.desk.estimated_at, now))

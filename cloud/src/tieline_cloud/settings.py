@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tieline_cloud.ingest.third_party import admitted_nodes
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -82,6 +83,19 @@ class MqttSettings(_Section):
         return self
 
 
+def known_zone(name: str) -> str:
+    """The name of a time zone, checked.
+
+    Raises:
+        ValueError: When there is none of that name.
+    """
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is no time zone of the IANA list, e.g. 'Europe/Berlin'") from error
+    return name
+
+
 class SiteSettings(_Section):
     """Calendar of the served area."""
 
@@ -91,11 +105,7 @@ class SiteSettings(_Section):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{name!r} is no time zone of the IANA list, e.g. 'Europe/Berlin'") from error
-        return name
+        return known_zone(name)
 
 
 class BatteryAsset(_Section):
@@ -169,6 +179,57 @@ class TrainingSettings(_Section):
     points: tuple[PointId, ...] = Field(default=(), description="forecast points; none = <edge>/site/load_w of every edge")
 
 
+class StoreSettings(_Section):
+    """The ledger and its roll-ups."""
+
+    url: str | None = Field(
+        default=None,
+        description="postgresql://user@host:5432/database, duckdb:/path/to/file, or none = DuckDB file hub.duckdb in data_dir",
+    )
+    timezone: str | None = Field(default=None, description="whose days are rolled up; none = site.time_zone")
+    roll_up_every_s: float = Field(default=5.0, ge=0.1, le=3600, description="wall seconds between roll-ups")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        return None if name is None else known_zone(name)
+
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.password is not None or "password" in parse_qs(parts.query):
+                raise ValueError(
+                    "a password does not belong into a configuration; put it into the file PGPASSFILE names, or into PGPASSWORD"
+                )
+        return url
+
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class RetentionSettings(_Section):
+    """Whole days each form of the past is kept; null = for ever. Roll-ups of days always are."""
+
+    raw_days: Days | None = Field(default=400, description="readings as they came")
+    minute_days: Days | None = Field(default=90, description="roll-ups of minutes")
+    quarter_days: Days | None = Field(default=1100, description="roll-ups of quarter-hours; models are trained on them")
+    hour_days: Days | None = Field(default=None, description="roll-ups of hours")
+    overrides: dict[Annotated[str, Field(min_length=1, max_length=160)], Days] = Field(
+        default={"*/m[0-9]*/*": 60},
+        description="days of everything finer than an hour by pattern of point ids: customers' meters tell how people live",
+    )
+
+    @model_validator(mode="after")
+    def _coarser_lives_longer(self) -> RetentionSettings:
+        for finer, coarser in (("minute_days", "quarter_days"), ("quarter_days", "hour_days")):
+            less, more = getattr(self, finer), getattr(self, coarser)
+            if more is not None and (less is None or less > more):
+                raise ValueError(f"{coarser} {more} must not be less than {finer} {'(for ever)' if less is None else less}")
+        return self
+
+
 class WorkerSettings(_Section):
     """Processes for training and planning; they never see the database."""
 
@@ -195,14 +256,26 @@ class HubSettings(_Section):
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()
     workers: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
+    retention: RetentionSettings = RetentionSettings()
     quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
+    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
-    edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
+
+    @field_validator("admitted_nodes")
+    @classmethod
+    def _nodes_apart(cls, nodes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        admitted_nodes(nodes, others.data.get("edges", {}))
+        return nodes
 
     @model_validator(mode="after")
-    def _nodes_apart(self) -> HubSettings:
-        admitted_nodes(self.admitted_nodes, self.edges)
+    def _training_has_its_past(self) -> HubSettings:
+        days, needed = self.retention.quarter_days, max(self.training.history_days, self.planning.history_days)
+        if days is not None and days < needed:
+            raise ValueError(
+                f"retention.quarter_days {days} must not be less than the {needed} days of history models are made of"
+            )
         return self

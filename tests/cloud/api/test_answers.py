@@ -135,6 +135,19 @@ async def test_a_command_is_accepted_sent_and_can_be_looked_up(client: httpx.Asy
     assert (await answer(client, f"/v1/commands/{command['command_id']}"))["state"] == "accepted"
 
 
+async def test_a_third_party_is_marked_and_never_commanded(client: httpx.AsyncClient, rooms: Rooms) -> None:
+    rooms.fleet.third_party = "plant/press"
+    (edge,) = await answer(client, "/v1/edges")
+    assert (edge["third_party"], edge["offline_since"]) == ("plant/press", None)
+    body = {"edge_id": "harbour", "device_id": "bat1", "action": "release", "valid_for_s": 600, "reason": "test"}
+    response = await client.post("/v1/commands", json=body)
+    assert (response.status_code, response.json()["detail"], rooms.outbox.sent) == (
+        422,
+        "'harbour' is the third-party node 'plant/press': Tieline reads it and never commands it",
+        [],
+    )
+
+
 async def test_events_of_edges_and_hub_come_in_one_list_newest_first(client: httpx.AsyncClient, rooms: Rooms) -> None:
     own = rooms.events.raise_event(HARBOUR, Severity.INFORMATION, "plan.published", "a plan")
     rooms.store.record_events([own.model_copy(update={"event_id": "edge-event", "at": NOW + timedelta(seconds=1)})])

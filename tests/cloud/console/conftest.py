@@ -181,6 +181,7 @@ def running_hub(folder: Path, broker: Broker) -> Iterator[RunningHub]:
         "mqtt": {"host": broker.host, "port": broker.port, "insecure": True},
         "grid": {"file": str(VILLAGE), "estimate_every_s": 0.5},
         "edges": {"harbour": {"rated_va": 630000, "batteries": {"bat1": battery}}},
+        "admitted_nodes": ["plant/press"],
     }
     config = folder / "hub.yaml"
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")

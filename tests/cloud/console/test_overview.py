@@ -38,6 +38,16 @@ def test_an_overload_is_seen_in_picture_figures_and_tables_and_nothing_is_asked_
     assert watched.elsewhere == []
 
 
+def test_a_node_of_somebody_else_is_marked_and_is_not_expected_to_run_a_plan(watched: WatchedPage) -> None:
+    page = watched.page
+    edges = page.get_by_role("region", name="Edges")
+    press = edges.get_by_role("row").filter(has_text="plant-press")
+    expect(press).to_contain_text("third party, at most once, never heard", timeout=READY_MS)
+    expect(press).to_contain_text("not ours to plan")
+    expect(page.get_by_text("Edges on the current plan").locator("..")).to_contain_text("1 of 1")
+    assert watched.errors == []
+
+
 def test_the_theme_turns_over_and_the_picture_with_it(watched: WatchedPage) -> None:
     page = watched.page
     expect(page.get_by_role("region", name="Branch list")).to_contain_text("127.0", timeout=READY_MS)

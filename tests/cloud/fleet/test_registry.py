@@ -166,3 +166,30 @@ def test_a_report_has_to_come_on_its_own_topic_and_within_its_limits() -> None:
         read_reported("t", b" " * 300_000, HARBOUR)
     with pytest.raises(BadInputError, match="ladder"):
         read_reported("t", body.replace(b'"ladder":0', b'"ladder":9'), HARBOUR)
+
+
+def test_a_third_party_is_known_before_it_speaks_and_after_a_restart() -> None:
+    kept: dict[str, bytes] = {}
+    fleet = FleetRegistry(ManualClock(T0), keep=lambda edge, body, _at: kept.update({edge: body}))
+    fleet.admit(EdgeId("plant-press"), "plant/press")
+    fleet.node_born(EdgeId("plant-press"), T0)
+    fleet.device_born(EdgeId("plant-press"), TR1, ["p_w"], T0)
+    again = FleetRegistry(ManualClock(T0), kept)
+    (edge,) = again.edges()
+    assert (edge.third_party, edge.online_live, [d.device_id for d in again.devices()]) == ("plant/press", False, ["tr1"])
+
+
+async def test_what_has_died_says_since_when_and_only_the_first_death_counts() -> None:
+    clock = ManualClock(T0)
+    fleet = FleetRegistry(clock)
+    fleet.node_born(EdgeId("harbour"), T0)
+    fleet.device_born(EdgeId("harbour"), TR1, ["p_w"], T0)
+    fleet.device_died(EdgeId("harbour"), DeviceId("tr1"))
+    await clock.advance(60)
+    for _ in range(2):
+        fleet.node_died(EdgeId("harbour"))
+        await clock.advance(60)
+    (edge,), (device,) = fleet.edges(), fleet.devices()
+    assert (edge.offline_since, device.offline_since) == (T0 + timedelta(seconds=60), T0)
+    fleet.node_born(EdgeId("harbour"), T0)
+    assert fleet.edges()[0].offline_since is None

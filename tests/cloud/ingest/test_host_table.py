@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tieline_cloud.ingest.host_table import Arrived, Change, Finding, HostTable
 from tieline_core.sparkplug.metric import DataType, Metric, Payload
 from tieline_core.sparkplug.payload import encode
@@ -120,6 +123,20 @@ def test_a_message_that_was_overtaken_is_waited_for_and_all_are_taken_in_order()
     assert table.expire(1.9) == []
     found = table.take(messages[0])
     assert [row.metrics[0].value for row in found] == [2.0, 3.0, 4.0, 5.0]
+    assert table.expire(100.0) == []
+
+
+@given(st.permutations(range(2, 12)), st.integers(0, 9))
+def test_in_whatever_order_messages_come_they_are_taken_in_theirs_once_each(order: list[int], doubled: int) -> None:
+    table = HostTable(reorder_s=2.0)
+    node = Node(table)
+    node.born()
+    data = node.aliases.data("tr1", POWER)
+    messages = {seq: arrived("DDATA", Payload((replace(data, value=float(seq)),), 1000, seq), "tr1") for seq in order}
+    found = [row for seq in (*order[: doubled + 1], *order[doubled:]) for row in table.take(messages[seq])]
+    taken = [row.metrics[0].value for row in found if row.change is Change.DATA]
+    assert taken == [float(seq) for seq in range(2, 12)]
+    assert {row.change for row in found} == {Change.DATA, Change.DUPLICATE}
     assert table.expire(100.0) == []
 
 

@@ -16,7 +16,7 @@ import pytest
 from tieline_cloud.store.duckdb_file import StoreBusyError, StoreFormatError, migrations
 from tieline_cloud.store.duckdb_rows import QUARANTINE_BYTES, QUARANTINE_ROWS
 from tieline_cloud.store.duckdb_store import DuckDbStore
-from tieline_cloud.store.ports import LedgerFrame, Verdict
+from tieline_cloud.store.ports import LedgerFrame, RetentionPolicy, RollupLevel, Verdict
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, Severity, Stream
@@ -134,6 +134,42 @@ def test_readers_see_whole_commits_while_the_writer_writes(tmp_path: Path) -> No
             reader.join()
     assert counts
     assert all(count % FRAME_ROWS == 0 for count in counts)
+
+
+def test_upkeep_beside_the_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    later = T0 + timedelta(days=30)
+    with DuckDbStore(tmp_path / "hub.duckdb") as store:
+        store.grant_epoch(EDGE, T0)
+        done = threading.Event()
+        errors: list[Exception] = []
+        counts: list[int] = []
+
+        def keep_up() -> None:
+            try:
+                while not done.is_set():
+                    store.roll_up(later, 1.0)
+                    store.retain(RetentionPolicy(raw_days=1, minute_days=1), later)
+                    days = store.rollups(POINTS, RollupLevel.DAY, T0 - timedelta(days=1), T0 + timedelta(days=1))
+                    counts.append(sum(int(rollup.count.sum()) for rollup in days.values()))
+            except Exception as error:  # noqa: BLE001 (whatever it is, the test has to see it)
+                errors.append(error)
+
+        keeper = threading.Thread(target=keep_up)
+        keeper.start()
+        for seq in range(1, 61):
+            store.commit([frame(seq)])
+        done.set()
+        keeper.join()
+        assert errors == []
+        assert all(count % FRAME_ROWS == 0 for count in counts)
+        assert counts == sorted(counts)
+        store.retain(RetentionPolicy(raw_days=1), later)
+        days = store.rollups(POINTS, RollupLevel.DAY, T0 - timedelta(days=1), T0 + timedelta(days=1))
+        assert sum(int(rollup.count.sum()) for rollup in days.values()) == 60 * FRAME_ROWS
+        assert store.statistics().readings == 0
+    with DuckDbStore(tmp_path / "hub.duckdb") as store:
+        assert store.commit([frame(61)]).rows == FRAME_ROWS
+        assert len(store.replay(0, 10)[1]) == FRAME_ROWS
 
 
 def test_several_threads_may_write_at_once(tmp_path: Path) -> None:

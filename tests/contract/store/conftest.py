@@ -14,6 +14,9 @@ from tieline_cloud.store.ports import Store
 @pytest.fixture(params=sorted(ADAPTERS))
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty store; opening it again finds what was stored, but for the one in memory."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgres")
+        return url
     return {"duckdb": f"duckdb:{tmp_path}/hub.duckdb", "memory": "memory:"}[request.param]
 
 

@@ -154,6 +154,8 @@ def test_retention_drops_each_level_in_its_time_and_the_coarser_ones_stay(store:
         assert oldest == kept
         daily = store.rollups([name], RollupLevel.DAY, start - DAY, T0 + DAY)[name]
         assert int(daily.count.sum()) == 100 * 96
+        means = store.means([name], start - DAY, T0, 1800)[name]
+        assert int(means.at_us[0]) == kept[2]
     # A reading that comes late, for a day whose readings are gone, is one more in the roll-ups that are left.
     late = ReadingBatch.of([Reading(LOAD, 1e6, start + timedelta(days=50, hours=12, seconds=1), Quality.GOOD)])
     store.import_readings(late, "late", T0)

@@ -26,6 +26,7 @@ from tieline_cloud.api.routes import (
     plans,
     quality,
     readings,
+    rollups,
 )
 from tieline_cloud.console import pages
 
@@ -34,6 +35,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
     readings.router,
+    rollups.router,
     quality.router,
     forecasts.router,
     plans.router,

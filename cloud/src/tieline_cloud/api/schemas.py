@@ -116,6 +116,48 @@ class ReadingSeries(_Answer):
     truncated: bool = Field(description="true when there is more than the limit let through")
 
 
+class RollupRow(_Answer):
+    """One interval; the unit stands at the head, null = there was no number."""
+
+    at: AwareDatetime
+    count: int = Field(description="readings with a number")
+    good: int = Field(description="those of good quality")
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    last: float | None
+    quality: QualityWord = Field(description="the worst met in the interval")
+
+
+class RollupSeries(_Answer):
+    """Roll-ups of one point, ascending; an interval is labelled by its start."""
+
+    point: PointId
+    unit: str
+    step: str = Field(description="ISO 8601 duration of the intervals; P1D = local days", examples=["PT1H"])
+    time_zone: str = Field(description="whose days P1D are", examples=["Europe/Berlin"])
+    rows: tuple[RollupRow, ...]
+    truncated: bool = Field(description="true when there is more than the limit let through")
+
+
+class GroupSeries(_Answer):
+    """One group's series."""
+
+    group: str
+    points: int = Field(description="points in the group")
+    rows: tuple[Row, ...]
+
+
+class GroupedReadings(_Answer):
+    """Series of groups of points; an interval is labelled by its start."""
+
+    function: Literal["sum", "mean", "min", "max"]
+    unit: str
+    step: str = Field(description="ISO 8601 duration of the intervals; P1D = local days", examples=["PT1H"])
+    time_zone: str = Field(description="whose days P1D are", examples=["Europe/Berlin"])
+    groups: tuple[GroupSeries, ...]
+
+
 class QualityFinding(_Answer):
     """One verdict of a rule of data quality."""
 

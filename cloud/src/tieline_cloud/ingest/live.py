@@ -26,8 +26,7 @@ from tieline_cloud.ingest.settings import IngestSettings
 from tieline_cloud.ingest.third_party import (
     NODE_DEVICE,
     ForeignNames,
-    ForeignValue,
-    Keep,
+    Shelf,
     ThirdPartyHistory,
     admitted_nodes,
     foreign_tables,
@@ -72,14 +71,14 @@ class LiveHost:
         fleet: Learns of births and deaths.
         clock: Stamps.
         notices: Who wants to know.
-        keep: Stores readings of third parties; None = they are shown, not stored.
+        shelf: Stores readings of third parties; None = they are shown, not stored.
 
     Raises:
         ValueError: From the constructor, when the names of the admitted nodes collide.
     """
 
     def __init__(
-        self, settings: IngestSettings, fleet: FleetRegistry, clock: Clock, notices: LiveNotices, keep: Keep | None = None
+        self, settings: IngestSettings, fleet: FleetRegistry, clock: Clock, notices: LiveNotices, shelf: Shelf | None = None
     ) -> None:
         self.counters = LiveCounters()
         self.connected = False
@@ -95,7 +94,7 @@ class LiveHost:
         self._arrived = asyncio.Event()
         self._rebirths = RebirthDesk(settings.rebirths)
         self._foreign = foreign_tables(admitted_nodes(settings.third_party_nodes))
-        self._history = None if keep is None else ThirdPartyHistory(keep, clock, self.counters)
+        self._history = None if shelf is None else ThirdPartyHistory(shelf, clock, self.counters)
         for (group, node), names in self._foreign.items():
             fleet.admit(names.edge, f"{group}/{node}")
         self._state = OwnState(settings.host_id, clock, self.counters)
@@ -142,8 +141,7 @@ class LiveHost:
         self._table = self._fresh_table()
         self._say_online()
         for key in [*((topics.GROUP, s.edge_id) for s in self._fleet.edges() if s.third_party is None), *self._foreign]:
-            self._rebirths.want(key)
-        self._ask_rebirths()
+            self._rebirths.want(key, time.monotonic() + self._settings.rebirths.grace_s)
 
     def _say_online(self) -> None:
         state = self._state.birth()
@@ -245,6 +243,8 @@ class LiveHost:
             return
         if key not in self._foreign and self._refused(edge):
             return
+        if topic.kind in ("NCMD", "DCMD"):
+            return
         if message.retain:
             raise SparkplugError("births, data and deaths are never retained: what the broker kept is of the past")
         payload = sparkplug.decode(message.payload, null_for_nan=True)
@@ -336,7 +336,7 @@ class LiveHost:
             if value is None:
                 continue
             if foreign and self._history is not None and not metric.is_transient:
-                self._history.add([ForeignValue(value, metric.is_historical)])
+                self._history.add(value, historical=metric.is_historical)
             if not metric.is_historical:
                 new.append(value)
         if new:

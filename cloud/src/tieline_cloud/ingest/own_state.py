@@ -14,6 +14,8 @@ from tieline_core.sparkplug.session import HostState
 from tieline_core.timegrid import to_us
 
 _log = logging.getLogger(__name__)
+#: A host whose clock is right stamps no further ahead than this.
+_PLAUSIBLE_MS: Final = 60_000
 _LATEST_MS: Final = 7_258_118_400_000  # the year 2200
 
 
@@ -70,14 +72,16 @@ class OwnState:
             SparkplugError: It is none.
         """
         state = HostState.from_bytes(body)
+        if state.timestamp_ms <= self._connected_ms:
+            # The will of our own earlier connection may arrive after we came back.
+            return Remedy.NONE if state.online else Remedy.REPEAT
         if state.online:
-            if state.timestamp_ms > self._connected_ms:
-                self._counters.rival_hosts += 1
-                _log.error("%s: another host application says it is online under our id", self.topic)
-            return Remedy.NONE
-        if self._connected_ms < state.timestamp_ms <= _LATEST_MS:
-            _log.error("%s: an offline stamped later than our own connection: was the clock set back?", self.topic)
-            self._latest_ms = max(self._latest_ms, state.timestamp_ms)
-            return Remedy.RENEW
-        # The will of our own earlier connection may arrive after we came back.
-        return Remedy.REPEAT
+            self._counters.rival_hosts += 1
+            _log.error("%s: another host application says it is online under our id", self.topic)
+            if state.timestamp_ms <= self.now_ms() + _PLAUSIBLE_MS:
+                return Remedy.NONE  # two hosts that outbid each other would help nobody
+        if state.timestamp_ms > _LATEST_MS:
+            return Remedy.REPEAT
+        _log.error("%s: a STATE stamped later than our own connection: was the clock set back?", self.topic)
+        self._latest_ms = max(self._latest_ms, state.timestamp_ms)
+        return Remedy.RENEW

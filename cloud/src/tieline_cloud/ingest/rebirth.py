@@ -21,6 +21,7 @@ class RebirthPace:
         calm_s: A node that needed none for so long, beyond its pause, begins with the shortest pause again.
         per_s: Requests a second over all nodes.
         burst: Requests at once over all nodes.
+        grace_s: After the host came online, nodes that wait for it have so long to be born by themselves.
     """
 
     pause_s: float = 5.0
@@ -28,6 +29,7 @@ class RebirthPace:
     calm_s: float = 60.0
     per_s: float = 50.0
     burst: int = 50
+    grace_s: float = 2.0
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class RebirthDesk:
 
     def __init__(self, pace: RebirthPace | None = None) -> None:
         self._pace = pace or RebirthPace()
-        self._wanted: dict[NodeKey, None] = {}
+        self._wanted: dict[NodeKey, float] = {}
         self._asked: dict[NodeKey, _Asked] = {}
         self._tokens = float(self._pace.burst)
         self._filled_s: float | None = None
@@ -51,9 +53,9 @@ class RebirthDesk:
         """Nodes that still have to be asked."""
         return len(self._wanted)
 
-    def want(self, node: NodeKey) -> None:
-        """The node should be born again; wishes for one that already waits are one wish."""
-        self._wanted.setdefault(node)
+    def want(self, node: NodeKey, from_s: float = 0.0) -> None:
+        """The node should be born again, asked from an instant on; wishes for one that already waits are one wish."""
+        self._wanted[node] = min(from_s, self._wanted.get(node, from_s))
 
     def born(self, node: NodeKey) -> None:
         """It was born by itself: nobody has to ask any more."""
@@ -70,6 +72,8 @@ class RebirthDesk:
             if self._tokens < 1.0:
                 break
             asked = self._asked.get(node)
+            if now_s < self._wanted[node]:
+                continue
             if asked is not None and now_s - asked.at_s < asked.pause_s:
                 continue
             again = asked is not None and now_s - asked.at_s < asked.pause_s + pace.calm_s

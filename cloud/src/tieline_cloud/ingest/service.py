@@ -17,10 +17,9 @@ from tieline_cloud.ingest.durable import DurableLane
 from tieline_cloud.ingest.live import LiveHost, LiveNotices
 from tieline_cloud.ingest.outlet import Notices
 from tieline_cloud.ingest.settings import IngestSettings
-from tieline_cloud.store.ports import LastValue, Ledger
+from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
-from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello
@@ -64,7 +63,7 @@ class Ingest:
     """
 
     def __init__(
-        self, settings: IngestSettings, ledger: Ledger, clock: Clock, callbacks: IngestCallbacks = IngestCallbacks()
+        self, settings: IngestSettings, ledger: Store, clock: Clock, callbacks: IngestCallbacks = IngestCallbacks()
     ) -> None:
         self._ledger = ledger
         self._callbacks = callbacks
@@ -73,7 +72,7 @@ class Ingest:
         notices = Notices(hello=self._hello, heard=self._heard, events=self._events)
         self.durable = DurableLane(settings, ledger, clock, notices, self.fleet.durable_lost)
         live = LiveNotices(values=callbacks.values, reported=callbacks.reported)
-        self.live = LiveHost(settings, self.fleet, clock, live, self._keep_third_party)
+        self.live = LiveHost(settings, self.fleet, clock, live, ledger)
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,9 +106,6 @@ class Ingest:
             await self._group.__aexit__(kind, error, trace)
         finally:
             await asyncio.shield(asyncio.to_thread(self._write_fleet))
-
-    def _keep_third_party(self, batch: ReadingBatch, key: str, at: datetime) -> int:
-        return self._ledger.import_readings(batch, f"sparkplug {key}", at)
 
     # From the ledger thread into the event loop
 

@@ -11,14 +11,14 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from tieline_cloud.ingest.counters import LiveCounters
 from tieline_cloud.ingest.host_table import NodeKey
-from tieline_cloud.store.ports import LastValue
+from tieline_cloud.store.ports import Ingested, LastValue
 from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
@@ -33,9 +33,7 @@ _MAX_PART: Final = 48
 _HASH_CHARS: Final = 8
 _MAX_POINTS: Final = 20_000
 _MAX_WAITING: Final = 100_000
-
-#: Stores readings under a key that is used once; returns the rows that were new.
-Keep = Callable[[ReadingBatch, str, datetime], int]
+_SOURCE: Final = "sparkplug"
 
 
 def id_part(name: str) -> str:
@@ -112,63 +110,112 @@ def _device_id(device: str | None) -> DeviceId:
     return NODE_DEVICE if device is None else DeviceId(id_part(device))
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignValue:
-    """A value of a third party; ``historical``: flushed from a buffer, so it may be older than what is held."""
+class Shelf(Protocol):
+    """What is needed of a store; any :class:`tieline_cloud.store.ports.Store` is one."""
 
-    value: LastValue
-    historical: bool = False
+    def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
+        """Store a delivery once, examined like everything that arrives."""
+        ...
+
+    def import_readings(self, batch: ReadingBatch, source: str, at: datetime) -> int:
+        """Store history, once per point and instant."""
+        ...
+
+    def last(self, points: Sequence[PointId] | None = None) -> list[LastValue]:
+        """Last values held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    key: str
+    at: datetime
+    present: list[Reading]
+    history: list[Reading]
 
 
 class ThirdPartyHistory:
     """Gathers values of third parties and stores them, at most once: what cannot be stored in time is dropped and counted.
 
     Args:
-        keep: Writes into the ledger; called in a thread.
-        clock: For the instant of the delivery.
+        shelf: The ledger; called in a thread.
+        clock: For the instant of a delivery.
         counters: Counts rows stored, repeated and dropped.
     """
 
-    def __init__(self, keep: Keep, clock: Clock, counters: LiveCounters) -> None:
-        self._keep = keep
+    def __init__(self, shelf: Shelf, clock: Clock, counters: LiveCounters) -> None:
+        self._shelf = shelf
         self._clock = clock
         self._counters = counters
-        self._waiting: list[Reading] = []
+        self._waiting: list[tuple[Reading, bool]] = []
         self._newest: dict[PointId, datetime] = {}
+        self._compared: set[PointId] = set()
+        self._delivery: _Delivery | None = None
         self._deliveries = 0
 
-    def add(self, values: Sequence[ForeignValue]) -> None:
-        """Take values; one that repeats an instant already held is passed over, as births repeat what data said."""
-        for row in values:
-            held = self._newest.get(row.value.point)
-            if not row.historical:
-                if held is not None and row.value.at <= held:
-                    self._counters.third_party_repeated += 1
-                    continue
-                self._newest[row.value.point] = row.value.at
-            if len(self._waiting) >= _MAX_WAITING:
-                self._counters.third_party_dropped += 1
-                continue
-            value = row.value
-            self._waiting.append(Reading(value.point, value.value, value.at, Quality(value.quality)))
+    def add(self, value: LastValue, *, historical: bool = False) -> None:
+        """Take a value; one that repeats an instant already held is passed over, as births repeat what data said.
+
+        Args:
+            value: The value.
+            historical: Flushed from a buffer, so it may be older than what is held.
+        """
+        held = self._newest.get(value.point)
+        if not historical:
+            if held is not None and value.at <= held:
+                self._counters.third_party_repeated += 1
+                return
+            self._newest[value.point] = value.at
+        if len(self._waiting) >= _MAX_WAITING:
+            self._counters.third_party_dropped += 1
+            return
+        self._waiting.append((Reading(value.point, value.value, value.at, Quality(value.quality)), historical))
 
     async def flush(self) -> None:
-        """Store what waits; after a passing fault of the ledger it waits on, within its bound."""
-        if not self._waiting:
+        """Store what waits; after a passing fault of the ledger the same delivery is tried again under its key."""
+        if self._delivery is None and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            now = self._clock.now()
+            self._deliveries += 1
+            self._delivery = _Delivery(
+                f"{now.isoformat()}/{self._deliveries}",
+                now,
+                [row for row, historical in waiting if not historical],
+                [row for row, historical in waiting if historical],
+            )
+        if self._delivery is None:
             return
-        batch, self._waiting = self._waiting, []
-        now = self._clock.now()
-        self._deliveries += 1
-        key = f"{now.isoformat()}/{self._deliveries}"
         try:
-            rows = await asyncio.to_thread(self._keep, ReadingBatch.of(batch), key, now)
+            rows, repeated = await asyncio.to_thread(self._write, self._delivery)
         except TransientError as error:
             _log.warning("Third-party readings are not stored yet: %s", error)
-            room = max(0, _MAX_WAITING - len(self._waiting))
-            self._counters.third_party_dropped += max(0, len(batch) - room)
-            self._waiting[:0] = batch[len(batch) - room :] if room else []
             return
+        self._delivery = None
         self._counters.third_party_rows += rows
+        self._counters.third_party_repeated += repeated
+
+    def _write(self, delivery: _Delivery) -> tuple[int, int]:
+        """In a thread; rows stored, and rows the ledger held already."""
+        rows = repeated = 0
+        if delivery.present:
+            present = self._unheld(delivery.present)
+            repeated = len(delivery.present) - len(present)
+            batch = ReadingBatch.of(present)
+            columns = (batch.point_index, batch.at_us, batch.values, batch.quality)
+            digest = hashlib.sha256(b"".join((*(p.encode() for p in batch.points), *(column.tobytes() for column in columns))))
+            rows += self._shelf.ingest_once(batch, _SOURCE, delivery.key, digest.hexdigest(), delivery.at)[1]
+            self._compared.update(batch.points)
+        if delivery.history:
+            batch = ReadingBatch.of(delivery.history)
+            new = self._shelf.import_readings(batch, f"{_SOURCE} {delivery.key}", delivery.at)
+            rows, repeated = rows + new, repeated + len(batch) - new
+        return rows, repeated
+
+    def _unheld(self, rows: list[Reading]) -> list[Reading]:
+        """Without what an earlier life of the hub has stored: the first births after a start repeat it."""
+        strange = sorted({row.point for row in rows} - self._compared)
+        held = {value.point: value.at for value in self._shelf.last(strange)} if strange else {}
+        return [row for row in rows if row.point not in held or row.measured_at > held[row.point]]
 
 
 def foreign_tables(nodes: Mapping[NodeKey, EdgeId]) -> dict[NodeKey, ForeignNames]:

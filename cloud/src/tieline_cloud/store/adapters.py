@@ -21,32 +21,45 @@ def _duckdb(rest: str, examiner: Examiner | None, timezone: str) -> Store:
     return DuckDbStore(Path(rest), examiner=examiner, timezone=timezone)
 
 
+def _postgres(rest: str, examiner: Examiner | None, timezone: str) -> Store:
+    try:
+        from tieline_cloud.store.postgres_store import PostgresStore
+    except ImportError as error:
+        if (error.name or "psycopg").partition(".")[0] != "psycopg":
+            raise
+        reason = "needs psycopg 3, which the extra 'postgres' brings: install tieline-cloud[postgres]"
+        raise BadInputError("store", "url", f"postgresql:{rest}", reason) from error
+    return PostgresStore(f"postgresql:{rest}", examiner, timezone)
+
+
 def _memory(_rest: str, examiner: Examiner | None, timezone: str) -> Store:
     from tieline_cloud.store.memory_store import MemoryStore
 
     return MemoryStore(examiner, timezone)
 
 
-ADAPTERS: Final[Mapping[str, Adapter]] = MappingProxyType({"duckdb": _duckdb, "memory": _memory})
+ADAPTERS: Final[Mapping[str, Adapter]] = MappingProxyType({"duckdb": _duckdb, "postgresql": _postgres, "memory": _memory})
 
 
 def open_store(url: str, examiner: Examiner | None = None, timezone: str = "UTC") -> Store:
     """Open a store by its URL.
 
     Args:
-        url: ``duckdb:///var/lib/tieline/hub.duckdb`` (absolute path), ``duckdb:var/hub.duckdb`` (relative) or ``memory:``.
+        url: ``duckdb:///var/lib/tieline/hub.duckdb`` (absolute path), ``duckdb:var/hub.duckdb`` (relative),
+            ``postgresql://user@host:5432/database`` or ``memory:``.
         examiner: Judges readings on arrival; None = nothing is examined.
         timezone: IANA name of the zone whose days are rolled up.
 
     Raises:
         BadInputError: Unknown scheme, missing path or unknown time zone.
         StoreBusyError: Another process holds the file.
-        StoreFormatError: The file is no store, or one of a newer release.
+        StoreLostError: The database server cannot be reached.
+        StoreFormatError: It is no store, or one of a newer release.
     """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in ADAPTERS:
         raise BadInputError("store", "url", url, f"known are {', '.join(f'{name}:' for name in ADAPTERS)}")
-    path = rest.removeprefix("//")
+    path = rest if scheme == "postgresql" else rest.removeprefix("//")
     if scheme == "duckdb" and not path:
         raise BadInputError("store", "url", url, "names no file; write it like 'duckdb:///var/lib/tieline/hub.duckdb'")
     try:

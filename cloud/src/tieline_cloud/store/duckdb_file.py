@@ -12,7 +12,6 @@ import duckdb
 from tieline_core.errors import PermanentError, TransientError
 
 _MIGRATION: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
-_UNWRITTEN: Final = re.compile(r"Failed to commit: .*(Could not write file|No space left|IO Error)", re.DOTALL)
 _HOLDER: Final = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
 
@@ -43,14 +42,6 @@ class StoreRefusedError(TransientError):
 
 class StoreFailedError(PermanentError):
     """DuckDB has given the file up for this process; what was committed is safe, the process has to start anew."""
-
-
-def disk_refused(error: BaseException) -> bool:
-    """Whether a commit failed because its log could not be written; DuckDB has taken it back then and goes on.
-
-    It says so as a TransactionException, which stands for conflicts as well, so the text has to decide.
-    """
-    return isinstance(error, duckdb.TransactionException) and _UNWRITTEN.search(str(error)) is not None
 
 
 def migrations() -> list[tuple[int, str, str]]:

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from tieline_cloud.store.duckdb_parts import (
-    COLUMNS,
     FINER,
     TABLES,
     Bounds,
-    calendar,
+    append,
+    append_days,
     merged,
     of_readings,
     of_table,
@@ -30,7 +30,7 @@ from tieline_cloud.store.duckdb_parts import (
 )
 from tieline_cloud.store.duckdb_readings import registered, transaction
 from tieline_cloud.store.last_values import LastValues
-from tieline_cloud.store.rollup import QUARTER_US, RetentionPolicy, RollupLevel, RollupProgress, kept_from_us
+from tieline_cloud.store.rollup import RetentionPolicy, RollupLevel, RollupProgress, kept_from_us
 from tieline_core.timegrid import to_us
 
 #: What waits this long [s], or makes this many rows, is folded; folding sooner would leave more parts to an interval.
@@ -55,23 +55,6 @@ class Folding:
         self._root = root
         self._last = last
         self._zone = zone
-
-    def adopt_zone(self) -> None:
-        """Make the days anew, where they were made in another time zone, of the quarter-hours that are still there."""
-        with transaction(self._root) as cursor:
-            known = cursor.execute("SELECT body FROM facts WHERE name = 'time_zone'").fetchall()
-            if known == [(self._zone.key,)]:
-                return
-            cursor.execute("INSERT OR REPLACE INTO facts VALUES ('time_zone', ?)", [self._zone.key])
-            if not known:
-                return
-            # A day of which quarter-hours are gone already stays as it was, in the old zone.
-            cursor.execute(
-                "DELETE FROM rollups_day USING (SELECT point_id, min(start_us) AS first_us FROM rollups_quarter GROUP BY 1) q "
-                "WHERE rollups_day.point_id = q.point_id AND rollups_day.start_us >= q.first_us"
-            )
-            upto = positions_of(cursor)[RollupLevel.DAY]
-            self._append_days(cursor, Bounds(0, upto), upto)
 
     def advance(self, now: datetime, budget_s: float) -> RollupProgress:
         """Fold what is due until nothing is or the budget is spent."""
@@ -118,20 +101,12 @@ class Folding:
         above = positions_of(cursor)[level]
         bounds, finer = Bounds(above, upto), FINER[level]
         if level is RollupLevel.DAY:
-            made = self._append_days(cursor, bounds, upto)
+            made = append_days(cursor, of_table(RollupLevel.QUARTER, bounds), self._zone, upto)
         else:
             parts = of_readings(level, bounds) if finer is None else merged(level, [of_table(finer, bounds)])
-            made = _append(cursor, level, parts, upto)
+            made = append(cursor, level, parts, upto)
         cursor.execute("UPDATE progress SET position = ?, at_us = ? WHERE name = ?", [upto, now_us, level.value])
         return made
-
-    def _append_days(self, cursor: duckdb.DuckDBPyConnection, bounds: Bounds, upto: int) -> int:
-        source = of_table(RollupLevel.QUARTER, bounds)
-        first, last = cursor.execute(f"SELECT min(start_us), max(start_us) FROM ({source})").fetchall()[0]  # noqa: S608 (our own words)
-        if first is None:
-            return 0
-        with registered(cursor, "calendar", calendar(first, last + QUARTER_US, self._zone)):
-            return _append(cursor, RollupLevel.DAY, merged(RollupLevel.DAY, [source]), upto)
 
     def _progress(self, buckets: int, now: datetime) -> RollupProgress:
         with transaction(self._root) as cursor:
@@ -189,14 +164,6 @@ class Folding:
                 "AND position <= (SELECT position FROM progress WHERE name = '1min')",
                 [kept_from_us(policy.raw_days, now)],
             )
-
-
-def _append(cursor: duckdb.DuckDBPyConnection, level: RollupLevel, parts: str, upto: int) -> int:
-    # Sorted by point, so that a question about one passes over most row groups.
-    rows = cursor.execute(
-        f"INSERT INTO {TABLES[level]} SELECT {COLUMNS}, {upto} FROM ({parts}) ORDER BY point_id, start_us"  # noqa: S608 (our own words)
-    ).fetchall()
-    return int(rows[0][0])
 
 
 def _folded(cursor: duckdb.DuckDBPyConnection, level: RollupLevel | None) -> str:

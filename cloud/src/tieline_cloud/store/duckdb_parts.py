@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from tieline_cloud.store.duckdb_readings import registered, transaction
 from tieline_cloud.store.rollup import LENGTH_US, QUARTER_US, RollupLevel, day_starts
 
 TABLES: Final[Mapping[RollupLevel, str]] = MappingProxyType(
@@ -42,6 +43,22 @@ _OF_PARTS: Final = (
     "sum(count)::BIGINT AS count, sum(good)::BIGINT AS good, min(minimum) AS minimum, max(maximum) AS maximum, "
     "sum(total) AS total, sum(good_total) AS good_total, arg_max(last, last_us) AS last, max(last_us) AS last_us, "
     "max(quality) AS quality"
+)
+
+
+#: How parts lie in a table: what follows from the other columns is null and takes no room, as in every part that is of a
+#: single reading.
+_PACKED: Final = (
+    "point_id, start_us, count, good, CASE WHEN count > 1 THEN minimum END, CASE WHEN count > 1 THEN maximum END, total, "
+    "CASE WHEN good NOT IN (0, count) THEN good_total END, CASE WHEN count > 1 THEN last END, "
+    "CASE WHEN last_us <> start_us THEN last_us END, quality"
+)
+_UNPACKED: Final = (
+    "point_id, start_us, count, good, CASE WHEN count = 1 THEN total ELSE minimum END AS minimum, "
+    "CASE WHEN count = 1 THEN total ELSE maximum END AS maximum, total, "
+    "CASE good WHEN 0 THEN 0 WHEN count THEN total ELSE good_total END AS good_total, "
+    "CASE WHEN count = 1 THEN total ELSE last END AS last, "
+    "CASE WHEN count > 0 THEN coalesce(last_us, start_us) END AS last_us, quality"
 )
 
 
@@ -86,8 +103,8 @@ def of_readings(level: RollupLevel, bounds: Bounds) -> str:
 
 
 def of_table(level: RollupLevel, bounds: Bounds) -> str:
-    """Parts as they lie in the table of a level."""
-    return f"SELECT {COLUMNS} FROM {TABLES[level]} WHERE {bounds.condition('start_us')}"  # noqa: S608 (words and numbers of ours)
+    """Parts of the table of a level."""
+    return f"SELECT {_UNPACKED} FROM {TABLES[level]} WHERE {bounds.condition('start_us')}"  # noqa: S608 (words and numbers of ours)
 
 
 def merged(level: RollupLevel, parts: Sequence[str]) -> str:
@@ -114,3 +131,56 @@ def positions_of(cursor: duckdb.DuckDBPyConnection) -> dict[RollupLevel, int]:
     """How far each level is folded."""
     rows = cursor.execute("SELECT name, position FROM progress").fetchall()
     return {RollupLevel(name): position for name, position in rows if name != "last"}
+
+
+def append(cursor: duckdb.DuckDBPyConnection, level: RollupLevel, parts: str, upto: int) -> int:
+    """Add parts to the table of a level; returns how many. Sorted by point: a question about one reads few row groups."""
+    rows = cursor.execute(
+        f"INSERT INTO {TABLES[level]} SELECT {_PACKED}, {upto} FROM ({parts}) ORDER BY point_id, start_us"  # noqa: S608 (our own words)
+    ).fetchall()
+    return int(rows[0][0])
+
+
+def append_days(cursor: duckdb.DuckDBPyConnection, quarters: str, zone: ZoneInfo, upto: int) -> int:
+    """Add the days of quarter-hours; returns how many."""
+    first, last = cursor.execute(f"SELECT min(start_us), max(start_us) FROM ({quarters})").fetchall()[0]  # noqa: S608 (our own words)
+    if first is None:
+        return 0
+    with registered(cursor, "calendar", calendar(first, last + QUARTER_US, zone)):
+        return append(cursor, RollupLevel.DAY, merged(RollupLevel.DAY, [quarters]), upto)
+
+
+def adopt_zone(root: duckdb.DuckDBPyConnection, zone: ZoneInfo) -> None:
+    """Make the days anew where they were made in another time zone, of the quarter-hours that are still there.
+
+    A day some of whose quarter-hours are gone stays as it is, in the old zone.
+    """
+    with transaction(root) as cursor:
+        known = cursor.execute("SELECT body FROM facts WHERE name = 'time_zone'").fetchall()
+        if known == [(zone.key,)]:
+            return
+        cursor.execute("INSERT OR REPLACE INTO facts VALUES ('time_zone', ?)", [zone.key])
+        first, last = cursor.execute("SELECT min(start_us), max(start_us) FROM rollups_quarter").fetchall()[0]
+        if not known or first is None:
+            return
+        upto = positions_of(cursor)[RollupLevel.DAY]
+        quarters = of_table(RollupLevel.QUARTER, Bounds(0, upto))
+        with registered(cursor, "calendar", calendar(first, last + QUARTER_US, ZoneInfo(known[0][0]))):
+            cursor.execute(
+                "CREATE TEMP TABLE torn AS SELECT d.point_id, d.start_us FROM "  # noqa: S608 (our own words)
+                "(SELECT point_id, start_us, sum(count) AS count FROM rollups_day GROUP BY 1, 2) d LEFT JOIN "
+                f"({merged(RollupLevel.DAY, [quarters])}) q ON q.point_id = d.point_id AND q.start_us = d.start_us "
+                "WHERE d.count > coalesce(q.count, 0)"
+            )
+            cursor.execute(
+                "CREATE TEMP TABLE whole AS SELECT q.* "  # noqa: S608 (our own words)
+                f"FROM ({quarters}) q JOIN calendar c ON c.quarter_us = q.start_us "
+                "WHERE NOT EXISTS (SELECT 1 FROM torn t WHERE t.point_id = q.point_id AND t.start_us = c.day_us)"
+            )
+        cursor.execute(
+            "DELETE FROM rollups_day WHERE NOT EXISTS "
+            "(SELECT 1 FROM torn t WHERE t.point_id = rollups_day.point_id AND t.start_us = rollups_day.start_us)"
+        )
+        append_days(cursor, f"SELECT {COLUMNS} FROM whole", zone, upto)  # noqa: S608 (our own words)
+        cursor.execute("DROP TABLE torn")
+        cursor.execute("DROP TABLE whole")

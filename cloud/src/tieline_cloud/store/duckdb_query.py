@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from tieline_cloud.store.duckdb_parts import TABLES
+from tieline_cloud.store.duckdb_parts import TABLES, bucket
 from tieline_cloud.store.duckdb_rollup_query import DuckDbRollupQuery, numbers_of
 from tieline_cloud.store.parquet import export_table, write_export
 from tieline_cloud.store.ports import Estimate, Finding, LastValue, Misdated, Quarantined, Series, StoreStatistics
+from tieline_cloud.store.rollup import QUARTER_US, RollupLevel
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Skip, Stream
-from tieline_core.quantities import Quality
 from tieline_core.reconcile import HourDigest, by_hour
 from tieline_core.timegrid import ceil_to, floor_to, from_us, to_us
 
@@ -57,14 +57,22 @@ class DuckDbQuery(DuckDbRollupQuery):
         step_us = step_s * 1_000_000
         first, beyond = to_us(ceil_to(start, step)), to_us(ceil_to(end, step))
         numbers = {number: point for point in points if (number := self._last.number(point)) is not None}
-        with self._cursor() as cursor:
-            cursor.execute(
-                "SELECT point_id, at_us - ((at_us % ?) + ?) % ? AS at_us, avg(value) AS value, 0::UTINYINT AS quality "
-                "FROM readings WHERE point_id IN (SELECT unnest(?::INTEGER[])) AND at_us >= ? AND at_us < ? "
-                "AND quality = ? AND value IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2",
-                [step_us, step_us, step_us, list(numbers), first, beyond, int(Quality.GOOD)],
-            )
-            columns = cursor.fetchnumpy()
+        columns: dict[str, Any] = {"point_id": (), "at_us": (), "value": (), "quality": ()}
+        if numbers and step_us % QUARTER_US == 0:
+            # Quarter-hours outlive readings.
+            with self._rolled(RollupLevel.QUARTER, from_us(first), from_us(beyond), list(numbers)) as (cursor, quarters):
+                columns = cursor.execute(
+                    f"SELECT point_id, {bucket('start_us', step_us)} AS at_us, sum(good_total) / sum(good) AS value, "  # noqa: S608 (our own words)
+                    f"0::UTINYINT AS quality FROM ({quarters}) WHERE good > 0 GROUP BY 1, 2 ORDER BY 1, 2"
+                ).fetchnumpy()
+        elif numbers:
+            with self._cursor() as cursor:
+                columns = cursor.execute(
+                    f"SELECT point_id, {bucket('at_us', step_us)} AS at_us, avg(value) AS value, 0::UTINYINT AS quality "  # noqa: S608 (our own words)
+                    "FROM readings WHERE point_id IN (SELECT unnest(?::INTEGER[])) AND at_us >= ? AND at_us < ? "
+                    "AND quality = 0 AND value IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2",
+                    [list(numbers), first, beyond],
+                ).fetchnumpy()
         owners = np.asarray(columns["point_id"])
         whole = _series(PointId("all/all/all"), columns)
         result = {}
@@ -120,6 +128,13 @@ class DuckDbQuery(DuckDbRollupQuery):
 
     def replay(self, after: int, limit_rows: int) -> tuple[int, ReadingBatch]:
         """Readings in the order they were stored, beginning above a position; returns the position reached."""
+        while True:
+            reached, batch = self._replayed(after, limit_rows)
+            if reached == after or len(batch):
+                return reached, batch
+            after = reached  # retention has dropped all of it
+
+    def _replayed(self, after: int, limit_rows: int) -> tuple[int, ReadingBatch]:
         with self._cursor() as cursor:
             cursor.begin()
             ahead = cursor.execute(

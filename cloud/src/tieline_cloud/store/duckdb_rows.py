@@ -45,22 +45,31 @@ def move_marks(connection: duckdb.DuckDBPyConnection, before: dict[Lane, Waterma
             raise RuntimeError(f"the watermark of {lane[0]}/{lane[1]} moved under a running commit")
 
 
-def held(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame]) -> set[tuple[EdgeId, Stream, str]]:
+def held(
+    connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame], *, first_release: bool
+) -> set[tuple[EdgeId, Stream, str]]:
     """Which contents of the batch the ledger holds, as (edge, stream, sha256).
 
     A content that comes again has the same oldest instant, so it is looked for in the spans of the batch's instants only,
     where zone maps lead; what has none (skips, unreadable bodies, frames of the first release) is looked for apart.
+
+    Args:
+        connection: Inside the transaction.
+        frames: The batch.
+        first_release: Whether the store holds frames of the first release.
     """
     wanted = list({frame.sha256 for frame in frames})
     if not wanted:
         return set()
-    places = ", ".join("?" * len(wanted))
-    spans = _spans(sorted({us for frame in frames if (us := oldest_us(frame)) is not None}))
+    instants = {oldest_us(frame) for frame in frames}
+    spans = _spans(sorted(us for us in instants if us is not None))
+    conditions = [("first_us BETWEEN ? AND ?", span) for span in spans]
     found: list[tuple[str, str, str]] = []
-    for condition, parameters in [("first_us IS NULL", []), *(("first_us BETWEEN ? AND ?", [*span]) for span in spans)]:
+    for condition, parameters in [*conditions, *([("first_us IS NULL", ())] if first_release or None in instants else [])]:
         found += connection.execute(
-            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} AND sha256 IN ({places})",  # noqa: S608 (our own words)
-            [*parameters, *wanted],
+            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} "  # noqa: S608 (our own words)
+            "AND sha256 IN (SELECT unnest(?::VARCHAR[]))",
+            [*parameters, wanted],
         ).fetchall()
     return {(EdgeId(edge), Stream(stream), sha256) for edge, stream, sha256 in found}
 

@@ -21,8 +21,9 @@ import pyarrow as pa
 
 from tieline_cloud.store.acceptance import below, decide, lane_of
 from tieline_cloud.store.arriving import Arriving, gather
-from tieline_cloud.store.duckdb_file import StoreFailedError, StoreRefusedError, connect, disk_refused
+from tieline_cloud.store.duckdb_file import StoreFailedError, StoreRefusedError, connect
 from tieline_cloud.store.duckdb_folding import Folding
+from tieline_cloud.store.duckdb_parts import adopt_zone
 from tieline_cloud.store.duckdb_query import DuckDbQuery
 from tieline_cloud.store.duckdb_readings import (
     insert_estimates,
@@ -83,13 +84,16 @@ class DuckDbStore(DuckDbQuery):
         self.path = path
         self._connection = connect(path, memory_limit)
         self._writer = threading.Lock()
+        self._upkeep = threading.Lock()
         self._arriving: Arriving | None = None
         self._examiner = examiner
         super().__init__(self._connection, LastValues(), zone)
         try:
             self._position = load_last_values(self._connection, self._last)
             self._folding = Folding(self._connection, self._last, zone)
-            self._folding.adopt_zone()
+            adopt_zone(self._connection, zone)
+            first_release = self._connection.execute("SELECT 1 FROM facts WHERE name = 'first_release'").fetchall()
+            self._first_release = bool(first_release)
         except BaseException:
             self._connection.close()
             raise
@@ -127,7 +131,7 @@ class DuckDbStore(DuckDbQuery):
         """What a caller is told of an error of DuckDB's; any other as it is."""
         if isinstance(error, duckdb.FatalException):
             return StoreFailedError(f"{self.path}: the store has to be opened again: {error}")
-        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException) or disk_refused(error):
+        if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.TransactionException):
             return StoreRefusedError(f"{self.path}: nothing was stored: {error}")
         return error
 
@@ -172,7 +176,8 @@ class DuckDbStore(DuckDbQuery):
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark."""
         with self._transaction() as connection:
             before = marks(connection, sorted({frame.edge for frame in frames}))
-            decision = decide(before, frames, held(connection, frames), committed(connection, below(before, frames)))
+            known = held(connection, frames, first_release=self._first_release)
+            decision = decide(before, frames, known, committed(connection, below(before, frames)))
             taken = decision.taken(frames)
             batches = [
                 (frame.readings, to_us(frame.received_at))
@@ -311,7 +316,7 @@ class DuckDbStore(DuckDbQuery):
 
     def roll_up(self, now: datetime, budget_s: float) -> RollupProgress:
         """Bring roll-ups up to date, for at most about ``budget_s`` seconds; also keeps last values for the next start."""
-        with self._guarded():
+        with self._upkeep, self._guarded():
             progress = self._folding.advance(now, budget_s)
             with self._writer:
                 position = self._position
@@ -320,5 +325,5 @@ class DuckDbStore(DuckDbQuery):
 
     def retain(self, policy: RetentionPolicy, now: datetime) -> int:
         """Drop what is past retention, after it was rolled up; returns the rows dropped."""
-        with self._guarded():
+        with self._upkeep, self._guarded():
             return self._folding.retain(policy, now)

@@ -262,7 +262,8 @@ class ReadingQuery(Protocol):
     def means(self, points: Sequence[PointId], start: datetime, end: datetime, step_s: int) -> dict[PointId, Series]:
         """Means of the good readings of each whole interval that starts in [start, end).
 
-        Intervals lie on the UTC grid and are labelled by their start; one without a good reading is left out.
+        Intervals lie on the UTC grid and are labelled by their start; one without a good reading is left out. Means of
+        quarter-hours and their multiples are there as long as roll-ups of quarter-hours are, others as long as readings.
         """
         ...
 

@@ -172,6 +172,7 @@ class _Reader:
         self.not_finite = 0
         self._limits = limits
         self._null_for_nan = null_for_nan
+        self._read_properties: dict[bytes, Mapping[str, Property]] = {}
 
     def metric(self, message: Any) -> Metric:
         name = str(message.name) if message.HasField("name") else None
@@ -194,6 +195,13 @@ class _Reader:
         )
 
     def _properties(self, data: bytes, label: str) -> Mapping[str, Property]:
+        # Nearly all metrics of a payload carry the very same properties.
+        known = self._read_properties.get(data)
+        if known is None:
+            known = self._read_properties[data] = self._parse_properties(data, label)
+        return known
+
+    def _parse_properties(self, data: bytes, label: str) -> Mapping[str, Property]:
         most = self._limits.max_properties
         if max(count_fields(data, _KEYS, most), count_fields(data, _VALUES, most)) > most:
             raise SparkplugError(f"{label}: at most {most} properties are read")

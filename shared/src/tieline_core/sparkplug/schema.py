@@ -109,9 +109,12 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 def count_fields(data: bytes, number: int, most: int) -> int:
     """How often a field stands in a message, read without building anything; stops at one above ``most``.
 
-    Broken bytes end the count: the parser that comes after refuses them.
+    A message too short for more than ``most`` fields is not looked into: 0. Broken bytes end the count: the parser that
+    comes after refuses them.
     """
     found = at = 0
+    if len(data) <= 2 * most:
+        return 0  # the shortest field takes two bytes: they cannot be too many
     while at < len(data) and found <= most:
         tag, at = _varint(data, at)
         if tag >> 3 == number:

@@ -43,7 +43,8 @@ def point_value(last: LastValue) -> PointValue:
     return PointValue(point=last.point, value=last.value, unit=unit_of(last.point), at=last.at, quality=WORDS[last.quality])
 
 
-def _rows(series: Series, limit: int) -> tuple[Row, ...]:
+def rows_of(series: Series, limit: int) -> tuple[Row, ...]:
+    """The first rows of a series as the API shows them."""
     return tuple(
         Row(at=from_us(int(at)), value=None if math.isnan(value) else float(value), quality=WORDS[int(quality)])
         for at, value, quality in zip(series.at_us[:limit], series.values[:limit], series.quality[:limit], strict=True)
@@ -78,7 +79,7 @@ async def read_series(
         point=wanted,
         unit=unit_of(wanted),
         step=label,
-        rows=_rows(series, limit),
+        rows=rows_of(series, limit),
         truncated=len(series.at_us) > limit,
     )
 

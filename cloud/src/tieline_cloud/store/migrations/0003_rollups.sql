@@ -1,7 +1,9 @@
 -- Roll-ups, folded from the ledger by position: minutes from readings, quarter-hours from minutes, hours and local days
 -- from quarter-hours. Rows are only ever added: an interval may lie in several parts, which questions merge, so a late
 -- reading is one more part and cannot destroy what was rolled up of readings that are long gone.
--- A row's position is the last one whose readings are in it.
+-- A row's position is the last one whose readings are in it. What follows from the other columns is null, so that a part of
+-- a single reading takes little room: minimum, maximum and last where count is 1, good_total where good is 0 or count,
+-- last_us where it is start_us.
 
 -- count: readings with a number; total and good_total: their sum, and that of the good ones.
 CREATE TABLE rollups_minute (
@@ -12,7 +14,7 @@ CREATE TABLE rollups_minute (
     minimum DOUBLE,
     maximum DOUBLE,
     total DOUBLE NOT NULL,
-    good_total DOUBLE NOT NULL,
+    good_total DOUBLE,
     last DOUBLE,
     last_us BIGINT,
     quality UTINYINT NOT NULL,
@@ -28,7 +30,7 @@ CREATE TABLE rollups_quarter (
     minimum DOUBLE,
     maximum DOUBLE,
     total DOUBLE NOT NULL,
-    good_total DOUBLE NOT NULL,
+    good_total DOUBLE,
     last DOUBLE,
     last_us BIGINT,
     quality UTINYINT NOT NULL,
@@ -44,7 +46,7 @@ CREATE TABLE rollups_hour (
     minimum DOUBLE,
     maximum DOUBLE,
     total DOUBLE NOT NULL,
-    good_total DOUBLE NOT NULL,
+    good_total DOUBLE,
     last DOUBLE,
     last_us BIGINT,
     quality UTINYINT NOT NULL,
@@ -60,7 +62,7 @@ CREATE TABLE rollups_day (
     minimum DOUBLE,
     maximum DOUBLE,
     total DOUBLE NOT NULL,
-    good_total DOUBLE NOT NULL,
+    good_total DOUBLE,
     last DOUBLE,
     last_us BIGINT,
     quality UTINYINT NOT NULL,
@@ -88,3 +90,5 @@ CREATE TABLE facts (
     name VARCHAR PRIMARY KEY,
     body VARCHAR NOT NULL
 );
+-- Frames of the first release have no oldest instant and are looked for by their hash alone.
+INSERT INTO facts SELECT 'first_release', 'true' WHERE EXISTS (SELECT 1 FROM frames);
