@@ -11,9 +11,11 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export OMP_WAIT_POLICY := PASSIVE
 KEEP ?=
+SEED ?= 1
+ROUNDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint format soak lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z.%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.%-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +49,9 @@ lint: $(VENV)/.installed  ## ruff, strict types, import contracts
 format: $(VENV)/.installed  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+soak: $(VENV)/.installed  ## kills, cuts and clock steps at random until both sides are compared: make soak SEED=1 ROUNDS=1000
+	$(BIN)/python -m tests.soak --seed $(SEED) --rounds $(ROUNDS)
 
 bench-%: $(VENV)/.installed  ## run one benchmark of tests/bench, e.g. make bench-frame
 	$(BIN)/python -m tests.bench.$*

@@ -339,3 +339,17 @@ def test_unanswered_hellos_wait_longer_and_longer() -> None:
         waits.append(core.hello_wait_s(state, TIMES))
         state = core.hello_said(state, "x" * 16, 0.0)
     assert waits == [2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_what_the_line_still_carries_is_not_sent_again_until_it_has_been_silent_for_long() -> None:
+    state = core.sent(core.sent(opened(), Stream.BULK, 1, 1.0), Stream.BULK, 2, 1.1)
+    way = core.OnTheWay(count=1, heard_s=4.0)
+    assert core.tick(state, 8.9, TIMES, way) == (state, [])
+    assert core.acknowledged(state, ack(bulk=0), 8.9, TIMES, way)[0] == state
+    after, effects = core.tick(state, 9.0, TIMES, way)
+    assert (after.streams[Stream.BULK].sent, effects) == (0, [core.SayHello()])
+
+
+def test_a_broker_that_confirms_repetitions_does_not_hide_a_silent_hub() -> None:
+    state = core.sent(opened(), Stream.BULK, 1, 1.0)
+    assert core.tick(state, 6.0, TIMES, core.OnTheWay(0, heard_s=5.9))[1] == [core.SayHello()]

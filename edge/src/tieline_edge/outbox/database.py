@@ -260,12 +260,13 @@ class Database:
     async def all_or_nothing(self) -> AsyncIterator[None]:
         """A transaction inside :meth:`exclusively`."""
         connection = self._connection
-        await connection.execute("BEGIN IMMEDIATE")
         try:
+            await connection.execute("BEGIN IMMEDIATE")
             yield
             await connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):  # the error that led here says more
-                    await connection.execute("ROLLBACK")
+            # A cancelled statement, BEGIN too, still runs in the connection's thread: only what is queued behind it can
+            # undo it, so asking whether a transaction is open would ask too early.
+            with contextlib.suppress(sqlite3.Error):  # the error that led here says more
+                await connection.execute("ROLLBACK")
             raise

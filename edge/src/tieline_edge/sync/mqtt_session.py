@@ -50,7 +50,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class LinkTimes:
-    """Wall times of the protocol [s]; they never follow a simulated clock."""
+    """Wall times of the protocol [s]; they never follow a simulated clock.
+
+    A line that is dead without having been closed is noticed within 1.5 ``keepalive_s``.
+    """
 
     connect_s: float = 5.0
     answer_s: float = 5.0
@@ -59,6 +62,11 @@ class LinkTimes:
     backoff_cap_s: float = 15.0
     takeover_s: float = 30.0
     takeover_cap_s: float = 1800.0
+
+    @property
+    def announced_keepalive_s(self) -> int:
+        """What CONNECT says: paho asks after that long a silence, and gives up after as long again without an answer."""
+        return max(1, self.keepalive_s * 3 // 4)
 
 
 @dataclass(slots=True)

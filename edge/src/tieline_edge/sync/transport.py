@@ -185,7 +185,9 @@ class MqttLink:
             wishes["properties"] = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # (paho leaves it bare)
             wishes["properties"].MaximumPacketSize = MAX_PACKET
         dialling = asyncio.create_task(
-            asyncio.to_thread(client.connect, self.endpoint.host, self.endpoint.port, self._times.keepalive_s, **wishes)
+            asyncio.to_thread(
+                client.connect, self.endpoint.host, self.endpoint.port, self._times.announced_keepalive_s, **wishes
+            )
         )
         try:
             await asyncio.shield(dialling)

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tieline_core import topics
@@ -109,6 +109,7 @@ class Uplink:
         self._bucket = TokenBucket(self._settings.drain_frames_per_s, self._settings.drain_burst)
         nothing = dict.fromkeys(Stream, 0)
         self._state = core.begin(0, nothing, nothing)
+        self._way = core.NOTHING_ON_THE_WAY
         #: The outbox file whose sequence numbers the state speaks of; None = not asked yet.
         self._generation: int | None = None
         self._stirred = asyncio.Event()
@@ -142,6 +143,7 @@ class Uplink:
             recorded = {stream: state.next_seq - 1 for stream, state in states.items()}
             self._state = core.begin(await self._outbox.epoch(), acked, recorded)
             self._generation = generation
+        self._way = core.NOTHING_ON_THE_WAY
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_outbox(), name="uplink.watch")
@@ -164,7 +166,7 @@ class Uplink:
                 _for(ack.edge_id, self._outbox.edge, message.topic)
                 async with self._lock:
                     self._ensure_same_outbox()
-                    state, effects = core.acknowledged(self._state, ack, time.monotonic(), self._settings.times)
+                    state, effects = core.acknowledged(self._state, ack, time.monotonic(), self._settings.times, self._way)
                     await self._adopt(state, effects)
         except BadInputError as error:
             await self._refuse(core.Refuse("uplink.garbage", str(error)))
@@ -212,7 +214,7 @@ class Uplink:
             async with self._lock:
                 self._ensure_same_outbox()
                 before = self._state
-                self._state, effects = core.tick(before, time.monotonic(), self._settings.times)
+                self._state, effects = core.tick(before, time.monotonic(), self._settings.times, self._way)
                 self.counters.go_backs += sum(self._state.streams[s].sent < before.streams[s].sent for s in Stream)
                 if effects:
                     await self._say_hello(session)
@@ -248,6 +250,17 @@ class Uplink:
         self.counters.hellos += 1
         session.send(topics.hello(self._outbox.edge), hello.to_bytes())
 
+    def _send(self, session: MqttSession, topic: str, payload: bytes) -> None:
+        confirmed = session.send(topic, payload)
+        self._way = replace(self._way, count=self._way.count + 1)
+
+        def note(_done: asyncio.Future[None]) -> None:
+            # A session that has ended confirms nothing: the next one counts anew.
+            if session.alive:
+                self._way = core.OnTheWay(self._way.count - 1, time.monotonic())
+
+        confirmed.add_done_callback(note)
+
     async def _send_some(self, session: MqttSession) -> bool:
         """Send what window and bucket allow, alarms first; true when something went out."""
         count = 0
@@ -258,7 +271,7 @@ class Uplink:
             if room == 0:
                 continue
             for frame in await self._outbox.next_frames(stream, self._state.streams[stream].sent, room):
-                session.send(topics.frame(self._outbox.edge, stream), encode(frame))
+                self._send(session, topics.frame(self._outbox.edge, stream), encode(frame))
                 self._state = core.sent(self._state, stream, frame.seq, time.monotonic())
                 count += 1
                 if stream is not Stream.ALARM:

@@ -22,7 +22,8 @@ class UplinkTimes:
     Attributes:
         window: Frames of one stream that may be unacknowledged at a time.
         stall_s: Unanswered frames are sent again after this long without progress.
-        rehello_s: After this long without progress the edge says hello again.
+        rehello_s: After this long without progress the edge says hello again; frames the broker has not confirmed yet are
+            sent again no earlier, because a thin line only gets thinner by repetitions.
         hello_s: First wait for the answer to a hello; doubles up to ``hello_cap_s``.
         go_back_s: Shortest time between two returns to the same watermark.
     """
@@ -33,6 +34,22 @@ class UplinkTimes:
     hello_s: float = 2.0
     hello_cap_s: float = 15.0
     go_back_s: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheWay:
+    """What the broker says of the messages of this session.
+
+    Attributes:
+        count: Frames it has not confirmed (PUBACK): the line or the broker still has them.
+        heard_s: When it last confirmed one.
+    """
+
+    count: int = 0
+    heard_s: float = float("-inf")
+
+
+NOTHING_ON_THE_WAY: Final = OnTheWay()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +209,9 @@ def _shown(marks: Mapping[Stream, int]) -> str:
     return ", ".join(f"{stream}: {seq}" for stream, seq in marks.items())
 
 
-def acknowledged(state: UplinkState, ack: Ack, now_s: float, times: UplinkTimes) -> tuple[UplinkState, list[Effect]]:
+def acknowledged(
+    state: UplinkState, ack: Ack, now_s: float, times: UplinkTimes, way: OnTheWay = NOTHING_ON_THE_WAY
+) -> tuple[UplinkState, list[Effect]]:
     """The hub says what is committed. An acknowledgement above the highest frame sent is refused as a whole."""
     if not state.open or ack.epoch != state.epoch:
         return state, []
@@ -208,19 +227,25 @@ def acknowledged(state: UplinkState, ack: Ack, now_s: float, times: UplinkTimes)
             waiting_since_s = now_s if old.sent > seq else None
             new = replace(old, acked=seq, sent=max(old.sent, seq), moved_at_s=now_s, waiting_since_s=waiting_since_s)
             state = _with(state, stream, new)
-        elif seq == old.acked and old.sent > seq and now_s - old.moved_at_s >= times.go_back_s:
-            # The hub repeats itself: something between was lost.
+        elif seq == old.acked and old.sent > seq and not way.count and now_s - old.moved_at_s >= times.go_back_s:
+            # The hub repeats itself although the broker has everything: something between was lost.
             state = _with(state, stream, replace(old, sent=seq, moved_at_s=now_s))
     return state, effects
 
 
-def tick(state: UplinkState, now_s: float, times: UplinkTimes) -> tuple[UplinkState, list[Effect]]:
+def tick(
+    state: UplinkState, now_s: float, times: UplinkTimes, way: OnTheWay = NOTHING_ON_THE_WAY
+) -> tuple[UplinkState, list[Effect]]:
     """Let time pass: send again what stalled, say hello again when nobody answers."""
     if not state.open:
         return state, [SayHello()] if state.nonce is None or now_s >= state.hello_due_s else []
     hello = False
+    patience_s = max(times.stall_s, times.rehello_s) if way.count else times.stall_s
     for stream, old in state.streams.items():
-        hello = hello or (old.waiting_since_s is not None and now_s - old.waiting_since_s >= times.rehello_s)
-        if old.sent > old.acked and now_s - old.moved_at_s >= times.stall_s:
+        if old.waiting_since_s is not None:
+            # A broker that is still being fed is no sign that the hub is away.
+            since_s = max(old.waiting_since_s, way.heard_s) if way.count else old.waiting_since_s
+            hello = hello or now_s - since_s >= times.rehello_s
+        if old.sent > old.acked and now_s - max(old.moved_at_s, way.heard_s) >= patience_s:
             state = _with(state, stream, replace(old, sent=old.acked, moved_at_s=now_s))
     return state, [SayHello()] if hello else []
