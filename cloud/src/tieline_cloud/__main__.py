@@ -159,9 +159,11 @@ def _complain(group: BaseExceptionGroup[Any]) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     from tieline_cloud.config_file import load_settings
+    from tieline_cloud.frugal import be_frugal
     from tieline_cloud.jobs.pool import limit_threads
 
     limit_threads()
+    be_frugal()
     settings = load_settings(options.config)
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     from tieline_cloud.bootstrap import RunningHub, serve

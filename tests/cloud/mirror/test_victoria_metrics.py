@@ -10,7 +10,8 @@ import pytest
 from tests.cloud.mirror.conftest import VictoriaMetrics
 from tests.cloud.mirror.replay_log import START, MemoryLog, many, readings
 from tieline_cloud.mirror.mirror import Mirror
-from tieline_cloud.mirror.target import InfluxTarget, TargetAwayError
+from tieline_cloud.mirror.ports import TargetAwayError
+from tieline_cloud.mirror.target import InfluxTarget
 from tieline_cloud.settings import MirrorSettings
 from tieline_core.clock import SystemClock
 from tieline_core.ids import PointId

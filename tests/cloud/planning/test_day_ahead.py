@@ -26,10 +26,9 @@ from tieline_cloud.planning import (
     PlanningProblem,
     PlanRefusedError,
     SiteForecast,
-    plan_day,
 )
 from tieline_cloud.planning.certify import Costs, certify, site_plan_kw, solve_scenarios
-from tieline_cloud.planning.day_ahead import idle_schedule
+from tieline_cloud.planning.day_ahead import idle_schedule, plan_day
 from tieline_cloud.powerflow import PowerFlow, PowerFlowDivergedError
 from tieline_core.messages.plan import PlanMode, Verdict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from tieline_cloud.dispatch.documents import Price
 from tieline_cloud.dispatch.plans import PlanCurves
 from tieline_cloud.gridmodel.allocation import allocate
 from tieline_cloud.gridmodel.model import FloatArray, GridModel
-from tieline_cloud.planning.day_ahead import PlanningOutcome
 from tieline_cloud.planning.problem import Battery, CurtailablePv, FlexibleLoad, Limits, PlanningProblem, SiteForecast
 from tieline_cloud.settings import EdgeAssets, PlanningSettings
 from tieline_core.errors import BadInputError
@@ -26,6 +25,9 @@ from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.telemetry import IssuedForecast
 from tieline_core.model_manifest import ModelManifest
 from tieline_core.timegrid import to_us
+
+if TYPE_CHECKING:  # the solver belongs into the worker, not into the hub's memory
+    from tieline_cloud.planning.day_ahead import PlanningOutcome
 
 PV_DAYS: Final = 14
 #: Assumed where no price is known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import httpx
 import urllib3
@@ -13,9 +13,9 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
+from tieline_cloud.mirror.ports import LinesRefusedError, TargetAwayError
 from tieline_cloud.settings import MirrorSettings
 from tieline_cloud.token_file import read_secret
-from tieline_core.errors import PermanentError, TransientError
 
 #: The target does not like these lines; it is asked about fewer of them.
 _REFUSED: Final = frozenset({400, 413, 422})
@@ -24,43 +24,6 @@ _MISCONFIGURED: Final = frozenset({401, 403, 404, 405})
 _METRICS_BYTES: Final = 8 * 1024 * 1024
 _STARTED: Final = b"process_start_time_seconds "
 _REASON_CHARS: Final = 300
-
-
-class TargetAwayError(TransientError):
-    """The target did not take the lines, and may take the same ones later.
-
-    Attributes:
-        wait_s: How long it asked us to wait; None when it did not say.
-    """
-
-    def __init__(self, text: str, wait_s: float | None = None) -> None:
-        self.wait_s = wait_s
-        super().__init__(text)
-
-
-class LinesRefusedError(PermanentError):
-    """The target will never take these lines together: a type conflict, a partial write, too many bytes."""
-
-
-class MirrorTarget(Protocol):
-    """What a mirror asks of a target; calls block."""
-
-    def write(self, body: bytes) -> None:
-        """Hand lines over.
-
-        Raises:
-            TargetAwayError: Try again later.
-            LinesRefusedError: These lines together never.
-        """
-        ...
-
-    def started_at(self) -> float | None:
-        """When the target's process started, in seconds since 1970; None when it does not say.
-
-        Raises:
-            TargetAwayError: It does not answer.
-        """
-        ...
 
 
 class InfluxTarget:

@@ -1,6 +1,5 @@
 """Day plans for the substations: one linear programme, checked by AC power flow, published with a certificate."""
 
-from tieline_cloud.planning.day_ahead import PlanningOutcome, plan_day
 from tieline_cloud.planning.errors import PlanRefusedError
 from tieline_cloud.planning.problem import Battery, CurtailablePv, FlexibleLoad, Limits, PlanningProblem, SiteForecast
 
@@ -10,8 +9,6 @@ __all__ = [
     "FlexibleLoad",
     "Limits",
     "PlanRefusedError",
-    "PlanningOutcome",
     "PlanningProblem",
     "SiteForecast",
-    "plan_day",
 ]

@@ -1,0 +1,53 @@
+"""Memory of the serving process: what is set once at its start, because it holds for the whole process."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Final
+
+#: Parameters of glibc's mallopt(3).
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+_ARENA_MAX: Final = -8
+#: Columns of a commit are larger: they come from the system and go back to it when they are freed.
+_MMAP_BYTES: Final = 256 * 1024
+
+
+class _NoPandas(MetaPathFinder):
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("the hub's process does without pandas", name=fullname)
+        return None
+
+
+def be_frugal() -> None:
+    """Set the process up for long service in little memory; to be called before anything is imported that is large.
+
+    pyarrow looks for pandas the first time it is handed a sequence, and imports it where it is installed: 60 MB for
+    nothing, since nothing here hands it a frame. It remembers the answer, so the question is asked once, with pandas away.
+    """
+    _tune_malloc()
+    absent = _NoPandas()
+    sys.meta_path.insert(0, absent)
+    try:
+        import pyarrow as pa
+
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(absent)
+
+
+def _tune_malloc() -> None:
+    """Few arenas: each thread that decodes, folds or commits would otherwise keep the peak of its own for ever."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # a libc that is not glibc has no such thing and needs none
+        return
+    mallopt(_ARENA_MAX, 2)
+    mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
+    mallopt(_TRIM_THRESHOLD, 4 * _MMAP_BYTES)
