@@ -55,7 +55,7 @@ class Bench:
     def take(self, *messages: Inbound) -> None:
         for message in messages:
             self.thread.offer(message)
-        self.thread._process(self.thread._intake.gather())
+        self.thread._process(self.thread._next())
 
 
 def booted(boot: str, epoch: int = 0, next_seq: int = 1) -> Inbound:

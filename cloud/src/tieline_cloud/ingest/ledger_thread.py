@@ -1,7 +1,7 @@
 """The one thread between the durable socket and the ledger.
 
 Gather what has arrived, by count or by time; judge and commit it in one transaction; publish what is committed; only then
-send PUBACK. When the ledger is slow or its disk is full, arrivals wait (:mod:`tieline_cloud.ingest.intake`), and beyond
+send PUBACK. A second thread is one batch ahead: it reads the next frames while the ledger is busy with these. When the ledger is slow or its disk is full, arrivals wait (:mod:`tieline_cloud.ingest.intake`), and beyond
 the cap the socket is not read: TCP carries the pressure back to the edges, whose outboxes are made for it.
 """
 
@@ -11,6 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -34,6 +36,14 @@ _log = logging.getLogger(__name__)
 _QUARANTINED_PER_BATCH: Final = 5
 _RETRY_S: Final = 0.5
 _EVERYBODY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one gathering brought, each with what it reads as; empty at the end."""
+
+    receipts: Sequence[Receipt]
+    read: Sequence[Hello | LedgerFrame | Garbage]
 
 
 class LedgerThread:
@@ -95,12 +105,29 @@ class LedgerThread:
         Raises:
             PermanentError: The ledger cannot go on; the process has to.
         """
-        while batch := self._intake.gather():
-            self._process(batch)
+        with ThreadPoolExecutor(1, "frames") as reader:
+            try:
+                ahead = reader.submit(self._next)
+                while (batch := ahead.result()).receipts:
+                    ahead = reader.submit(self._next)
+                    self._process(batch)
+            finally:
+                self._intake.stop()  # else the reader would wait for ever for what comes next
 
-    def _process(self, batch: Sequence[Receipt]) -> None:
+    def _next(self) -> _Batch:
+        """Gather and read a batch; what it means depends on the batches before and is judged in their order."""
+        receipts = self._intake.gather()
+        return _Batch(receipts, [self._read(receipt.message) for receipt in receipts])
+
+    def _read(self, message: Inbound) -> Hello | LedgerFrame | Garbage:
+        if message.topic.endswith("/up/hello"):
+            return read_hello(message.topic, message.payload)
+        settings = self._settings
+        return read_frame(message.topic, message.payload, self._clock.now(), settings.limits, settings.packet_bytes)
+
+    def _process(self, batch: _Batch) -> None:
         """Commit, answer and acknowledge one batch, in its order; a full disk is waited for."""
-        for step in self._steps([receipt.message for receipt in batch]):
+        for step in self._steps(batch):
             while not self._intake.stopping:
                 try:
                     step()
@@ -111,28 +138,23 @@ class LedgerThread:
                     self._intake.wait_stop(_RETRY_S)
         if not self._intake.stopping:
             now_s = self._monotonic()
-            self.counters.settled(now_s - receipt.arrived_s for receipt in batch)
-            self._intake.settle(batch)
+            self.counters.settled(now_s - receipt.arrived_s for receipt in batch.receipts)
+            self._intake.settle(batch.receipts)
             self._acknowledge_messages()
 
-    def _steps(self, batch: Sequence[Inbound]) -> Iterator[Callable[[], None]]:
+    def _steps(self, batch: _Batch) -> Iterator[Callable[[], None]]:
         """One commit, or several where a hello has frames of its edge before it, which count when it is answered."""
         garbage: list[Garbage] = []
         frames: list[LedgerFrame] = []
-        for message in batch:
-            if message.topic.endswith("/up/hello"):
-                hello = self._admit(message, read_hello(message.topic, message.payload), garbage)
-                if isinstance(hello, Hello):
-                    if any(frame.edge == hello.edge_id for frame in frames):
-                        yield partial(self._commit, tuple(frames))
-                        frames.clear()
-                    yield partial(self._greeter.greet, hello)
-                continue
-            settings = self._settings
-            read = read_frame(message.topic, message.payload, self._clock.now(), settings.limits, settings.packet_bytes)
-            frame = self._admit(message, read, garbage)
-            if isinstance(frame, LedgerFrame) and self._believes(frame):
-                frames.append(frame)
+        for receipt, read in zip(batch.receipts, batch.read, strict=True):
+            admitted = self._admit(receipt.message, read, garbage)
+            if isinstance(admitted, Hello):
+                if any(frame.edge == admitted.edge_id for frame in frames):
+                    yield partial(self._commit, tuple(frames))
+                    frames.clear()
+                yield partial(self._greeter.greet, admitted)
+            elif admitted is not None and self._believes(admitted):
+                frames.append(admitted)
         yield partial(self._commit, tuple(frames))
         self.counters.garbage += len(garbage)
         yield partial(self._set_aside, garbage)

@@ -32,17 +32,28 @@ def marks(connection: duckdb.DuckDBPyConnection, edges: Sequence[EdgeId]) -> dic
 
 
 def move_marks(connection: duckdb.DuckDBPyConnection, before: dict[Lane, Watermark], after: dict[Lane, Watermark]) -> None:
-    """Compare-and-set of every watermark that moves."""
-    for lane, old in before.items():
-        new = after[lane]
-        if new.seq == old.seq:
-            continue
-        moved = connection.execute(
-            "UPDATE marks SET seq = ?, sha256 = ? WHERE edge = ? AND stream = ? AND epoch = ? AND seq = ?",
-            [new.seq, new.sha256, lane[0], lane[1].value, old.epoch, old.seq],
-        ).fetchall()
-        if moved != [(1,)]:
-            raise RuntimeError(f"the watermark of {lane[0]}/{lane[1]} moved under a running commit")
+    """Compare-and-set of every watermark that moves, in one statement."""
+    moving = [(lane, old, after[lane]) for lane, old in before.items() if after[lane].seq != old.seq]
+    if not moving:
+        return
+    columns = [
+        [str(edge) for (edge, _), _, _ in moving],
+        [stream.value for (_, stream), _, _ in moving],
+        [old.epoch for _, old, _ in moving],
+        [old.seq for _, old, _ in moving],
+        [new.seq for _, _, new in moving],
+        [new.sha256 for _, _, new in moving],
+    ]
+    moved = connection.execute(
+        "UPDATE marks SET seq = m.seq, sha256 = m.sha256 FROM (SELECT unnest(?::VARCHAR[]) AS edge, "
+        "unnest(?::VARCHAR[]) AS stream, unnest(?::BIGINT[]) AS epoch, unnest(?::BIGINT[]) AS was, "
+        "unnest(?::BIGINT[]) AS seq, unnest(?::VARCHAR[]) AS sha256) m WHERE marks.edge = m.edge "
+        "AND marks.stream = m.stream AND marks.epoch = m.epoch AND marks.seq = m.was",
+        columns,
+    ).fetchall()
+    if moved != [(len(moving),)]:
+        lanes = ", ".join(f"{edge}/{stream}" for (edge, stream), _, _ in moving[:5])
+        raise RuntimeError(f"a watermark moved under a running commit: one of {len(moving)} from {lanes} on")
 
 
 def held(
@@ -84,18 +95,24 @@ def _spans(instants: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def committed(connection: duckdb.DuckDBPyConnection, labels: Sequence[Label]) -> dict[Label, str]:
-    """Hashes of those labels that are committed; one query a lane, over the span of its numbers."""
-    spans: dict[tuple[EdgeId, Stream, int], list[int]] = {}
-    for edge, stream, epoch, seq in labels:
-        spans.setdefault((edge, stream, epoch), []).append(seq)
-    found: dict[Label, str] = {}
-    for (edge, stream, epoch), numbers in spans.items():
-        rows = connection.execute(
-            "SELECT seq, sha256 FROM frames WHERE edge = ? AND stream = ? AND epoch = ? AND seq BETWEEN ? AND ?",
-            [edge, stream.value, epoch, min(numbers), max(numbers)],
-        ).fetchall()
-        found |= {(edge, stream, epoch, seq): sha256 for seq, sha256 in rows}
-    return found
+    """Hashes of those labels that are committed, in one question over the span of their numbers."""
+    if not labels:
+        return {}
+    numbers = [seq for _, _, _, seq in labels]
+    rows = connection.execute(
+        "SELECT f.edge, f.stream, f.epoch, f.seq, f.sha256 FROM frames f SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS edge, "
+        "unnest(?::VARCHAR[]) AS stream, unnest(?::BIGINT[]) AS epoch, unnest(?::BIGINT[]) AS seq) w "
+        "ON f.edge = w.edge AND f.stream = w.stream AND f.epoch = w.epoch AND f.seq = w.seq WHERE f.seq BETWEEN ? AND ?",
+        [
+            [str(edge) for edge, _, _, _ in labels],
+            [stream.value for _, stream, _, _ in labels],
+            [epoch for _, _, epoch, _ in labels],
+            numbers,
+            min(numbers),
+            max(numbers),
+        ],
+    ).fetchall()
+    return {(EdgeId(edge), Stream(stream), epoch, seq): sha256 for edge, stream, epoch, seq, sha256 in rows}
 
 
 def insert_frames(connection: duckdb.DuckDBPyConnection, frames: Sequence[LedgerFrame], verdicts: Sequence[Verdict]) -> None:

@@ -98,14 +98,20 @@ class LastValues:
         quality: NDArray[np.uint8],
     ) -> None:
         """Take readings up where they are not older than what is known."""
-        order = np.argsort(at_us, kind="stable")
         with self._lock:
-            order = order[at_us[order] >= self._at_us[numbers[order]]]
-            # Ascending in time: of several readings of one point the last assignment, the newest, stays.
-            rows = numbers[order]
-            self._at_us[rows] = at_us[order]
-            self._values[rows] = values[order]
-            self._quality[rows] = quality[order]
+            taken = at_us >= self._at_us[numbers]
+            if not taken.any():
+                return
+            if not taken.all():
+                numbers, at_us, values, quality = numbers[taken], at_us[taken], values[taken], quality[taken]
+            # Of several readings of one point the last assignment stays. Mostly that is the newest, else they are sorted.
+            self._at_us[numbers] = at_us
+            if (self._at_us[numbers] < at_us).any():
+                order = np.argsort(at_us, kind="stable")
+                numbers, values, quality = numbers[order], values[order], quality[order]
+                self._at_us[numbers] = at_us[order]
+            self._values[numbers] = values
+            self._quality[numbers] = quality
 
     def columns(self) -> Stored:
         """Every point that has a value, with it."""
