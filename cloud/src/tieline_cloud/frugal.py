@@ -14,8 +14,9 @@ from typing import Final
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _ARENA_MAX: Final = -8
-#: Columns of a commit are larger: they come from the system and go back to it when they are freed.
-_MMAP_BYTES: Final = 256 * 1024
+#: Above the columns of a commit, whose pages would else be taken from the system and given back all the time.
+_MMAP_BYTES: Final = 16 * 1024 * 1024
+_TRIM_BYTES: Final = 16 * 1024 * 1024
 
 
 class _NoPandas(MetaPathFinder):
@@ -50,4 +51,4 @@ def _tune_malloc() -> None:
         return
     mallopt(_ARENA_MAX, 2)
     mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-    mallopt(_TRIM_THRESHOLD, 4 * _MMAP_BYTES)
+    mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)

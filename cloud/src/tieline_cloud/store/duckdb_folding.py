@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -36,8 +37,10 @@ from tieline_core.timegrid import to_us
 #: What waits this long [s], or makes this many rows, is folded; folding sooner would leave more parts to an interval.
 _WAIT_S: Final = {RollupLevel.MINUTE: 60, RollupLevel.QUARTER: 900, RollupLevel.HOUR: 3600, RollupLevel.DAY: 21_600}
 _ROWS: Final = 8_000_000
-#: Rows of one fold: bounds its memory.
+#: Rows of one fold, which is one transaction.
 _FOLD_ROWS: Final = 4_000_000
+#: Rows it groups at a time, by ranges of points: bounds its memory without leaving more parts to an interval.
+_SLICE_ROWS: Final = 1_000_000
 #: Frames are known by their content at least this long: no edge keeps its own longer.
 _FRAME_DAYS: Final = 60
 
@@ -98,15 +101,27 @@ class Folding:
         return int(waiting["position"][taken - 1])
 
     def _fold_one(self, cursor: duckdb.DuckDBPyConnection, level: RollupLevel, upto: int, now_us: int) -> int:
-        above = positions_of(cursor)[level]
-        bounds, finer = Bounds(above, upto), FINER[level]
-        if level is RollupLevel.DAY:
-            made = append_days(cursor, of_table(RollupLevel.QUARTER, bounds), self._zone, upto)
-        else:
-            parts = of_readings(level, bounds) if finer is None else merged(level, [of_table(finer, bounds)])
-            made = append(cursor, level, parts, upto)
+        above, finer = positions_of(cursor)[level], FINER[level]
+        made = 0
+        for bounds in self._slices(cursor, finer, Bounds(above, upto)):
+            if level is RollupLevel.DAY:
+                made += append_days(cursor, of_table(RollupLevel.QUARTER, bounds), self._zone, upto)
+            else:
+                parts = of_readings(level, bounds) if finer is None else merged(level, [of_table(finer, bounds)])
+                made += append(cursor, level, parts, upto)
         cursor.execute("UPDATE progress SET position = ?, at_us = ? WHERE name = ?", [upto, now_us, level.value])
         return made
+
+    def _slices(self, cursor: duckdb.DuckDBPyConnection, finer: RollupLevel | None, bounds: Bounds) -> list[Bounds]:
+        """The same rows as ranges of points, ascending and without an end, of about the rows of a slice each."""
+        table, instant = ("readings", "at_us") if finer is None else (TABLES[finer], "start_us")
+        rows = cursor.execute(f"SELECT count(*) FROM {table} WHERE {bounds.condition(instant)}").fetchall()[0][0]  # noqa: S608 (our own words)
+        slices = max(1, min(-(-rows // _SLICE_ROWS), len(self._last)))
+        edges = [len(self._last) * number // slices for number in range(1, slices)]
+        lows = [f"point_id >= {low}" for low in edges]
+        highs = [f"point_id < {high}" for high in edges]
+        ranges = [" AND ".join(pair) for pair in zip(["true", *lows], [*highs, "true"], strict=True)]
+        return [replace(bounds, points=points) for points in ranges]
 
     def _progress(self, buckets: int, now: datetime) -> RollupProgress:
         with transaction(self._root) as cursor:
