@@ -162,7 +162,7 @@ class Rooms:
             ),
             clock=self.clock,
             query=self.store,
-            last=self.store.last,
+            last=lambda points, edge: [row for row in self.store.last(points) if edge in (None, row.point.edge)],
             fleet=self.fleet,
             grid=self.grid,
             jobs=self.jobs,

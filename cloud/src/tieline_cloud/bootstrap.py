@@ -33,6 +33,7 @@ from tieline_cloud.doors.intake import Intake
 from tieline_cloud.exchange import Exchange
 from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
+from tieline_cloud.gridmodel.state import points_used
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
@@ -53,7 +54,7 @@ from tieline_cloud.jobs.store_writer import StoreWriter
 from tieline_cloud.jobs.train_job import site_load, train_kind
 from tieline_cloud.jobs.upkeep import StoreUpkeep, retain_kind, retention
 from tieline_cloud.metrics import exposition
-from tieline_cloud.observation import Observation, newest_readings, newest_values
+from tieline_cloud.observation import Observation, newest_of_lanes, newest_readings
 from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
@@ -239,7 +240,8 @@ def _bind(
     ingest = Ingest(ingest_settings(settings), store, clock, callbacks)
 
     def last_values() -> dict[str, Reading]:
-        return newest_readings(store.last(), ingest.live.values())
+        points = [] if desk.grid is None else points_used(desk.grid)
+        return newest_readings(store.last(points), ingest.live.values(points))
 
     grid = settings.grid
     desk = GridDesk(grid.id, settings.data_dir, pool, last_values, clock, live, grid.estimate_every_s)
@@ -254,7 +256,7 @@ def _bind(
         settings=settings,
         clock=clock,
         query=store,
-        last=lambda points: list(newest_values(store.last(points), ingest.live.values(points)).values()),
+        last=lambda points, edge: newest_of_lanes(store, ingest, points, edge),
         fleet=ingest.fleet,
         grid=desk,
         jobs=jobs,

@@ -18,7 +18,7 @@ from tieline_cloud.metrics import Sample, age_s
 from tieline_cloud.quality.examiner import RuleExaminer
 from tieline_cloud.store.ports import LastValue, Store
 from tieline_core.clock import Clock
-from tieline_core.ids import PointId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import Reported
 from tieline_core.quantities import Quality, Reading
 
@@ -31,6 +31,15 @@ def newest_values(stored: Sequence[LastValue], live: Sequence[LastValue]) -> dic
         if known is None or value.at >= known.at:
             newest[value.point] = value
     return newest
+
+
+def newest_of_lanes(store: Store, ingest: Ingest, points: Sequence[PointId] | None, edge: EdgeId | None) -> list[LastValue]:
+    """Newest values of points, of an edge or of all; those of one edge are looked up by name, not picked out of all."""
+    live = ingest.live.values(points)
+    if edge is not None:
+        live = [value for value in live if value.point.edge == edge]
+        points = store.points(edge) if points is None else [point for point in points if point.edge == edge]
+    return list(newest_values(store.last(points), live).values())
 
 
 def newest_readings(stored: Sequence[LastValue], live: Sequence[LastValue]) -> dict[str, Reading]:

@@ -174,6 +174,7 @@ def test_a_third_party_is_known_before_it_speaks_and_after_a_restart() -> None:
     fleet.admit(EdgeId("plant-press"), "plant/press")
     fleet.node_born(EdgeId("plant-press"), T0)
     fleet.device_born(EdgeId("plant-press"), TR1, ["p_w"], T0)
+    fleet.keep_births()
     again = FleetRegistry(ManualClock(T0), kept)
     (edge,) = again.edges()
     assert (edge.third_party, edge.online_live, [d.device_id for d in again.devices()]) == ("plant/press", False, ["tr1"])
@@ -193,3 +194,15 @@ async def test_what_has_died_says_since_when_and_only_the_first_death_counts() -
     assert (edge.offline_since, device.offline_since) == (T0 + timedelta(seconds=60), T0)
     fleet.node_born(EdgeId("harbour"), T0)
     assert fleet.edges()[0].offline_since is None
+
+
+def test_a_thousand_births_are_kept_as_one_document() -> None:
+    kept = Kept()
+    fleet = FleetRegistry(ManualClock(T0), keep=kept)
+    for number in range(1000):
+        fleet.device_born(HARBOUR, DeviceId(f"m{number}"), ["p_w"], T0)
+    before = kept.writes
+    fleet.review()
+    fleet.review()
+    assert kept.writes == before + 1
+    assert len(FleetRegistry(ManualClock(T0), kept.documents).devices(HARBOUR)) == 1000

@@ -76,7 +76,7 @@ class HubServices:
     settings: HubSettings
     clock: Clock
     query: ReadingQuery
-    last: Callable[[Sequence[PointId] | None], list[LastValue]]
+    last: Callable[[Sequence[PointId] | None, EdgeId | None], list[LastValue]]
     fleet: FleetView
     grid: GridView
     jobs: JobRunner

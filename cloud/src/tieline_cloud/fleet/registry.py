@@ -75,8 +75,9 @@ class FleetRegistry:
         self._edges: dict[EdgeId, EdgeStatus] = {}
         self._durable_s: dict[EdgeId, float] = {}
         self._told_online: set[EdgeId] = set()
+        self._unkept: set[EdgeId] = set()
         self._kept_at: dict[EdgeId, datetime] = {}
-        self._devices: dict[tuple[EdgeId, DeviceId], DeviceStatus] = {}
+        self._devices: dict[EdgeId, dict[DeviceId, DeviceStatus]] = {}
         self._listeners: list[Callable[[EdgeStatus], None]] = []
         for body in (kept or {}).values():
             self._restore(_KeptEdge.from_bytes(body, DOCUMENTS))
@@ -93,8 +94,8 @@ class FleetRegistry:
             third_party=kept.third_party,
         )
         for device in kept.devices:
-            key = (kept.edge_id, device.device_id)
-            self._devices[key] = DeviceStatus(*key, False, device.metrics, device.born_at, device.role)
+            known = DeviceStatus(kept.edge_id, device.device_id, False, device.metrics, device.born_at, device.role)
+            self._devices.setdefault(kept.edge_id, {})[device.device_id] = known
 
     # Views
 
@@ -109,7 +110,8 @@ class FleetRegistry:
 
     def devices(self, edge: EdgeId | None = None) -> list[DeviceStatus]:
         """Devices of one edge, or of all, by id."""
-        return [device for (owner, _), device in sorted(self._devices.items()) if edge in (None, owner)]
+        owners = sorted(self._devices) if edge is None else [edge]
+        return [device for owner in owners for _, device in sorted(self._devices.get(owner, {}).items())]
 
     def _present(self, status: EdgeStatus) -> EdgeStatus:
         return replace(status, online_durable=self._online(status.edge_id))
@@ -150,6 +152,12 @@ class FleetRegistry:
         for edge in sorted(self._told_online):
             if not self._online(edge):
                 self._tell(edge)
+        self.keep_births()
+
+    def keep_births(self) -> None:
+        """Keep the devices born since the last time: an edge's come by the thousand, and are kept as one document."""
+        for edge in sorted(self._unkept):
+            self._store(self._status(edge))
 
     def hello(self, hello: Hello, epoch: int) -> None:
         """An edge said hello and was answered with this epoch."""
@@ -189,25 +197,26 @@ class FleetRegistry:
         self, edge: EdgeId, device: DeviceId, metrics: Sequence[str], at: datetime, role: str | None = None
     ) -> None:
         """A DBIRTH came."""
-        known = self._devices.get((edge, device))
+        known = self._devices.setdefault(edge, {}).get(device)
         born = DeviceStatus(edge, device, online=True, metrics=tuple(metrics), born_at=at, role=role)
-        self._devices[edge, device] = born
+        self._devices[edge][device] = born
         if known is None or (known.metrics, known.role) != (born.metrics, born.role):
-            self._store(self._status(edge))
+            self._unkept.add(edge)
         self._tell(edge)
 
     def device_died(self, edge: EdgeId, device: DeviceId) -> None:
         """A DDEATH came."""
-        known = self._devices.get((edge, device))
+        known = self._devices.get(edge, {}).get(device)
         if known is not None and known.online:
-            self._devices[edge, device] = replace(known, online=False, offline_since=self._clock.now())
+            self._devices[edge][device] = replace(known, online=False, offline_since=self._clock.now())
             self._tell(edge)
 
     def _devices_offline(self, edge: EdgeId) -> None:
         now = self._clock.now()
-        for key, device in self._devices.items():
-            if key[0] == edge and device.online:
-                self._devices[key] = replace(device, online=False, offline_since=now)
+        devices = self._devices.get(edge, {})
+        for name, device in devices.items():
+            if device.online:
+                devices[name] = replace(device, online=False, offline_since=now)
 
     def _status(self, edge: EdgeId) -> EdgeStatus:
         return self._edges.get(edge) or EdgeStatus(edge)
@@ -232,6 +241,7 @@ class FleetRegistry:
     def _store(self, status: EdgeStatus) -> None:
         now = self._clock.now()
         self._kept_at[status.edge_id] = now
+        self._unkept.discard(status.edge_id)
         kept = _KeptEdge(
             edge_id=status.edge_id,
             last_heard=status.last_heard,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntFlag
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tieline_cloud.gridmodel.allocation import allocate, bus_area
 from tieline_cloud.gridmodel.model import BoolArray, FloatArray, GridModel
 from tieline_cloud.powerflow.solver import PowerFlow
+from tieline_core.ids import PointId
 from tieline_core.quantities import Reading
 
 STALE_AFTER = timedelta(minutes=30)
@@ -54,6 +56,21 @@ class GridState:
     losses_w: float
 
 
+def _prefixes(grid: GridModel) -> tuple[dict[str, str], dict[str, str]]:
+    """Where feeders, by area, and transformers, by edge, are measured."""
+    feeders = {area: f"primary/{area}" for area in grid.buses.area if area is not None}
+    return feeders, {substation.edge_id: substation.transformer for substation in grid.substations}
+
+
+def points_used(grid: GridModel) -> list[PointId]:
+    """Every point :func:`estimate_state` looks at; a name in the network that no point can have is left out."""
+    points = []
+    for prefix in sorted({prefix for names in _prefixes(grid) for prefix in names.values()}):
+        with suppress(ValueError):
+            points += [PointId(f"{prefix}/{quantity}") for quantity in ("p_w", "q_var")]
+    return points
+
+
 def estimate_state(
     grid: GridModel,
     last_values: Mapping[str, Reading],
@@ -83,8 +100,7 @@ def estimate_state(
                 out[name] = reading.value
         return out
 
-    feeders = {area: f"primary/{area}" for area in grid.buses.area if area is not None}
-    transformers = {substation.edge_id: substation.transformer for substation in grid.substations}
+    feeders, transformers = _prefixes(grid)
     powers = allocate(
         grid, fresh(feeders, "p_w"), fresh(transformers, "p_w"), fresh(feeders, "q_var"), fresh(transformers, "q_var")
     )

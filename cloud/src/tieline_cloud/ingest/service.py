@@ -105,6 +105,7 @@ class Ingest:
         try:
             await self._group.__aexit__(kind, error, trace)
         finally:
+            self.fleet.keep_births()
             await asyncio.shield(asyncio.to_thread(self._write_fleet))
 
     # From the ledger thread into the event loop

@@ -124,4 +124,4 @@ async def read_last(
     """The last value of the named points, of one edge's points, or of all; of ledger and live lane the newer."""
     wanted = None if points is None else [point_id(text) for text in points.split(",") if text]
     only = edge_filter(hub, edge)
-    return [point_value(last) for last in await asyncio.to_thread(hub.last, wanted) if only is None or last.point.edge == only]
+    return [point_value(last) for last in await asyncio.to_thread(hub.last, wanted, only)]
