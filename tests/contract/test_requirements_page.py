@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tieline_cloud.__main__ import build_parser
+from tieline_cloud.commands.parser import build_parser
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "shared/docs/requirements.md"
