@@ -141,8 +141,10 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
     """MQTT 5, reason 0x8E: session taken over."""
     connects: list[float] = []
     told: list[str] = []
+    served: list[asyncio.Event] = []
 
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(ended := asyncio.Event())
         await reader.read(100)
         connects.append(asyncio.get_running_loop().time())
         writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
@@ -151,6 +153,7 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
         await reader.read(100)
         writer.close()
         await writer.wait_closed()
+        ended.set()
 
     async def tell(text: str) -> None:
         told.append(text)
@@ -170,6 +173,8 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
             while len(connects) < 5:  # noqa: ASYNC110 (the server counts)
                 await asyncio.sleep(0.02)
         running.cancel()
+    for ended in served:
+        await ended.wait()
     assert link.counters.takeovers >= 4
     assert connects[4] - connects[0] > (0.2 + 0.4 + 0.8 + 1.0) / 4, "each wait is at least a quarter of its ceiling"
     assert len(told) == 1, "told once a minute, not each time"
