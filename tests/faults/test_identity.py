@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,15 +145,18 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
 
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served.append(ended := asyncio.Event())
-        await reader.read(100)
-        connects.append(asyncio.get_running_loop().time())
-        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
-        await asyncio.sleep(0.1)
-        writer.write(b"\xe0\x01\x8e")  # DISCONNECT, session taken over
-        await reader.read(100)
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
+        try:
+            await reader.read(100)
+            connects.append(asyncio.get_running_loop().time())
+            writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+            await asyncio.sleep(0.1)
+            writer.write(b"\xe0\x01\x8e")  # DISCONNECT, session taken over
+            await reader.read(100)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            ended.set()
 
     async def tell(text: str) -> None:
         told.append(text)
