@@ -21,6 +21,7 @@ _TRIM_BYTES: Final = 16 * 1024 * 1024
 
 class _NoPandas(MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        del path, target
         if fullname == "pandas":
             raise ModuleNotFoundError("the hub's process does without pandas", name=fullname)
         return None

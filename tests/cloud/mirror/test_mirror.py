@@ -11,8 +11,8 @@ import pytest
 
 from tests.cloud.mirror.replay_log import START, MemoryLog, readings
 from tieline_cloud.mirror.mirror import DOCUMENTS, Mirror
-from tieline_cloud.mirror.state import MirrorState
 from tieline_cloud.mirror.ports import LinesRefusedError, TargetAwayError
+from tieline_cloud.mirror.state import MirrorState
 from tieline_cloud.settings import MirrorSettings
 from tieline_core.clock import ManualClock
 

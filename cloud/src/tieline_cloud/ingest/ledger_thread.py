@@ -1,8 +1,9 @@
 """The one thread between the durable socket and the ledger.
 
 Gather what has arrived, by count or by time; judge and commit it in one transaction; publish what is committed; only then
-send PUBACK. A second thread is one batch ahead: it reads the next frames while the ledger is busy with these. When the ledger is slow or its disk is full, arrivals wait (:mod:`tieline_cloud.ingest.intake`), and beyond
-the cap the socket is not read: TCP carries the pressure back to the edges, whose outboxes are made for it.
+send PUBACK. A second thread is one batch ahead: it reads the next frames while the ledger is busy with these. When the
+ledger is slow or its disk is full, arrivals wait (:mod:`tieline_cloud.ingest.intake`), and beyond the cap the socket is not
+read: TCP carries the pressure back to the edges, whose outboxes are made for it.
 """
 
 from __future__ import annotations

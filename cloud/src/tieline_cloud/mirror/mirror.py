@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from tieline_cloud.mirror.line_protocol import bodies, encode_body, rows_of
-from tieline_cloud.mirror.state import MirrorState
 from tieline_cloud.mirror.ports import LinesRefusedError, MirrorTarget, TargetAwayError
+from tieline_cloud.mirror.state import MirrorState
 from tieline_cloud.owned_thread import in_thread
 from tieline_cloud.settings import MirrorSettings
 from tieline_core.clock import Clock
