@@ -80,7 +80,7 @@ class DuckDbStore(DuckDbQuery):
     """
 
     def __init__(
-        self, path: Path, memory_limit: str = "128MB", examiner: Examiner | None = None, timezone: str = "UTC"
+        self, path: Path, memory_limit: str = "96MB", examiner: Examiner | None = None, timezone: str = "UTC"
     ) -> None:
         zone = zone_of(timezone)
         self.path = path
