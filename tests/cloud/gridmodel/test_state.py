@@ -10,7 +10,7 @@ import pytest
 
 from tieline_cloud.gridmodel import GridModel, load_network
 from tieline_cloud.gridmodel.geojson import topology_arrays
-from tieline_cloud.gridmodel.state import StateQuality, estimate_state
+from tieline_cloud.gridmodel.state import StateQuality, estimate_state, points_used
 from tieline_cloud.powerflow import PowerFlow
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
@@ -35,6 +35,15 @@ def test_fresh_values_give_a_good_state_in_the_order_of_the_arrays(village: Grid
     # 500 kW at power factor 0.97 and 0.99 pu through 630 kVA
     assert state.loading_pct[village.branch_index("harbour/tr1")] == pytest.approx(82.5, abs=1.0)
     assert state.source_p_w == pytest.approx(2.6e6 + state.losses_w, rel=1e-6)
+
+
+def test_the_points_asked_for_are_those_a_state_is_made_of(village: GridModel) -> None:
+    used = points_used(village)
+    assert set(ALL) <= set(used)
+    values = last(dict(ALL))
+    wide = values | last({"harbour/m0001/p_w": 9e9})
+    narrow = {point: values[point] for point in used if point in values}
+    assert estimate_state(village, narrow, NOW).loading_pct.tolist() == estimate_state(village, wide, NOW).loading_pct.tolist()
 
 
 def test_a_coupler_has_no_loading_and_says_so(village: GridModel) -> None:
