@@ -42,7 +42,7 @@ def test_the_points_asked_for_are_those_a_state_is_made_of(village: GridModel) -
     assert set(ALL) <= set(used)
     values = last(dict(ALL))
     wide = values | last({"harbour/m0001/p_w": 9e9})
-    narrow = {point: values[point] for point in used if point in values}
+    narrow: dict[str, Reading] = {point: values[point] for point in used if point in values}
     assert estimate_state(village, narrow, NOW).loading_pct.tolist() == estimate_state(village, wide, NOW).loading_pct.tolist()
 
 
