@@ -44,12 +44,28 @@ def be_frugal() -> None:
         sys.meta_path.remove(absent)
 
 
+def give_back() -> None:
+    """Return what is free to the system: what lies free between blocks in use stays with the process otherwise."""
+    if _LIBC is not None:
+        _LIBC.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, None where it is not glibc and has no such calls."""
+    try:
+        found = ctypes.CDLL(None)
+        _ = found.mallopt, found.malloc_trim
+    except (OSError, AttributeError):
+        return None
+    return found
+
+
+_LIBC: Final = _glibc()
+
+
 def _tune_malloc() -> None:
     """Few arenas: each thread that decodes, folds or commits would otherwise keep the peak of its own for ever."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # a libc that is not glibc has no such thing and needs none
-        return
-    mallopt(_ARENA_MAX, 2)
-    mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-    mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)
+    if _LIBC is not None:
+        _LIBC.mallopt(_ARENA_MAX, 2)
+        _LIBC.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
+        _LIBC.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)

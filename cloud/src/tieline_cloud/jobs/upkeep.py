@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from tieline_cloud.frugal import give_back
 from tieline_cloud.jobs.model import JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import JobScheduler
@@ -89,6 +90,7 @@ class StoreUpkeep:
         now = self._clock.now()
         try:
             self.progress = await _to_the_end(lambda: self._ledger.roll_up(now, self._every_s / 2))
+            await _to_the_end(give_back)
         except TransientError as error:
             self.failures += 1
             _LOG.warning("Roll-ups have to wait: %s", error)
