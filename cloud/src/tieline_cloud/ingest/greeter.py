@@ -20,11 +20,14 @@ from tieline_cloud.store.ports import Ledger, Watermark
 from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
-from tieline_core.messages.telemetry import Ack, Event, Hello, HelloAnswer, Severity, Skip, Stream
+from tieline_core.messages.telemetry import MAX_EPOCH, Ack, Event, Hello, HelloAnswer, Severity, Skip, Stream
 from tieline_core.timegrid import to_us
 
 _log = logging.getLogger(__name__)
 HELLO_DOCUMENTS: Final = "hello"
+#: How far an edge's epoch may be ahead of the ledger's: a ledger restored from a backup lacks the epochs granted since, one
+#: in five seconds at the most. A claim beyond that would use up the numbers of the edge for ever.
+_MOST_AHEAD: Final = 1_000_000
 
 
 class Greeter:
@@ -106,6 +109,11 @@ class Greeter:
         marks = self.marks(edge)
         before = self._hellos.get(edge)
         epoch = next(iter(marks.values())).epoch if marks else 0
+        if hello.epoch > epoch + _MOST_AHEAD:
+            self._counters.epochs_refused += 1
+            text = f"a hello claims epoch {hello.epoch}, the ledger stands at {epoch}: nobody granted it; not answered"
+            self.raise_event(edge, "lane.epoch_refused", text)
+            return
 
         def committed(stream: Stream, seq: int) -> str | None:
             return self._ledger.frame_sha256(edge, stream, epoch, seq)
@@ -154,6 +162,10 @@ class Greeter:
     def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool) -> int | None:
         if not self._epochs.allow(edge):
             self._counters.epochs_refused += 1
+            return None
+        if max(above, max((mark.epoch for mark in self.marks(edge).values()), default=0)) >= MAX_EPOCH:
+            self._counters.epochs_refused += 1
+            self.raise_event(edge, "lane.epoch_refused", f"the epochs of {edge} are used up; it needs a new name")
             return None
         epoch = self._ledger.grant_epoch(edge, self._clock.now(), above)
         self.forget(edge)
