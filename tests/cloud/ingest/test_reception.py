@@ -101,7 +101,7 @@ FORECAST = {
     "issued_at": "2026-01-15T00:00:00Z",
     "start": "2026-01-15T00:00:00Z",
     "step_s": 900,
-    **dict.fromkeys(("p10", "p50", "p90", "lo90", "hi90"), [1.0]),
+    **{key: [1.0] for key in ("p10", "p50", "p90", "lo90", "hi90")},
 }
 EVENT = {
     "record": "event",
