@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -146,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough; Python must not try to write the rest at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 
@@ -232,6 +236,7 @@ def _print_result(options: argparse.Namespace, result: Any) -> int:
         print(json.dumps(result))
     else:
         print("\n".join(result_lines(result)))
+    sys.stdout.flush()
     return 0
 
 
