@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.certificates import clean_certificate
 from tieline_cloud.api.ports import GridPicture, GridValues, HubServices
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.artifacts import ArtifactStore
@@ -36,7 +37,7 @@ from tieline_core.clock import ManualClock
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep, Reported
-from tieline_core.messages.plan import Certificate, DevicePlan, Plan, PlanMode, Verdict
+from tieline_core.messages.plan import DevicePlan, Plan, PlanMode
 from tieline_core.signing import Signer, key_id
 
 NOW = datetime(2016, 12, 7, 15, 30, tzinfo=UTC)
@@ -180,29 +181,17 @@ class Rooms:
         )
 
 
-def certificate() -> Certificate:
-    """A clean one."""
-    return Certificate(
-        verdict=Verdict.CLEAN,
-        max_loading_pct={"p10": 50.0, "p50": 60.0, "p90": 70.0},
-        max_loading_element="harbour/tr1",
-        min_vm_pu=0.98,
-        max_vm_pu=1.02,
-        optimality_gap=0.0,
-        objective_eur=10.0,
-        objective_without_eur=12.0,
-        iterations=2,
-        input_sha256={},
-        solver="test",
-        checked_at=NOW,
-    )
-
-
 def plan(plan_id: str = "plan-0001", edge: EdgeId = HARBOUR) -> Plan:
     """Two quarter hours for one battery."""
     device = DevicePlan(device_id=DeviceId("bat1"), mode=PlanMode.SETPOINT_W, values_w=(1000.0, -2000.0))
     return Plan(
-        plan_id=plan_id, edge_id=edge, issued_at=NOW, start=NOW, step_s=900, devices=(device,), certificate=certificate()
+        plan_id=plan_id,
+        edge_id=edge,
+        issued_at=NOW,
+        start=NOW,
+        step_s=900,
+        devices=(device,),
+        certificate=clean_certificate(NOW),
     )
 
 

@@ -23,7 +23,8 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import Broker
-from tieline_cloud.__main__ import build_parser, main
+from tieline_cloud.__main__ import main
+from tieline_cloud.commands.parser import build_parser
 from tieline_core import topics
 from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Desired, LadderStep, Reported

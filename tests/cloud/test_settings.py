@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tieline_cloud.bootstrap import retention_policy
 from tieline_cloud.config_file import ConfigError, load_settings
+from tieline_cloud.jobs.table import retention_policy
 from tieline_cloud.store.ports import RollupLevel
 from tieline_core.ids import PointId
 

@@ -7,32 +7,16 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
+from tests.certificates import clean_certificate
 from tieline_core import topics
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.command import Action, Command
-from tieline_core.messages.plan import Certificate, DevicePlan, Plan, PlanMode, Verdict
+from tieline_core.messages.plan import DevicePlan, Plan, PlanMode
 from tieline_core.messages.telemetry import Hello, Skip, SkipReason, Stream, StreamState
 from tieline_core.shedding import ThermalOverloadParameters
 
 AT = datetime(2016, 12, 7, 17, tzinfo=UTC)
-
-
-def certificate() -> Certificate:
-    return Certificate(
-        verdict=Verdict.CLEAN,
-        max_loading_pct={"p10": 60, "p50": 70, "p90": 80},
-        max_loading_element="harbour/tr1",
-        min_vm_pu=0.97,
-        max_vm_pu=1.02,
-        optimality_gap=0,
-        objective_eur=1,
-        objective_without_eur=2,
-        iterations=1,
-        input_sha256={},
-        solver="highs",
-        checked_at=AT,
-    )
 
 
 def plan(*devices: DevicePlan) -> Plan:
@@ -43,7 +27,7 @@ def plan(*devices: DevicePlan) -> Plan:
         start=AT,
         step_s=900,
         devices=devices,
-        certificate=certificate(),
+        certificate=clean_certificate(AT),
     )
 
 

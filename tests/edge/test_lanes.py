@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.certificates import clean_certificate
 from tests.conftest import Broker, free_port
 from tieline_core import topics
 from tieline_core.clock import SystemClock
@@ -66,20 +67,6 @@ def settings(folder: Path, broker: Broker, http: int, key: str) -> EdgeSettings:
 
 
 def plan(now: datetime) -> Plan:
-    certificate = {
-        "verdict": "clean",
-        "max_loading_pct": {"p50": 80.0},
-        "max_loading_element": "tr1",
-        "min_vm_pu": 0.97,
-        "max_vm_pu": 1.02,
-        "optimality_gap": 0.0,
-        "objective_eur": 1.0,
-        "objective_without_eur": 2.0,
-        "iterations": 1,
-        "input_sha256": {"network": "00"},
-        "solver": "highs",
-        "checked_at": now,
-    }
     device = {"device_id": "bat1", "mode": "setpoint_w", "values_w": [5e3] * 8}
     return Plan.model_validate(
         {
@@ -89,7 +76,7 @@ def plan(now: datetime) -> Plan:
             "start": now - timedelta(minutes=1),
             "step_s": 900,
             "devices": [device],
-            "certificate": certificate,
+            "certificate": clean_certificate(now),
         }
     )
 

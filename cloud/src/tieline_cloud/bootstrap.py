@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from tieline_cloud import __version__
 from tieline_cloud.api.app import create_app
@@ -18,40 +16,26 @@ from tieline_cloud.api.query import all_edges
 from tieline_cloud.api.routes.edges import edge_summary
 from tieline_cloud.api.routes.readings import point_value
 from tieline_cloud.api.server import http_server
+from tieline_cloud.books import Books
 from tieline_cloud.console.broadcast import Broadcaster
 from tieline_cloud.console.live import LiveHub
-from tieline_cloud.dispatch.artifacts import ArtifactStore
-from tieline_cloud.dispatch.commands import CommandBook
-from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.documents import DocumentStore
-from tieline_cloud.dispatch.events import EventFeed
-from tieline_cloud.dispatch.keys import Sealer, read_key
-from tieline_cloud.dispatch.models import ModelRegistry
-from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.dispatch.keys import read_key
 from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.doors.intake import Intake
 from tieline_cloud.exchange import Exchange
-from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.service import Ingest, IngestCallbacks
 from tieline_cloud.ingest.settings import BrokerAddress, IngestSettings
-from tieline_cloud.jobs.estimate_job import estimate_kind
-from tieline_cloud.jobs.export_job import export_kind
 from tieline_cloud.jobs.grid_desk import GridDesk
-from tieline_cloud.jobs.import_job import REJECTS, import_kind
-from tieline_cloud.jobs.mirror_job import mirror_rebuild_kind
-from tieline_cloud.jobs.model import JobKind
-from tieline_cloud.jobs.network_job import network_kind
-from tieline_cloud.jobs.plan_job import Planner, plan_kind
+from tieline_cloud.jobs.plan_job import Planner
 from tieline_cloud.jobs.pool import WorkerPool
-from tieline_cloud.jobs.prices_job import prices_kind, read_prices
-from tieline_cloud.jobs.reconcile_job import backfill_kind, reconcile_kind
+from tieline_cloud.jobs.prices_job import read_prices
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import JobScheduler
-from tieline_cloud.jobs.store_writer import StoreWriter
-from tieline_cloud.jobs.train_job import site_load, train_kind
-from tieline_cloud.jobs.upkeep import StoreUpkeep, retain_kind, retention
+from tieline_cloud.jobs.table import job_kinds, job_schedulers
+from tieline_cloud.jobs.upkeep import StoreUpkeep
 from tieline_cloud.metrics import exposition
 from tieline_cloud.observation import Observation, newest_readings, newest_values
 from tieline_cloud.quality.examiner import RuleExaminer
@@ -59,19 +43,16 @@ from tieline_cloud.quality.rule_table import RuleTable
 from tieline_cloud.quality.rules import load_rules
 from tieline_cloud.settings import ClockSettings, HubSettings
 from tieline_cloud.store.adapters import open_store
-from tieline_cloud.store.ports import Examiner, RetentionPolicy, Store
+from tieline_cloud.store.ports import Examiner, Store
 from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.ids import EdgeId
-from tieline_core.messages.desired import Reported
 from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
-from tieline_core.messages.telemetry import Event, Hello, Severity
 from tieline_core.quantities import Reading
 
 _LOG = logging.getLogger(__name__)
 STORE_FILE: Final = "hub.duckdb"
 MEMORY_FILE: Final = "hub.sqlite"
-ARTIFACTS: Final = "artifacts"
 
 
 def open_clock(settings: ClockSettings) -> Clock:
@@ -91,12 +72,6 @@ def open_ledger(settings: HubSettings, examiner: Examiner | None = None) -> Stor
     return open_store(settings.store.url or f"duckdb:{settings.data_dir / STORE_FILE}", examiner, zone)
 
 
-def retention_policy(settings: HubSettings) -> RetentionPolicy:
-    """The part of the settings the store needs to forget."""
-    keys = settings.retention
-    return RetentionPolicy(keys.raw_days, keys.minute_days, keys.quarter_days, keys.hour_days, keys.overrides)
-
-
 def ingest_settings(settings: HubSettings) -> IngestSettings:
     """The part of the settings ingest needs."""
     mqtt = settings.mqtt
@@ -105,55 +80,6 @@ def ingest_settings(settings: HubSettings) -> IngestSettings:
         host_id=mqtt.host_id,
         third_party_nodes=frozenset(settings.admitted_nodes),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Books:
-    """What the hub decided, kept on the disk."""
-
-    documents: DocumentStore
-    sealer: Sealer
-    artifacts: ArtifactStore
-    desired: DesiredStates
-    plans: PlanBook
-    models: ModelRegistry
-    commands: CommandBook
-    events: EventFeed
-    owners: Owners
-
-    @classmethod
-    def open(cls, settings: HubSettings, documents: DocumentStore, publisher: MqttPublisher, clock: Clock) -> _Books:
-        artifacts = ArtifactStore(settings.data_dir / ARTIFACTS)
-        sealer = Sealer(read_key(settings.signing_key), documents)
-        desired = DesiredStates(documents, sealer, publisher, clock)
-        return cls(
-            documents=documents,
-            sealer=sealer,
-            artifacts=artifacts,
-            desired=desired,
-            plans=PlanBook(documents, artifacts, sealer, desired, clock),
-            models=ModelRegistry(documents, artifacts, sealer, desired, clock),
-            commands=CommandBook(documents, sealer, publisher, clock),
-            events=EventFeed(documents, clock),
-            owners=Owners(),
-        )
-
-    def heard(self, reported: Reported) -> None:
-        """An edge reported."""
-        self.desired.hear(reported)
-        self.commands.hear(reported)
-
-    def greeted(self, hello: Hello, _epoch: int) -> None:
-        """An edge said hello."""
-        words = self.owners.greeted(hello)
-        if words is not None:
-            self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
-        self.desired.greet(hello.edge_id, hello.nonce)
-
-    def happened(self, events: Sequence[Event]) -> None:
-        """Events were committed in the ledger."""
-        for event in events:
-            self.events.pass_on(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +107,7 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
             documents.put_prices(read_prices(settings.prices))
         publisher = await stack.enter_async_context(MqttPublisher(settings.mqtt, "hub-dispatch"))
         pool = await stack.enter_async_context(WorkerPool(settings.workers.processes))
-        books = _Books.open(settings, documents, publisher, clock)
+        books = Books.open(settings, documents, publisher, clock)
         requests = EdgeRequests(books.sealer, publisher, clock)
         exchange = Exchange.of(settings, store, clock, stack)
         rooms = _bind(settings, clock, (store, examiner), books, requests, publisher, pool, exchange)
@@ -206,7 +132,7 @@ class _Rooms:
     upkeep: StoreUpkeep
     exchange: Exchange
 
-    def duties(self, books: _Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    def duties(self, books: Books) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Endless tasks by name."""
         return {
             "desired states": books.desired.run,
@@ -224,7 +150,7 @@ def _bind(
     settings: HubSettings,
     clock: Clock,
     examined: tuple[Store, RuleExaminer],
-    books: _Books,
+    books: Books,
     requests: EdgeRequests,
     publisher: MqttPublisher,
     pool: WorkerPool,
@@ -246,7 +172,7 @@ def _bind(
     planner = Planner(
         settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
     )
-    kinds = _kinds(planner, store, examiner.table, Reconciler(requests, store), exchange)
+    kinds = job_kinds(planner, store, examiner.table, Reconciler(requests, store), exchange.mirrors)
     jobs = JobRunner(kinds, books.documents, clock)
     upkeep = StoreUpkeep(store, clock, settings.store.roll_up_every_s)
     observation = Observation(store, ingest, publisher, desk, jobs, live, clock, examiner, upkeep, exchange)
@@ -275,10 +201,7 @@ def _bind(
         lambda: [point_value(value).model_dump(mode="json") for value in ingest.live.values()],
     )
     ingest.fleet.on_change(lambda _status: broadcaster.edges_changed())
-    schedulers = {"estimate scheduler": _estimates(settings, jobs, clock), "retention scheduler": retention(jobs, clock)}
-    if settings.planning.enabled and settings.edges:
-        schedulers["plan scheduler"] = _scheduler(planner, jobs)
-    return _Rooms(services, ingest, desk, broadcaster, schedulers, upkeep, exchange)
+    return _Rooms(services, ingest, desk, broadcaster, job_schedulers(planner, jobs), upkeep, exchange)
 
 
 def _is_edge(ingest: Ingest, name: EdgeId) -> bool:
@@ -299,47 +222,6 @@ async def _on_duty(duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
         finally:
             for task in tasks:
                 task.cancel()
-
-
-def _kinds(
-    planner: Planner, store: Store, rules: RuleTable, reconciler: Reconciler, exchange: Exchange
-) -> dict[str, JobKind[Any]]:
-    """The table of job kinds: a new kind is one file in ``jobs`` and one line here."""
-    settings, clock = planner.settings, planner.clock
-    table: tuple[JobKind[Any], ...] = (
-        import_kind(StoreWriter(store, clock), settings.data_dir / REJECTS),
-        network_kind(planner.desk),
-        prices_kind(planner.documents),
-        train_kind(settings, store, planner.pool, planner.models, clock),
-        plan_kind(planner),
-        export_kind(store),
-        retain_kind(store, retention_policy(settings), clock),
-        reconcile_kind(reconciler),
-        backfill_kind(reconciler),
-        mirror_rebuild_kind(exchange.mirrors),
-        estimate_kind(store, rules, ZoneInfo(settings.site.time_zone), clock),
-    )
-    return {kind.name: kind for kind in table}
-
-
-def _scheduler(planner: Planner, jobs: JobRunner) -> JobScheduler:
-    needed = [site_load(edge) for edge in planner.settings.edges]
-
-    def ready() -> bool:
-        return planner.desk.grid is not None and set(needed) <= set(planner.query.points())
-
-    def last() -> Any:
-        newest = planner.plans.newest(None, 1)
-        return newest[0].plan.issued_at if newest else None
-
-    return JobScheduler(jobs, planner.clock, planner.settings.planning.replan_every_s, ready, last)
-
-
-def _estimates(settings: HubSettings, jobs: JobRunner, clock: Clock) -> JobScheduler:
-    def last() -> datetime | None:
-        return next((job.created_at for job in jobs.newest(10_000) if job.kind == "estimate"), None)
-
-    return JobScheduler(jobs, clock, settings.quality.estimate_every_s, lambda: True, last, "estimate")
 
 
 def reply_connection(broker: BrokerAddress, requests: EdgeRequests) -> HubConnection:

@@ -91,3 +91,10 @@ def metric(payload: Any, name: str | None, kind: int, value: Any, **fields: Any)
     field = _VALUE_FIELD[kind]
     wrap = {"int_value": 1 << 32, "long_value": 1 << 64}.get(field)
     setattr(row, field, value if wrap is None else value % wrap)
+
+
+def bdseq(body: Any) -> int:
+    """The one birth-death number a payload carries."""
+    (row,) = [row for row in body.metrics if row.name == "bdSeq"]
+    assert row.datatype == INT64
+    return int(row.long_value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import clean_certificate
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -185,20 +186,6 @@ def command(**rest: Any) -> Command:
 
 
 def plan(**rest: Any) -> Plan:
-    certificate = {
-        "verdict": "clean",
-        "max_loading_pct": {"p50": 80.0},
-        "max_loading_element": "tr1",
-        "min_vm_pu": 0.97,
-        "max_vm_pu": 1.02,
-        "optimality_gap": 0.0,
-        "objective_eur": 1.0,
-        "objective_without_eur": 2.0,
-        "iterations": 1,
-        "input_sha256": {"network": "00"},
-        "solver": "highs",
-        "checked_at": NOW,
-    }
     return Plan.model_validate(
         {
             "plan_id": "plan-001",
@@ -207,7 +194,7 @@ def plan(**rest: Any) -> Plan:
             "start": NOW,
             "step_s": 900,
             "devices": [{"device_id": "bat1", "mode": "setpoint_w", "values_w": [40e3, 10e3]}],
-            "certificate": certificate,
+            "certificate": clean_certificate(NOW),
             **rest,
         }
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import clean_certificate
 from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep
@@ -28,20 +29,7 @@ SPECS = {
     LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset({Capability.SWITCH}), 3),
     VITAL: DeviceSpec(VITAL, Role.LOAD, frozenset({Capability.SWITCH}), 0),
 }
-CERTIFICATE: dict[str, Any] = {
-    "verdict": "clean",
-    "max_loading_pct": {"p10": 70.0, "p50": 80.0, "p90": 90.0},
-    "max_loading_element": "tr1",
-    "min_vm_pu": 0.97,
-    "max_vm_pu": 1.02,
-    "optimality_gap": 0.0,
-    "objective_eur": 1.0,
-    "objective_without_eur": 2.0,
-    "iterations": 1,
-    "input_sha256": {"network": "00"},
-    "solver": "highs",
-    "checked_at": START.isoformat(),
-}
+CERTIFICATE = clean_certificate(START).model_dump(mode="json")
 VIOLATION = {
     "element": "tr1",
     "at": START.isoformat(),

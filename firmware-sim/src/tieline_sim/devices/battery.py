@@ -7,7 +7,7 @@ Inside, power is positive when charging; models 701, 704, 103 and 124's rates co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tieline_sim.devices.inverter import der_measurement, inverter_103, inverter_values_103, inverter_values_701
@@ -131,7 +131,32 @@ def _battery_base(battery: Battery) -> Model:
     )
 
 
-class Battery704(SunSpecDevice):
+class BatteryDevice(SunSpecDevice):
+    """What both register faces keep: a battery and the timer after which its controls revert.
+
+    Args:
+        battery: The physics.
+        models: The face.
+        timer: Runs since the controls were written last.
+    """
+
+    def __init__(self, battery: Battery, models: Sequence[Model], timer: ReversionTimer) -> None:
+        super().__init__(models)
+        self.battery = battery
+        self._timer = timer
+
+    def to_state(self) -> dict[str, Any]:
+        """Settings, physics and timer."""
+        return {"models": super().to_state(), "battery": self.battery.to_state(), "deadline": self._timer.deadline}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`to_state` gave."""
+        super().load_state(state["models"])
+        self.battery.load_state(state["battery"])
+        self._timer.deadline = state["deadline"]
+
+
+class Battery704(BatteryDevice):
     """A battery that takes a power setpoint through model 704 (WSet group), measured through model 701.
 
     Args:
@@ -142,9 +167,8 @@ class Battery704(SunSpecDevice):
     """
 
     def __init__(self, battery: Battery, serial: str, now: Callable[[], float], frequency: Callable[[], float]) -> None:
-        self.battery = battery
         self._frequency = frequency
-        self._timer = ReversionTimer(now)
+        timer = ReversionTimer(now)
         rating = battery.rating_w
         self._controls = Model(
             704,
@@ -159,10 +183,11 @@ class Battery704(SunSpecDevice):
                 "WSetEnaRvrt": Writable(0, 0, 1),
                 "WSetRvrtTms": Writable(0, 0, _YEAR_S),
             },
-            live=lambda: {"WSetRvrtRem": round(self._timer.remaining_s())},
-            written=lambda _names: self._timer.restart(self._controls.settings["WSetRvrtTms"]),
+            live=lambda: {"WSetRvrtRem": round(timer.remaining_s())},
+            written=lambda _names: timer.restart(self._controls.settings["WSetRvrtTms"]),
         )
         super().__init__(
+            battery,
             [
                 identity("BAT-704", serial),
                 der_measurement(self._measured),
@@ -174,7 +199,8 @@ class Battery704(SunSpecDevice):
                 ),
                 self._controls,
                 _battery_base(battery),
-            ]
+            ],
+            timer,
         )
 
     def _measured(self) -> Mapping[str, float]:
@@ -194,18 +220,8 @@ class Battery704(SunSpecDevice):
             return 0.0
         return -settings["WSet"] if settings["WSetMod"] == 1 else -settings["WSetPct"] / 100 * self.battery.rating_w
 
-    def to_state(self) -> dict[str, Any]:
-        """Settings, physics and timer."""
-        return {"models": super().to_state(), "battery": self.battery.to_state(), "deadline": self._timer.deadline}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`to_state` gave."""
-        super().load_state(state["models"])
-        self.battery.load_state(state["battery"])
-        self._timer.deadline = state["deadline"]
-
-
-class Battery124(SunSpecDevice):
+class Battery124(BatteryDevice):
     """A battery steered by the charge and discharge rates of model 124, measured through model 103.
 
     StorCtl_Mod activates limits: bit 0 the charge rate InWRte, bit 1 the discharge rate OutWRte, each in percent of WChaMax.
@@ -214,9 +230,8 @@ class Battery124(SunSpecDevice):
     """
 
     def __init__(self, battery: Battery, serial: str, now: Callable[[], float], frequency: Callable[[], float]) -> None:
-        self.battery = battery
         self._frequency = frequency
-        self._timer = ReversionTimer(now)
+        timer = ReversionTimer(now)
         self._controls = Model(
             124,
             scales={"WChaMax_SF": 1, "WChaDisChaGra_SF": 0, "ChaState_SF": -2, "InOutWRte_SF": -2, "MinRsvPct_SF": -2},
@@ -229,9 +244,10 @@ class Battery124(SunSpecDevice):
                 "InOutWRte_RvrtTms": Writable(0, 0, 65534),
             },
             live=lambda: {"ChaState": battery.soc_pct, "ChaSt": battery.charge_state()},
-            written=lambda _names: self._timer.restart(self._controls.settings["InOutWRte_RvrtTms"]),
+            written=lambda _names: timer.restart(self._controls.settings["InOutWRte_RvrtTms"]),
         )
-        super().__init__([identity("BAT-124", serial), inverter_103(self._measured), self._controls, _battery_base(battery)])
+        face = [identity("BAT-124", serial), inverter_103(self._measured), self._controls, _battery_base(battery)]
+        super().__init__(battery, face, timer)
 
     def _measured(self) -> Mapping[str, float]:
         battery = self.battery
@@ -249,13 +265,3 @@ class Battery124(SunSpecDevice):
         if lowest > highest:
             return 0.0
         return min(highest, max(lowest, 0.0))
-
-    def to_state(self) -> dict[str, Any]:
-        """Settings, physics and timer."""
-        return {"models": super().to_state(), "battery": self.battery.to_state(), "deadline": self._timer.deadline}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`to_state` gave."""
-        super().load_state(state["models"])
-        self.battery.load_state(state["battery"])
-        self._timer.deadline = state["deadline"]

@@ -1,0 +1,67 @@
+"""Commands that need no running hub."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+
+from tieline_core.errors import BadInputError
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Run the hub until it is told to stop."""
+    from tieline_cloud.config_file import load_settings
+    from tieline_cloud.jobs.pool import limit_threads
+
+    limit_threads()
+    settings = load_settings(options.config)
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    from tieline_cloud.bootstrap import RunningHub, serve
+
+    def ready(hub: RunningHub) -> None:
+        print(json.dumps({"ready": True, "url": hub.url}), flush=True)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await serve(settings, stop, ready)
+
+    asyncio.run(run())
+    return 0
+
+
+def run_keygen(options: argparse.Namespace) -> int:
+    """Make a signing key."""
+    from tieline_cloud.dispatch.keys import write_new_key
+
+    path, public = write_new_key(options.folder)
+    print(f"private key: {path} (keep it; it never leaves the hub)")
+    print(f"public key:  {public} (goes into hub.public_keys of every edge)")
+    return 0
+
+
+def run_check_config(options: argparse.Namespace) -> int:
+    """Name every mistake of a configuration."""
+    from tieline_cloud.config_file import load_settings
+    from tieline_cloud.dispatch.keys import read_key
+    from tieline_cloud.token_file import read_secret
+
+    settings = load_settings(options.config)
+    read_key(settings.signing_key)
+    for key, path in (("grid.file", settings.grid.file), ("prices", settings.prices)):
+        if path is not None and not path.is_file():
+            raise BadInputError(str(options.config), key, str(path), "there is no such file")
+    for name, source in settings.sources.items():
+        read_secret(source.token_file, f"sources.{name}.token_file")
+    for mirror in settings.mirrors:
+        if mirror.token_file is not None:
+            read_secret(mirror.token_file, f"mirrors.{mirror.name}.token_file", 1)
+    batteries = sum(len(assets.batteries) for assets in settings.edges.values())
+    print(f"{options.config}: in order; {len(settings.edges)} edges with {batteries} batteries")
+    return 0
