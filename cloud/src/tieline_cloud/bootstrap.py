@@ -62,6 +62,7 @@ from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.ports import Examiner, RetentionPolicy, Store
 from tieline_core import topics
 from tieline_core.clock import Clock, FollowedClock, SystemClock
+from tieline_core.errors import TransientError
 from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.reconciliation import MAX_REPLY_BYTES
@@ -139,16 +140,22 @@ class _Books:
         )
 
     def heard(self, reported: Reported) -> None:
-        """An edge reported."""
-        self.desired.hear(reported)
-        self.commands.hear(reported)
+        """An edge reported; what the disk refuses now comes with its next report."""
+        for hear in (self.desired.hear, self.commands.hear):
+            try:
+                hear(reported)
+            except TransientError as error:
+                _LOG.warning("The report of %s is not taken yet: %s", reported.edge_id, error)
 
     def greeted(self, hello: Hello, _epoch: int) -> None:
         """An edge said hello."""
+        self.desired.greet(hello.edge_id, hello.nonce)
         words = self.owners.greeted(hello)
         if words is not None:
-            self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
-        self.desired.greet(hello.edge_id, hello.nonce)
+            try:
+                self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
+            except TransientError as error:
+                _LOG.error("%s: %s (%s)", hello.edge_id, words, error)
 
     def happened(self, events: Sequence[Event]) -> None:
         """Events were committed in the ledger."""

@@ -126,7 +126,7 @@ class Greeter:
 
         verdict = judge_hello(hello, marks, committed, before.boot_id if before else None)
         if verdict.reason is not None:
-            restored = Restored(lost=hello.epoch, held=self._held(edge, hello, marks)) if verdict.restored else None
+            restored = Restored(lost=hello.epoch, held=self._held(hello, marks)) if verdict.restored else None
             granted = self._grant(edge, hello.epoch, verdict.reason, alarming=verdict.alarming, restored=restored)
             if granted is None:
                 return
@@ -140,7 +140,7 @@ class Greeter:
         self._notices.heard(edge)
         self._notices.hello(hello, epoch)
 
-    def _held(self, edge: EdgeId, hello: Hello, marks: Mapping[Stream, Watermark]) -> Held:
+    def _held(self, hello: Hello, marks: Mapping[Stream, Watermark]) -> Held:
         """What a restored hub holds; less when it was restored before and the edge has not heard of that yet."""
         untold = self._untold(hello)
         if untold is not None or not marks:
