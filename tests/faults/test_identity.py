@@ -104,7 +104,7 @@ async def test_a_hub_restored_within_the_epoch_gets_again_what_it_lost(broker: B
             assert len(values(store)) == 100
             async with hub(broker, tmp_path / "hub", store):
                 await outbox.record(readings(200, 20))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while store.statistics().readings < 220:  # noqa: ASYNC110 (the ledger's thread fills it)
                         await asyncio.sleep(0.02)
                 await committed(outbox)
@@ -200,7 +200,7 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
         link = MqttLink(MqttEndpoint(host="127.0.0.1", port=port, insecure=True), "harbour-durable", quick)
         link.on_takeover = tell
         running = group.create_task(link.run(serve))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(connects) < 5:  # noqa: ASYNC110 (the server counts)
                 await asyncio.sleep(0.02)
         running.cancel()

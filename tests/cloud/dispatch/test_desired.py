@@ -124,7 +124,7 @@ async def test_a_hello_on_a_full_disk_is_answered_once_it_can_be_kept(
         with pytest.raises(TransientError):
             rooms.plans.publish(plan("plan-0002"), PlanCurves())
         rooms.documents._db.execute("PRAGMA query_only = 0")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(rooms.outbox.sent) < 2:  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(0.01)
     envelope, _ = opened(rooms)
