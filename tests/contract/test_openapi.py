@@ -227,4 +227,4 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/quality/rules",
     }
     assert set(known.document["paths"]) == expected
-    assert len(ROUTERS) == 14
+    assert len(ROUTERS) == 16

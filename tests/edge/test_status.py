@@ -19,7 +19,11 @@ def document(**rest: Any) -> dict[str, Any]:
         "shed": ["load01", "load02"],
         "forecast": "by model abc",
         "cycle": {"count": 7, "p99_ms": 3.21},
-        "backlog": {"alarm": {"frames": 1}, "measure": {"frames": 4}},
+        "backlog": {
+            "alarm": {"frames": 1, "readings": 0, "oldest_at": "2016-12-07T15:50:00+00:00", "committed_seq": 7},
+            "measure": {"frames": 4, "readings": 900, "oldest_at": None, "committed_seq": 120},
+        },
+        "outbox": {"usable": True, "used_bytes": 2.5e6, "max_bytes": 512e6, "room_h": 260.0},
         "devices": {"bat1": {"online": True, "error": None}, "fm1": {"online": False, "error": "time-out"}},
         **rest,
     }
@@ -30,6 +34,10 @@ def test_everything_an_operator_asks_first_is_there() -> None:
     for part in (
         "last plan: newest plan p2",
         "answers; 5 frames wait",
+        "900 readings wait, the oldest of 2016-12-07T15:50:00+00:00",
+        "2.5 of 512 MB used",
+        "room for 260 h",
+        "measure committed to 120",
         "load01, load02",
         "1 of 2 answer",
         "fm1 (time-out)",
@@ -44,6 +52,11 @@ def test_a_monitor_says_so_and_nothing_shed_is_said_too() -> None:
     assert "MONITOR ONLY" in text
     assert "shed      nothing" in text
     assert "is not reached" in text
+
+
+def test_a_disk_that_refuses_is_said_in_capitals() -> None:
+    text = in_words(document(outbox={"usable": False, "used_bytes": 0, "max_bytes": 1, "room_h": None}))
+    assert "THE DISK REFUSES" in text
 
 
 def test_the_memory_of_this_process_is_known_on_linux() -> None:

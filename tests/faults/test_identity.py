@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,18 +173,22 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
     """MQTT 5, reason 0x8E: session taken over."""
     connects: list[float] = []
     told: list[str] = []
-    talks: list[asyncio.Task[None] | None] = []
+    served: list[asyncio.Event] = []
 
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talks.append(asyncio.current_task())
-        await reader.read(100)
-        connects.append(asyncio.get_running_loop().time())
-        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
-        await asyncio.sleep(0.1)
-        writer.write(b"\xe0\x01\x8e")  # DISCONNECT, session taken over
-        await reader.read(100)
-        writer.close()
-        await writer.wait_closed()
+        served.append(ended := asyncio.Event())
+        try:
+            await reader.read(100)
+            connects.append(asyncio.get_running_loop().time())
+            writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+            await asyncio.sleep(0.1)
+            writer.write(b"\xe0\x01\x8e")  # DISCONNECT, session taken over
+            await reader.read(100)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            ended.set()
 
     async def tell(text: str) -> None:
         told.append(text)
@@ -204,7 +208,8 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
             while len(connects) < 5:  # noqa: ASYNC110 (the server counts)
                 await asyncio.sleep(0.02)
         running.cancel()
-    await asyncio.wait([talk for talk in talks if talk is not None])
+    for ended in served:
+        await ended.wait()
     assert link.counters.takeovers >= 4
     assert connects[4] - connects[0] > (0.2 + 0.4 + 0.8 + 1.0) / 4, "each wait is at least a quarter of its ceiling"
     assert len(told) == 1, "told once a minute, not each time"
