@@ -109,9 +109,7 @@ async def test_after_a_restart_everything_is_known_and_published_again(tmp_path:
     assert wanted.plan == record.sha256
 
 
-async def test_a_hello_on_a_full_disk_is_answered_once_it_can_be_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hello_on_a_full_disk_is_answered_once_it_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desired_module, "_RETRY_S", 0.01)
     rooms = Rooms(tmp_path)
     async with publishing(rooms):

@@ -102,7 +102,7 @@ class _Client(paho.Client):
     def abort(self) -> None:
         """End the connection without another word; the network thread hears of it and ends."""
         found = self.socket()
-        if found is not None:
+        if isinstance(found, socket.socket):
             with contextlib.suppress(OSError):
                 found.shutdown(socket.SHUT_RDWR)
 
