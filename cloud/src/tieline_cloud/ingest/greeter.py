@@ -21,13 +21,16 @@ from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
 from tieline_core.messages.base import Message
-from tieline_core.messages.telemetry import Ack, Event, Held, Hello, HelloAnswer, Severity, Skip, Stream
+from tieline_core.messages.telemetry import MAX_EPOCH, Ack, Event, Held, Hello, HelloAnswer, Severity, Skip, Stream
 from tieline_core.timegrid import to_us
 
 _log = logging.getLogger(__name__)
 HELLO_DOCUMENTS: Final = "hello"
 #: What this hub held of an edge when it was seen to be a restored one.
 RESTORED_DOCUMENTS: Final = "restored"
+#: How far an edge's epoch may be ahead of the ledger's: a ledger restored from a backup lacks the epochs granted since, one
+#: in five seconds at the most. A claim beyond that would use up the numbers of the edge for ever.
+_MOST_AHEAD: Final = 1_000_000
 
 
 class Restored(Message):
@@ -120,6 +123,11 @@ class Greeter:
         marks = self.marks(edge)
         before = self._hellos.get(edge)
         epoch = next(iter(marks.values())).epoch if marks else 0
+        if hello.epoch > epoch + _MOST_AHEAD:
+            self._counters.epochs_refused += 1
+            text = f"a hello claims epoch {hello.epoch}, the ledger stands at {epoch}: nobody granted it; not answered"
+            self.raise_event(edge, "lane.epoch_refused", text)
+            return
 
         def committed(stream: Stream, seq: int) -> str | None:
             return self._ledger.frame_sha256(edge, stream, epoch, seq)
@@ -183,6 +191,10 @@ class Greeter:
     def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool, restored: Restored | None = None) -> int | None:
         if not self._epochs.allow(edge):
             self._counters.epochs_refused += 1
+            return None
+        if max(above, max((mark.epoch for mark in self.marks(edge).values()), default=0)) >= MAX_EPOCH:
+            self._counters.epochs_refused += 1
+            self.raise_event(edge, "lane.epoch_refused", f"the epochs of {edge} are used up; it needs a new name")
             return None
         if restored is not None:
             # Kept first: the sign of it is gone with the grant.
