@@ -97,7 +97,7 @@ async def hub(broker: Broker, folder: Path, store: Store, silence_s: float = 10.
         ):
             requests = EdgeRequests(Sealer(PRIVATE, documents), publisher, clock, silence_s)
             listening = group.create_task(reply_connection(address, requests).run())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not publisher.connected:  # noqa: ASYNC110 (a network thread sets it)
                     await asyncio.sleep(0.01)
             yield Hub(store, ingest, Reconciler(requests, store), requests, publisher)
@@ -105,7 +105,7 @@ async def hub(broker: Broker, folder: Path, store: Store, silence_s: float = 10.
 
 
 async def committed(outbox: Outbox) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(row.frames for row in (await outbox.backlog()).values()):  # noqa: ASYNC110 (the ledger is a file)
             await asyncio.sleep(0.02)
 
@@ -219,13 +219,13 @@ async def test_requests_that_are_old_repeated_retained_or_of_others_are_not_obey
         }
         for number, (check, envelope) in enumerate(hostile.items(), 1):
             await far.publisher.publish(topics.request(EDGE), envelope, retain=False)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(near.downlink.refusals) < number:  # noqa: ASYNC110 (another task counts)
                     await asyncio.sleep(0.01)
             assert near.downlink.refusals[-1].check == check
         await far.publisher.publish(topics.request(EDGE), good, retain=False)
         await far.publisher.publish(topics.request(EDGE), good, retain=False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while counters.repeated == 0:  # noqa: ASYNC110 (another task counts)
                 await asyncio.sleep(0.01)
         assert counters.requests == 2

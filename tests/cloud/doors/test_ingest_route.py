@@ -39,7 +39,7 @@ class SlowStore(OnceStore):
     fails: bool = False
 
     def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.fails:
             raise TransientError("the disk is full: nothing was stored")
         return super().ingest_once(batch, source, key, sha256, at)

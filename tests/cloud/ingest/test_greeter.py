@@ -191,3 +191,19 @@ def test_a_whole_frame_that_is_too_long_is_refused_and_the_stream_goes_on_behind
     assert bench.notebook.acks()[-1] == (1, 2)
     assert bench.thread.counters.refused_bodies == 1
     assert "at most 400 bytes" in bench.store.quarantined()[0].reason
+
+
+def test_a_retained_hello_or_frame_is_set_aside_once_and_changes_nothing() -> None:
+    """F11: a broker's old memory comes with every connect of the hub; no epoch, no alarm, one row in quarantine."""
+    store = MemoryStore()
+    bench = Bench(store, replace(ROOMY, rates=EdgeRates(hellos=NO_LIMIT)))
+    bench.take(hello(), frame(1))
+    events, granted = len(store.events()), bench.thread.counters.epochs_granted
+    for _ in range(5):
+        bench.take(replace(booted("boot-0", epoch=7), retain=True), replace(frame(1, 99.0), retain=True))
+    assert (len(store.events()), bench.thread.counters.epochs_granted) == (events, granted)
+    assert bench.thread.counters.frames[Verdict.CONFLICT] == 0
+    assert bench.thread.counters.retained == 10
+    assert bench.thread.counters.garbage_kept == 2
+    bench.take(frame(2))
+    assert store.watermarks(EDGE)[Stream.MEASURE].seq == 2

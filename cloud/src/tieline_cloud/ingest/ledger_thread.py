@@ -7,6 +7,7 @@ the cap the socket is not read: TCP carries the pressure back to the edges, whos
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -32,6 +33,7 @@ from tieline_core.timegrid import from_us
 _log = logging.getLogger(__name__)
 #: Pieces of garbage stored of one batch; the others are counted only, so that a flood cannot fill the disk.
 _QUARANTINED_PER_BATCH: Final = 5
+_RETAINED_TOPICS: Final = 10_000
 _RETRY_S: Final = 0.5
 _EVERYBODY: Final = "*"
 
@@ -69,6 +71,8 @@ class LedgerThread:
         self._kept = Buckets(settings.rates.kept, monotonic)
         self._kept_of_all = Buckets(settings.rates.kept_of_all, monotonic)
         self._acknowledging = threading.Lock()
+        #: What was refused because it was retained: it comes again with every connect and is set aside once.
+        self._retained: dict[str, bytes] = {}
 
     # Network side
 
@@ -120,22 +124,33 @@ class LedgerThread:
         garbage: list[Garbage] = []
         frames: list[LedgerFrame] = []
         for message in batch:
-            if message.topic.endswith("/up/hello"):
+            if message.retain:
+                self._refuse_retained(message, garbage)
+            elif message.topic.endswith("/up/hello"):
                 hello = self._admit(message, read_hello(message.topic, message.payload), garbage)
                 if isinstance(hello, Hello):
                     if any(frame.edge == hello.edge_id for frame in frames):
                         yield partial(self._commit, tuple(frames))
                         frames.clear()
                     yield partial(self._greeter.greet, hello)
-                continue
-            settings = self._settings
-            read = read_frame(message.topic, message.payload, self._clock.now(), settings.limits, settings.packet_bytes)
-            frame = self._admit(message, read, garbage)
-            if isinstance(frame, LedgerFrame) and self._believes(frame):
-                frames.append(frame)
+            else:
+                settings = self._settings
+                read = read_frame(message.topic, message.payload, self._clock.now(), settings.limits, settings.packet_bytes)
+                frame = self._admit(message, read, garbage)
+                if isinstance(frame, LedgerFrame) and self._believes(frame):
+                    frames.append(frame)
         yield partial(self._commit, tuple(frames))
         self.counters.garbage += len(garbage)
         yield partial(self._set_aside, garbage)
+
+    def _refuse_retained(self, message: Inbound, garbage: list[Garbage]) -> None:
+        """What a broker has kept is no word of an edge: its hello would cost an epoch at every connect of the hub."""
+        self.counters.retained += 1
+        content = hashlib.sha256(message.payload).digest()
+        if self._retained.get(message.topic) != content and len(self._retained) < _RETAINED_TOPICS:
+            self._retained[message.topic] = content
+            reason = "a retained message: no edge sends one here; remove it from the broker"
+            garbage.append(Garbage(edge_on(message.topic) or "", message.topic, message.payload, reason))
 
     def _admit(
         self, message: Inbound, read: Hello | LedgerFrame | Garbage, garbage: list[Garbage]

@@ -61,6 +61,13 @@ class Hello(Message):
     at: AwareDatetime
 
 
+class Held(Message):
+    """What a hub that was put back to an older state still holds of an edge: up to these numbers of this epoch, and before."""
+
+    epoch: int = Field(ge=0, le=MAX_EPOCH, description="0 = nothing at all")
+    watermarks: dict[Stream, Annotated[int, Field(ge=0, le=MAX_SEQ)]] = Field(default_factory=dict)
+
+
 class HelloAnswer(Message):
     """The hub's answer: the epoch to send in and what is already committed."""
 
@@ -69,6 +76,14 @@ class HelloAnswer(Message):
     nonce: str = Field(min_length=16, max_length=64)
     epoch: int = Field(ge=1)
     watermarks: dict[Stream, int]
+    held: Held | None = Field(
+        default=None,
+        description="with a new epoch of a hub that was restored: what it acknowledged beyond has to come again",
+    )
+
+    def to_bytes(self) -> bytes:
+        """The JSON form, UTF-8; ``held`` is left out when there is nothing to say."""
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class Ack(Message):
