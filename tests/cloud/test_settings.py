@@ -9,6 +9,7 @@ import pytest
 from tieline_cloud.bootstrap import ingest_settings
 from tieline_cloud.config_file import ConfigError, load_settings
 from tieline_cloud.jobs.table import retention_policy
+from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.ports import RollupLevel
 from tieline_core.ids import PointId
 
@@ -26,7 +27,7 @@ edges:
 """
 
 
-def load(tmp_path: Path, text: str) -> object:
+def load(tmp_path: Path, text: str) -> HubSettings:
     path = tmp_path / "hub.yaml"
     path.write_text(text, encoding="utf-8")
     return load_settings(path)
@@ -127,4 +128,4 @@ def test_a_mistake_about_store_or_retention_is_named(tmp_path: Path, line: str, 
 def test_the_hub_listens_to_the_edges_it_is_told_or_to_all_the_broker_lets_in(tmp_path: Path) -> None:
     assert ingest_settings(load(tmp_path, GOOD)).admitted_edges is None
     told = load(tmp_path, GOOD.replace("data_dir: data", "data_dir: data\nadmitted_edges: [harbour, mill]"))
-    assert ingest_settings(told).admitted_edges == {"harbour", "mill"}
+    assert ingest_settings(told).admitted_edges == frozenset({"harbour", "mill"})
