@@ -117,7 +117,7 @@ async def test_f25_damage_random_bytes_bombs_and_giants_cost_neither_readings_no
             parts = await rig.health()
             return bool(parts) and parts["durable_lane"]["garbage"] - garbage >= len(payloads)
 
-        await rig.until("the garbage to be counted", garbage_counted, 20)
+        await rig.until("the garbage to be counted", garbage_counted, 60)
     found = await rig.verdict()
     assert found.equal, found
     assert highest_mb - memory_mb < 60, f"{memory_mb:.0f} MB before, {highest_mb:.0f} MB while 60 MB came"
