@@ -106,7 +106,7 @@ def edge_client(broker: Broker) -> Iterator[tuple[mqtt.Client, Callable[[str], t
     for topic in got:
         client.subscribe(topic, qos=1)
     try:
-        yield client, lambda topic: got[topic].get(timeout=20)
+        yield client, lambda topic: got[topic].get(timeout=60)
     finally:
         client.disconnect()
         client.loop_stop()
@@ -189,7 +189,7 @@ def test_from_an_empty_folder_to_a_plan_the_edge_confirms_across_a_kill(tmp_path
                 > 0
             )
             process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
+            assert process.wait(60) == 0
 
 
 def confirmed_desired(expect: Callable[[str], tuple[bytes, bool]], public: bytes, now: datetime) -> Desired:

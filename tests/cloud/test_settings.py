@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tieline_cloud.bootstrap import ingest_settings
 from tieline_cloud.config_file import ConfigError, load_settings
 from tieline_cloud.jobs.table import retention_policy
+from tieline_cloud.settings import HubSettings
 from tieline_cloud.store.ports import RollupLevel
 from tieline_core.ids import PointId
 
@@ -25,7 +27,7 @@ edges:
 """
 
 
-def load(tmp_path: Path, text: str) -> object:
+def load(tmp_path: Path, text: str) -> HubSettings:
     path = tmp_path / "hub.yaml"
     path.write_text(text, encoding="utf-8")
     return load_settings(path)
@@ -54,6 +56,7 @@ def test_relative_paths_are_meant_from_the_folder_of_the_file(tmp_path: Path) ->
         ("127.0.0.1", "10.1.2.3", ["mqtt = ", "insecure is for loopback only"]),
         ("data_dir: data", "data_dir: data\nsite: {time_zone: Mars/Olympus}", ["site.time_zone", "is no time zone"]),
         ("data_dir: data", "data_dir: data\ndata_dir: other", ["line 3", "stands twice"]),
+        ("data_dir: data", "data_dir: data\nadmitted_edges: [mill]", ["edges names harbour", "admitted_edges does not"]),
         ("data_dir: data", "data_dir: data\nadmitted_nodes: [press]", ["admitted_nodes", "'group/node' is expected"]),
         ("edges:\n  harbour", "admitted_nodes: [a/b]\nedges:\n  a-b", ["admitted_nodes", "which edge 'a-b' is already"]),
         ("data_dir: data", "data_dir: [data", ["no YAML we read"]),
@@ -120,3 +123,9 @@ def test_a_mistake_about_store_or_retention_is_named(tmp_path: Path, line: str, 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, GOOD + line)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_the_hub_listens_to_the_edges_it_is_told_or_to_all_the_broker_lets_in(tmp_path: Path) -> None:
+    assert ingest_settings(load(tmp_path, GOOD)).admitted_edges is None
+    told = load(tmp_path, GOOD.replace("data_dir: data", "data_dir: data\nadmitted_edges: [harbour, mill]"))
+    assert ingest_settings(told).admitted_edges == frozenset({"harbour", "mill"})

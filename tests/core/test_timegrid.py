@@ -21,6 +21,11 @@ def test_a_step_reads_and_writes_as_iso_8601(text: str, seconds: int) -> None:
     assert format_step(parse_step(text)) == text
 
 
+def test_a_step_beyond_all_calendars_is_refused() -> None:
+    with pytest.raises(ValueError, match="longer than a step can be"):
+        parse_step("PT999999999999H")
+
+
 @pytest.mark.parametrize("text", ["", "15", "PT", "PT0M", "P1D", "PT-5M"])
 def test_what_is_no_positive_step_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no positive step"):

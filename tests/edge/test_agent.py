@@ -65,7 +65,7 @@ async def test_an_agent_starts_answers_and_ends_cleanly_though_nothing_around_it
     agent = Agent(made)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(agent.run())
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             await agent.ready.wait()
         port = made.metrics.port
         code, body = await fetch(port, "/status")
@@ -105,7 +105,7 @@ async def test_an_agent_can_be_cancelled_and_started_again_on_the_same_state(tmp
     for _ in range(2):
         agent = Agent(settings(tmp_path, metrics={"port": 0}))
         task = asyncio.create_task(agent.run())
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             await agent.ready.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -120,7 +120,7 @@ async def test_an_agent_without_keys_says_that_it_only_monitors(tmp_path: Path) 
     agent = Agent(made)
     async with asyncio.TaskGroup() as group:
         group.create_task(agent.run())
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             await agent.ready.wait()
         status = json.loads((await fetch(made.metrics.port, "/status"))[1])
         assert status["monitor_only"] is True

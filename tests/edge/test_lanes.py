@@ -148,7 +148,7 @@ async def hub_at(broker: Broker, http: int) -> AsyncIterator[Hub]:
 @pytest.mark.broker
 async def test_a_signed_plan_is_followed_and_a_signed_command_is_answered(broker: Broker, tmp_path: Path) -> None:
     http = free_port()
-    async with asyncio.timeout(30.0), hub_at(broker, http) as hub:
+    async with asyncio.timeout(60.0), hub_at(broker, http) as hub:
         agent = Agent(settings(tmp_path, broker, http, hub.signer.public.hex()), SystemClock())
         async with asyncio.TaskGroup() as group:
             group.create_task(agent.run())

@@ -285,7 +285,7 @@ def site(servers: Sequence[ModbusServer], units: Sequence[int]) -> EdgeSettings:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the servers tell nobody
             await asyncio.sleep(0.01)
 

@@ -75,7 +75,7 @@ class Program:
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def end(self, number: int = signal.SIGKILL, seconds: float = 15.0) -> int:
+    def end(self, number: int = signal.SIGKILL, seconds: float = 60.0) -> int:
         """End it by a signal; returns its exit status."""
         if self.process is None:
             return 0

@@ -206,7 +206,7 @@ class Rig:
             return {}
         return parts
 
-    async def ready(self, seconds: float = 30.0) -> None:
+    async def ready(self, seconds: float = 60.0) -> None:
         """Return when the hub answers and is connected with the broker."""
 
         async def up() -> bool:
@@ -273,7 +273,7 @@ class Rig:
         for edge in edges or self.senders:
             self.senders[edge].say("go")
 
-    async def flows(self, edge: str, frames: int = 10, seconds: float = 20.0) -> None:
+    async def flows(self, edge: str, frames: int = 10, seconds: float = 60.0) -> None:
         """Wait until a sender has recorded this many batches more."""
         journal = self.senders[edge].journal
         journal.read_on()
@@ -285,19 +285,19 @@ class Rig:
 
         await self.until(f"{frames} batches of {edge}", enough, seconds)
 
-    async def dies(self, edge: str, seconds: float = 20.0) -> None:
+    async def dies(self, edge: str, seconds: float = 60.0) -> None:
         """Wait until a sender has killed itself."""
         program = self.senders[edge].program
         await self.until(f"{edge} to die", lambda: not program.alive, seconds)
         assert await asyncio.to_thread(program.end) == -signal.SIGKILL
 
-    async def hush(self, seconds: float = 30.0) -> None:
+    async def hush(self, seconds: float = 60.0) -> None:
         """Stop recording everywhere and wait until everything recorded is acknowledged."""
         for sender in self.senders.values():
             sender.say("pause")
         await self.drained(seconds)
 
-    async def drained(self, seconds: float = 30.0) -> None:
+    async def drained(self, seconds: float = 60.0) -> None:
         """Wait until every sender is quiet and nothing waits in an outbox."""
         for sender in self.senders.values():
             await self.until(f"{sender.edge} to drain", sender.settled, seconds)
@@ -336,7 +336,7 @@ class Rig:
             journal.read_on()
         return compare(journals, await self.stored())
 
-    async def verdict(self, seconds: float = 30.0) -> Comparison:
+    async def verdict(self, seconds: float = 60.0) -> Comparison:
         """Quiet, then the comparison; the senders stay paused."""
         await self.hush(seconds)
         return await self.compare()

@@ -26,7 +26,7 @@ from tieline_core.clock import Clock, FollowedClock
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import Event, Severity, Stream
+from tieline_core.messages.telemetry import Event, Held, Severity, Stream
 from tieline_core.quantities import Quality, Reading
 from tieline_core.timegrid import EPOCH, to_us
 from tieline_edge.outbox.frame_table import NewFrame
@@ -78,10 +78,10 @@ class MortalOutbox(Outbox):
         self.doom.pass_by("acknowledged")
         return await super().mark_acknowledged(stream, seq)
 
-    async def relabel(self, epoch: int) -> None:
+    async def relabel(self, epoch: int, held: Held | None = None) -> None:
         """A new epoch has been granted and is not noted yet."""
         self.doom.pass_by("relabelled")
-        await super().relabel(epoch)
+        await super().relabel(epoch, held)
 
     def die_before_commit(self) -> None:
         """Let a batch that lies in the open transaction be a point of death."""
@@ -200,7 +200,7 @@ async def _status(path: Path, outbox: Outbox, uplink: Uplink, link: MqttLink, fe
             "pid": os.getpid(),
             "heard": len(heard),
             "quiet": not feeder.going.is_set() and feeder.under_way == 0,
-            "waiting": sum(stream.frames for stream in backlog.values()),
+            "waiting": sum(stream.frames for stream in backlog.values()) + await outbox.forgotten(),
             "epoch": uplink.state.epoch,
             "open": uplink.state.open,
             "connects": link.counters.connects,

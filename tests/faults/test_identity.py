@@ -17,7 +17,7 @@ from tests.integration.test_reconciliation import EDGE, committed, hub, readings
 from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.store.adapters import open_store
 from tieline_cloud.store.memory_store import MemoryStore
-from tieline_cloud.store.ports import Store
+from tieline_cloud.store.ports import Store, Verdict
 from tieline_core import topics
 from tieline_core.clock import SystemClock
 from tieline_core.ids import PointId
@@ -104,12 +104,44 @@ async def test_a_hub_restored_within_the_epoch_gets_again_what_it_lost(broker: B
             assert len(values(store)) == 100
             async with hub(broker, tmp_path / "hub", store):
                 await outbox.record(readings(200, 20))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while store.statistics().readings < 220:  # noqa: ASYNC110 (the ledger's thread fills it)
                         await asyncio.sleep(0.02)
                 await committed(outbox)
             assert values(store) == [float(n) for n in range(220)]
             assert await outbox.epoch() == epoch
+
+
+@pytest.mark.parametrize("everything_is_lost", [False, True], ids=["an epoch behind", "empty"])
+async def test_a_hub_restored_to_before_the_edges_epoch_gets_again_what_it_lost(
+    broker: Broker, tmp_path: Path, everything_is_lost: bool
+) -> None:
+    """I1, I10: what was acknowledged in an epoch the hub no longer knows comes again without anybody asking for it."""
+    file, backup = tmp_path / "hub.duckdb", tmp_path / "backup.duckdb"
+    with open_store(f"duckdb:{file}") as store:
+        if everything_is_lost:
+            shutil.copy(file, backup)
+        async with hub(broker, tmp_path / "hub", store), edge(broker, tmp_path / "edge", "boot-1") as (outbox, _):
+            await outbox.record(readings(0, 100))
+            await committed(outbox)
+    if not everything_is_lost:
+        shutil.copy(file, backup)
+    with open_store(f"duckdb:{file}") as store:
+        store.grant_epoch(EDGE, SystemClock().now())  # a doubt of the hub: the edge goes on in a new epoch
+        async with hub(broker, tmp_path / "hub", store), edge(broker, tmp_path / "edge", "boot-2") as (outbox, _):
+            for first in range(100, 9100, 1000):
+                await outbox.record(readings(first, 1000))
+            await committed(outbox)
+    with open_store(f"duckdb:{backup}") as store:
+        async with hub(broker, tmp_path / "hub", store) as far, edge(broker, tmp_path / "edge", "boot-3") as (outbox, _):
+            await outbox.record(readings(9100, 20))
+            async with asyncio.timeout(60):
+                while store.statistics().readings < 9120:  # noqa: ASYNC110 (the ledger's thread fills it)
+                    await asyncio.sleep(0.02)
+            await committed(outbox)
+            assert outbox.counters.taken_back_frames >= 450
+            assert far.ingest.durable_counters.frames[Verdict.REPEATED] == 0, "only what is missing comes again"
+        assert values(store) == [float(n) for n in range(9120)]
 
 
 async def test_a_cloned_edge_is_noticed_and_what_both_measured_arrives_once(broker: Broker, tmp_path: Path) -> None:
@@ -172,7 +204,7 @@ async def test_who_is_thrown_out_by_a_broker_that_says_why_steps_back_longer_eac
         link = MqttLink(MqttEndpoint(host="127.0.0.1", port=port, insecure=True), "harbour-durable", quick)
         link.on_takeover = tell
         running = group.create_task(link.run(serve))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(connects) < 5:  # noqa: ASYNC110 (the server counts)
                 await asyncio.sleep(0.02)
         running.cancel()

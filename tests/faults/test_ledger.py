@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -91,3 +92,38 @@ async def test_a_hub_restored_from_a_backup_gets_back_what_it_lost(rig: Rig, tmp
         await rig.flows("h0", 20)
         found = await rig.verdict()
         assert found.equal, found
+
+
+async def test_a_hub_restored_to_before_its_edges_epochs_gets_back_what_it_lost(tmp_path: Path) -> None:
+    """Restored hub (I1, I10): its data is older than every edge's first epoch, then older than the present one.
+
+    Nobody asks for a backfill; the hub is killed again while it gets everything, and an edge as well.
+    """
+    layout = Layout(edges=2, sender=("--idle", "--period", "0.02"))
+    (tmp_path / "rig").mkdir()
+    async with Rig(tmp_path / "rig", layout) as rig:
+        await asyncio.to_thread(rig.hub.end, signal.SIGTERM)
+        shutil.copytree(rig.folder / "hub", tmp_path / "backup")
+        for _ in range(2):
+            rig.hub.start()
+            rig.go()
+            await rig.ready()
+            await rig.flows("h1", 60)
+            await rig.hush()
+            stored = (await rig.health())["store"]["readings"]
+            await rig.kill_hub()
+            rig.put_hub_data_back(tmp_path / "backup")
+            rig.hub.start()
+            await rig.ready()
+            assert (await rig.health())["store"]["readings"] < stored
+            rig.go()
+            await rig.flows("h0", 2)
+            await rig.restart_hub()
+            await asyncio.to_thread(rig.senders["h1"].program.end)
+            rig.senders["h1"].start()
+            await rig.ready()
+            rig.go()
+            await rig.flows("h1", 5)
+            found = await rig.verdict(60)
+            assert found.equal, found
+            await asyncio.to_thread(rig.hub.end, signal.SIGTERM)

@@ -192,7 +192,7 @@ def test_a_hub_frozen_inside_a_transaction_is_fenced_and_finds_its_marks_moved_w
             frozen.stdin.flush()
             assert frozen.stdout.readline() == "StoreLostError\n"
             assert frozen.stdout.readline() == "duplicate duplicate accepted\n"
-            assert frozen.wait(20) == 0
+            assert frozen.wait(60) == 0
         assert_exact(store, 3)
 
 

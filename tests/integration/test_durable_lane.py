@@ -90,7 +90,7 @@ class ScriptedEdge:
         client.loop_start()
         self.client = client
         try:
-            assert ready.wait(5)
+            assert ready.wait(60)
             yield
         finally:
             client.disconnect()
@@ -375,7 +375,7 @@ def test_a_hub_killed_between_commit_and_acknowledgement_stores_exactly_once(bro
         for commits in (1, 3):
             with hub(commits) as process:
                 peer.drain(hub=process)
-                deaths += process.wait(timeout=15) == -signal.SIGKILL
+                deaths += process.wait(timeout=60) == -signal.SIGKILL
     assert deaths == 2
     with DuckDbStore(path) as store:
 

@@ -59,7 +59,7 @@ class Edge:
 
     async def drained(self) -> None:
         """Wait until nothing is left to acknowledge."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while any(row.frames for row in (await self.outbox.backlog()).values()):  # noqa: ASYNC110 (a file has no event)
                 await asyncio.sleep(0.02)
 

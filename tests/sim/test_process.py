@@ -44,7 +44,7 @@ class Field:
     def end(self, number: int) -> int:
         """Send a signal and wait."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 
@@ -63,7 +63,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(base: BaseNetwork, tmp
         field.ctl("start")
         field.ctl("fault", "name", "surge-mill")
         loads = field.ready["substations"]["mill"]["loads"]["port"]
-        with socket.create_connection(("127.0.0.1", loads), timeout=5) as line:
+        with socket.create_connection(("127.0.0.1", loads), timeout=60) as line:
             line.sendall(bytes([0, 1, 0, 0, 0, 6, 4, 5, 0, 0, 0, 0]))  # unit 4, coil 0 off
             assert line.recv(12)[7] == 5
         before = field.ctl("status")
@@ -86,7 +86,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(base: BaseNetwork, tmp
         ids = [row["id"] for row in read_records(tmp_path / "witness.jsonl") if row["kind"] == "sent"]
         assert len(ids) == len(set(ids)), "no reading twice"
         assert again.ctl("stop")["ok"] is True
-        again.process.communicate(timeout=20)
+        again.process.communicate(timeout=60)
         assert again.process.returncode == 0
     finally:
         if again.process.poll() is None:

@@ -27,14 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--edges", type=int, default=3)
     parser.add_argument("--every", type=int, default=20, help="rounds between two comparisons")
+    parser.add_argument("--restore-every", type=int, default=0, help="rounds between two old backups put back at the hub")
     parser.add_argument("--out", type=Path, default=ROOT / "var/soak")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"seed-{options.seed}-", dir=options.out))
     command = f"make soak SEED={options.seed} ROUNDS={options.rounds}"
+    if options.restore_every:
+        command = (
+            f"python -m tests.soak --seed {options.seed} --rounds {options.rounds} --restore-every {options.restore_every}"
+        )
     outcome = Outcome(options.seed, options.rounds, command, options.edges)
     print(f"{command} (in {folder})", flush=True)
-    asyncio.run(Campaign(folder, outcome, options.every, lambda line: print(line, flush=True)).run())
+    campaign = Campaign(folder, outcome, options.every, lambda line: print(line, flush=True), options.restore_every)
+    asyncio.run(campaign.run())
     result = options.out / f"soak-{options.seed}-{options.rounds}.json"
     result.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
     if outcome.ok:

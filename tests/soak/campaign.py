@@ -63,13 +63,22 @@ class Campaign:
         outcome: Is filled.
         every: Rounds between two comparisons.
         tell: Takes progress lines.
+        restore_every: Rounds between two restorations of the hub from its last backup; 0 = never.
     """
 
-    def __init__(self, folder: Path, outcome: Outcome, every: int, tell: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        outcome: Outcome,
+        every: int,
+        tell: Callable[[str], None] = lambda _line: None,
+        restore_every: int = 0,
+    ) -> None:
         self._folder = folder
         self._outcome = outcome
         self._every = every
         self._tell = tell
+        self._restore_every = restore_every
         self._counted: dict[str, int] = {}
         self._counted_start = 0
 
@@ -81,6 +90,8 @@ class Campaign:
         async with Rig(self._folder, layout) as rig:
             try:
                 for number in range(1, outcome.rounds + 1):
+                    if self._restore_every and number % self._restore_every in (0, self._restore_every // 2):
+                        await self._back_up_or_restore(rig, number)
                     await self._round(rig, number)
                     outcome.done = number
                     if number % self._every == 0 or number == outcome.rounds:
@@ -92,6 +103,22 @@ class Campaign:
         outcome.seconds = round(time.monotonic() - began_s, 1)
         outcome.seconds_per_round = round(outcome.seconds / max(1, outcome.done), 2)
         return outcome
+
+    async def _back_up_or_restore(self, rig: Rig, number: int) -> None:
+        """Take a backup of the hub half way between two restorations; every other one is used twice."""
+        backup = rig.folder / "backup"
+        restore = number % self._restore_every == 0
+        if not restore and backup.exists() and number // self._restore_every % 2:
+            return
+        await asyncio.to_thread(rig.hub.end, signal.SIGKILL if restore else signal.SIGTERM)
+        if restore and backup.exists():
+            rig.put_hub_data_back(backup)
+        else:
+            rig.copy_hub_data(backup)
+        rig.hub.start()
+        name = "hub.restore" if restore else "hub.backup"
+        self._outcome.history.append({"round": number, "target": "hub", "fault": name})
+        _count(self._outcome.faults, name)
 
     async def _round(self, rig: Rig, number: int) -> None:
         async with asyncio.TaskGroup() as group:

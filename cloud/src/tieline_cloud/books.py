@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,9 +19,11 @@ from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.settings import HubSettings
 from tieline_core.clock import Clock
+from tieline_core.errors import TransientError
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.telemetry import Event, Hello, Severity
 
+_LOG = logging.getLogger(__name__)
 ARTIFACTS: Final = "artifacts"
 
 
@@ -56,16 +59,22 @@ class Books:
         )
 
     def heard(self, reported: Reported) -> None:
-        """An edge reported."""
-        self.desired.hear(reported)
-        self.commands.hear(reported)
+        """An edge reported; what the disk refuses now comes with its next report."""
+        for hear in (self.desired.hear, self.commands.hear):
+            try:
+                hear(reported)
+            except TransientError as error:
+                _LOG.warning("The report of %s is not taken yet: %s", reported.edge_id, error)
 
     def greeted(self, hello: Hello, _epoch: int) -> None:
         """An edge said hello."""
+        self.desired.greet(hello.edge_id, hello.nonce)
         words = self.owners.greeted(hello)
         if words is not None:
-            self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
-        self.desired.greet(hello.edge_id, hello.nonce)
+            try:
+                self.events.raise_event(hello.edge_id, Severity.ALARM, "lane.two_owners", words)
+            except TransientError as error:
+                _LOG.error("%s: %s (%s)", hello.edge_id, words, error)
 
     def happened(self, events: Sequence[Event]) -> None:
         """Events were committed in the ledger."""

@@ -96,6 +96,7 @@ class Observation:
                 "ok": self.ingest.durable.connected,
                 "readings": durable.readings,
                 "garbage": durable.garbage,
+                "turned_away": sum(durable.turned_away.values()),
                 "pending": durable.pending,
                 "newest_measured_at": durable.newest_measured_at,
             },

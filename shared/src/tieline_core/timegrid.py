@@ -18,11 +18,14 @@ def parse_step(text: str) -> timedelta:
     """Read an ISO 8601 duration of hours, minutes and seconds such as ``PT15M``.
 
     Raises:
-        ValueError: When the text has another form or the duration is not positive.
+        ValueError: When the text has another form, or the duration is not positive or beyond all calendars.
     """
     match = _ISO.fullmatch(text)
     hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    step = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        step = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is longer than a step can be") from error
     if step <= timedelta(0):
         raise ValueError(f"{text!r} is no positive step; write it like 'PT15M'")
     return step

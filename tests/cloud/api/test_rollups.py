@@ -41,6 +41,18 @@ async def test_a_roll_up_shows_counts_extremes_and_quality(client: httpx.AsyncCl
     assert (len(first["rows"]), first["truncated"]) == (1, True)
 
 
+async def test_numbers_whose_sum_no_float_holds_are_shown_as_none(client: httpx.AsyncClient, rooms: Rooms) -> None:
+    store(rooms, "harbour/tr1/odd", [1.7e308] * 4)
+    for path, query in (
+        ("/v1/readings", {"point": "harbour/tr1/odd", "step": "PT1H"}),
+        ("/v1/readings/rollups", {"point": "harbour/tr1/odd", "step": "PT1H"}),
+    ):
+        rows = (await get(client, path, query))["rows"]
+        assert rows
+        assert all(row.get("mean") is None and row.get("value") is None for row in rows)
+    await get(client, "/v1/readings/aggregate", {"like": "harbour/tr1/odd", "step": "PT1H"})
+
+
 @pytest.mark.parametrize(("days", "step"), [(1, "PT1M"), (2, "PT15M"), (14, "PT15M"), (30, "PT1H"), (90, "P1D")])
 async def test_the_step_follows_the_span(client: httpx.AsyncClient, rooms: Rooms, days: int, step: str) -> None:
     store(rooms, "harbour/tr1/p_w", [1.0])

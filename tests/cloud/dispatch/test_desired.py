@@ -11,9 +11,11 @@ import pytest
 
 from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, plan, reported
 from tieline_cloud.dispatch import desired as desired_module
+from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.plans import PlanCurves, PlanState
 from tieline_core import topics
 from tieline_core.clock import ManualClock
+from tieline_core.errors import TransientError
 from tieline_core.messages.desired import Desired
 from tieline_core.messages.plan import Plan
 from tieline_core.signing import EnvelopeType, Opened, open_envelope
@@ -105,3 +107,25 @@ async def test_after_a_restart_everything_is_known_and_published_again(tmp_path:
         pass
     _, wanted = opened(again)
     assert wanted.plan == record.sha256
+
+
+async def test_a_hello_on_a_full_disk_is_answered_once_it_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desired_module, "_RETRY_S", 0.01)
+    rooms = Rooms(tmp_path)
+    async with publishing(rooms):
+        rooms.plans.publish(plan(), PlanCurves())
+        await ManualClock.settle()
+        rooms.documents._db.execute("PRAGMA query_only = 1")
+        rooms.desired.greet(HARBOUR, "n" * 16)
+        await asyncio.sleep(0.05)
+        assert len(rooms.outbox.sent) == 1, "nothing is published that a restart would forget"
+        with pytest.raises(TransientError):
+            rooms.plans.publish(plan("plan-0002"), PlanCurves())
+        rooms.documents._db.execute("PRAGMA query_only = 0")
+        async with asyncio.timeout(60):
+            while len(rooms.outbox.sent) < 2:  # noqa: ASYNC110 (nothing announces it)
+                await asyncio.sleep(0.01)
+    envelope, _ = opened(rooms)
+    assert envelope.header.nonce == "n" * 16
+    with DocumentStore(tmp_path / "hub.sqlite") as documents:
+        assert b"n" * 16 in documents.newest(desired_module.KIND)[0]

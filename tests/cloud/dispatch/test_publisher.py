@@ -35,7 +35,7 @@ async def test_what_was_published_retained_reaches_a_later_subscriber(broker: Br
     reader.subscribe("tieline/v1/+/down/desired", qos=1)
     reader.loop_start()
     try:
-        assert got.get(timeout=5) == (b"signed", True)
+        assert got.get(timeout=60) == (b"signed", True)
     finally:
         reader.disconnect()
         reader.loop_stop()

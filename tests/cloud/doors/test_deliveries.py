@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,6 +70,24 @@ def test_a_wrong_row_is_named_with_key_value_and_reason(change: dict[str, Any], 
         read({"rows": [GOOD, GOOD | change]})
     assert caught.value.problems[0].key == key
     assert reason in caught.value.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"rows":[' + b"{}," * 2_000_000 + b"{}]}", b'{"rows":[{' + b'"a":1,' * 2_000_000 + b'"b":1}]}']
+)
+def test_a_body_of_millions_of_things_is_refused_before_anything_is_built_of_it(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInputError, match="1 to 100000 rows"):
+            read_delivery(body, JSON, "test", (MDM,))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_delivery_of_the_most_rows_is_taken() -> None:
+    rows = [GOOD | {"measured_at": (AT + timedelta(seconds=n)).isoformat(), "quality": "good"} for n in range(100_000)]
+    assert len(read({"rows": rows})) == 100_000
 
 
 def test_only_the_first_hundred_wrong_rows_are_named_and_all_are_counted() -> None:

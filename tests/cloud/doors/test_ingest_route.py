@@ -39,7 +39,7 @@ class SlowStore(OnceStore):
     fails: bool = False
 
     def ingest_once(self, batch: ReadingBatch, source: str, key: str, sha256: str, at: datetime) -> tuple[Ingested, int]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.fails:
             raise TransientError("the disk is full: nothing was stored")
         return super().ingest_once(batch, source, key, sha256, at)
@@ -62,7 +62,8 @@ def store() -> SlowStore:
 @pytest.fixture
 async def client(tmp_path: Path, store: SlowStore) -> AsyncIterator[httpx.AsyncClient]:
     source = token_file(tmp_path)
-    rooms = Rooms(tmp_path, deliveries=store, sources={EdgeId("mdm"): source, EdgeId("harbour"): source})
+    sources = {EdgeId(name): source for name in ("mdm", "harbour", "scada")}
+    rooms = Rooms(tmp_path, deliveries=store, sources=sources)
     transport = httpx.ASGITransport(create_app(rooms.services()), raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as session:
@@ -164,9 +165,32 @@ async def test_a_busy_desk_turns_deliveries_away_with_a_time_to_come_again(clien
         store.gate.set()
     answers = [task.result() for task in tasks]
     away = [answer for answer in answers if answer.status_code == 503]
-    assert len(away) == 20
+    assert len(away) == 25
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in away)
-    assert len(store.held) == 10
+    assert len(store.held) == 5
+
+
+async def test_the_slow_bodies_of_one_source_leave_room_for_another(
+    client: httpx.AsyncClient, store: SlowStore, tmp_path: Path
+) -> None:
+    end = asyncio.Event()
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await end.wait()
+
+    async with asyncio.TaskGroup() as group:
+        slow = [
+            group.create_task(client.post("/v1/ingest/mdm", content=trickle(), headers={"Idempotency-Key": f"slow{n}"}))
+            for n in range(5)
+        ]
+        await asyncio.sleep(0.1)
+        assert (await deliver(client, "k", {"rows": [ROW]})).status_code == 503
+        other = {"rows": [ROW | {"point": "scada/m1/p_w"}]}
+        async with asyncio.timeout(5):
+            assert (await deliver(client, "k", other, source="scada")).status_code == 200
+        end.set()
+    assert {task.result().status_code for task in slow} == {422}
 
 
 async def test_a_ledger_that_cannot_store_answers_503_and_the_same_delivery_passes_later(

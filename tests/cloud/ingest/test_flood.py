@@ -104,7 +104,7 @@ def client(broker: RunningBroker, name: str) -> Iterator[paho.Client]:
     made.connect(broker.host, broker.port)
     made.loop_start()
     try:
-        assert ready.wait(5)
+        assert ready.wait(60)
         yield made
     finally:
         made.disconnect()

@@ -17,7 +17,7 @@ from tieline_core import topics
 from tieline_core.clock import ManualClock
 from tieline_core.frame import Frame, encode
 from tieline_core.ids import EdgeId
-from tieline_core.messages.telemetry import FrameKind, Hello, Skip, SkipReason, Stream
+from tieline_core.messages.telemetry import MAX_EPOCH, FrameKind, Hello, Skip, SkipReason, Stream
 
 ROOMY = replace(SETTINGS, max_pending=10_000, max_pending_per_edge=10_000, commit_frames=10_000)
 NO_LIMIT = Rate(1e6, 1e6)
@@ -115,6 +115,36 @@ def test_a_skip_beyond_what_the_hello_announced_moves_nothing_until_it_is_announ
     assert bench.notebook.acks()[-1] == (1, 20)
 
 
+def test_a_hello_from_an_epoch_nobody_can_have_granted_moves_nothing_and_raises_an_alarm() -> None:
+    """One forged hello must not use up the numbers: frames carry 32 bits of epoch, and the edge keeps what it was granted."""
+    store = MemoryStore()
+    bench = Bench(store)
+    bench.take(hello())
+    bench.take(booted("forger", epoch=MAX_EPOCH))
+    assert bench.notebook.answers()[-1].epoch == 1
+    assert store.watermarks(EDGE)[Stream.MEASURE].epoch == 1
+    assert [event.code for event in store.events()].count("lane.epoch_refused") == 1
+    bench.take(frame(1, 1))
+    assert store.watermarks(EDGE)[Stream.MEASURE].seq == 1
+
+
+def test_a_ledger_restored_from_a_backup_goes_on_above_the_epoch_of_the_edge() -> None:
+    store = MemoryStore()
+    bench = Bench(store)
+    bench.take(booted("boot", epoch=900_000))
+    assert bench.notebook.answers()[-1].epoch == 900_001
+
+
+def test_no_epoch_is_granted_that_no_frame_can_carry() -> None:
+    store = MemoryStore()
+    store.grant_epoch(EDGE, T0, above=MAX_EPOCH - 1)
+    bench = Bench(store)
+    bench.take(hello())
+    assert bench.notebook.answers() == []
+    assert store.watermarks(EDGE)[Stream.MEASURE].epoch == MAX_EPOCH
+    assert [event.code for event in store.events()] == ["lane.epoch_refused"]
+
+
 def test_memory_follows_a_watermark_that_somebody_else_moved() -> None:
     store = MemoryStore()
     bench = Bench(store)
@@ -161,3 +191,19 @@ def test_a_whole_frame_that_is_too_long_is_refused_and_the_stream_goes_on_behind
     assert bench.notebook.acks()[-1] == (1, 2)
     assert bench.thread.counters.refused_bodies == 1
     assert "at most 400 bytes" in bench.store.quarantined()[0].reason
+
+
+def test_a_retained_hello_or_frame_is_set_aside_once_and_changes_nothing() -> None:
+    """F11: a broker's old memory comes with every connect of the hub; no epoch, no alarm, one row in quarantine."""
+    store = MemoryStore()
+    bench = Bench(store, replace(ROOMY, rates=EdgeRates(hellos=NO_LIMIT)))
+    bench.take(hello(), frame(1))
+    events, granted = len(store.events()), bench.thread.counters.epochs_granted
+    for _ in range(5):
+        bench.take(replace(booted("boot-0", epoch=7), retain=True), replace(frame(1, 99.0), retain=True))
+    assert (len(store.events()), bench.thread.counters.epochs_granted) == (events, granted)
+    assert bench.thread.counters.frames[Verdict.CONFLICT] == 0
+    assert bench.thread.counters.retained == 10
+    assert bench.thread.counters.garbage_kept == 2
+    bench.take(frame(2))
+    assert store.watermarks(EDGE)[Stream.MEASURE].seq == 2

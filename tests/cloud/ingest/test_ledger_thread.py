@@ -50,7 +50,7 @@ class Notebook:
 
     def wait_for(self, count: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.acknowledged) >= count, 10)
+            assert self.changed.wait_for(lambda: len(self.acknowledged) >= count, 60)
 
     def acks(self) -> list[tuple[int, int]]:
         words = [Ack.from_bytes(payload, topic) for topic, payload in self.sent if topic == topics.ack(EDGE)]

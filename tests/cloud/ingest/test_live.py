@@ -129,7 +129,7 @@ class Running:
         await asyncio.wait({self._task})
 
     async def until(self, test: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not test():  # noqa: ASYNC110 (what is waited for changes in many places)
                 await asyncio.sleep(0.01)
 

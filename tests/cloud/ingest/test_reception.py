@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tieline_cloud.ingest.reception import Garbage, read_frame, read_hello
 from tieline_cloud.store.ports import LedgerFrame
 from tieline_core import topics
-from tieline_core.frame import DEFAULT_LIMITS, Frame, Limits, encode, encode_readings, encode_records
+from tieline_core.frame import DEFAULT_LIMITS, RECORDS_HEADER, Frame, Limits, encode, encode_readings, encode_records
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, FrameKind, Severity, Skip, SkipReason, Stream
 from tieline_core.quantities import Reading
@@ -91,6 +92,61 @@ def test_a_frame_on_the_wrong_topic_is_garbage(topic: str, fragment: str) -> Non
     got = read(framed(encode_readings([Reading(PointId("harbour/m1/p_w"), 1.0, T0)])), topic)
     assert isinstance(got, Garbage)
     assert fragment in got.reason
+
+
+FORECAST = {
+    "record": "forecast",
+    "point": "harbour/site/load_w",
+    "model_id": "load-1",
+    "issued_at": "2026-01-15T00:00:00Z",
+    "start": "2026-01-15T00:00:00Z",
+    "step_s": 900,
+    **{key: [1.0] for key in ("p10", "p50", "p90", "lo90", "hi90")},
+}
+EVENT = {
+    "record": "event",
+    "event_id": "event-01",
+    "edge_id": "harbour",
+    "severity": "ALARM",
+    "code": "a.bc",
+    "text": "",
+    "at": "2026-01-15T00:00:00Z",
+}
+
+
+def recorded(tree: dict[str, object]) -> bytes:
+    raw = json.dumps([tree]).encode()
+    return framed(RECORDS_HEADER.pack(len(raw)) + zstandard.compress(raw), FrameKind.RECORDS)
+
+
+@pytest.mark.parametrize("tree", [FORECAST, EVENT])
+def test_sound_records_are_taken(tree: dict[str, object]) -> None:
+    got = read(recorded(tree))
+    assert isinstance(got, LedgerFrame)
+    assert got.refused is None
+
+
+@pytest.mark.parametrize(
+    ("tree", "fragment"),
+    [
+        ({**EVENT, "event_id": "event\0-00001"}, "event_id"),
+        ({**EVENT, "event_id": "event-1\ndata: forged\n\n"}, "event_id"),
+        ({**EVENT, "at": "0001-01-01T00:00:00+14:00"}, "1900 to 3000"),
+        ({**EVENT, "at": "9999-12-31T23:59:59-14:00"}, "1900 to 3000"),
+        ({**FORECAST, "model_id": "load\0"}, "model_id"),
+        ({**FORECAST, "step_s": 10**30}, "step_s"),
+        ({**FORECAST, "p10": [1.0, 2.0]}, "different numbers of steps"),
+        ({**FORECAST, "start": "9999-12-31T00:00:00Z"}, "1900 to 3000"),
+        ({**FORECAST, "issued_at": "0001-01-01T00:00:00+14:00"}, "1900 to 3000"),
+    ],
+)
+def test_records_that_a_store_or_a_reader_would_break_on_are_refused_with_the_reason(
+    tree: dict[str, object], fragment: str
+) -> None:
+    got = read(recorded(tree))
+    assert isinstance(got, LedgerFrame)
+    assert got.refused is not None
+    assert fragment in got.refused.reason
 
 
 def test_the_limits_hold_before_anything_is_unpacked() -> None:

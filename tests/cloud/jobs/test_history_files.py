@@ -50,6 +50,7 @@ WRONG = {
     b"harbour/site/load_w,2016-12-01T00:00:00Z,much": ("value", "is no number"),
     b"harbour/site/load_w,2016-12-01T00:00:00Z,": ("value", "there is no number"),
     b"harbour/site/load_w,2016-12-01T00:00:00Z,nan": ("value", "not finite"),
+    b"harbour/site/load_w,2016-12-01T00:00:00Z,1.7e308": ("value", "no measurement is beyond 1e+100"),
     b"harbour/site/load_w,1970-01-01T00:00:00Z,1": ("measured_at", "from 2000"),
     b"Harbour,2016-12-01T00:00:00Z,1": ("point", "expected a form"),
     b",2016-12-01T00:00:00Z,1": ("point", ""),

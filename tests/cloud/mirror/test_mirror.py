@@ -161,7 +161,7 @@ async def test_a_target_that_hangs_takes_no_thread_of_the_event_loop_and_a_stop_
     class HangingTarget(ScriptedTarget):
         def write(self, body: bytes) -> None:
             entered.set()
-            assert gate.wait(10)
+            assert gate.wait(60)
             super().write(body)
 
     log, target = MemoryLog(), HangingTarget()

@@ -78,8 +78,8 @@ class RowByRow:
             return False
         elif (
             math.isinf(row.value)
-            or (rules.minimum is not None and row.value < rules.minimum)
-            or (rules.maximum is not None and row.value > rules.maximum)
+            or row.value < (-1e100 if rules.minimum is None else rules.minimum)
+            or row.value > (1e100 if rules.maximum is None else rules.maximum)
         ):
             outcome.found.append((index, "impossible"))
             outcome.quality[index] = Quality.BAD

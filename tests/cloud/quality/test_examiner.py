@@ -82,6 +82,11 @@ def test_a_number_that_cannot_be_is_bad_and_stays_in_the_finding_only(value: flo
     assert np.isnan(examined.values).tolist() == [False, True, False]
 
 
+def test_a_number_whose_sums_are_none_is_impossible_in_every_class() -> None:
+    table = RuleTable((MeasurementClass(name="everything", quantities=("*",)),))
+    assert told(judged(table, series([1.0, 1.7e308, -1.7e308, 1e99]))) == [(1, "impossible"), (2, "impossible")]
+
+
 def test_minus_zero_and_denormal_numbers_are_numbers() -> None:
     assert told(judged(RuleTable(load_rules()), series([-0.0, 5e-324, 0.0]))) == []
 

@@ -76,7 +76,7 @@ async def both(broker: Broker, folder: Path) -> AsyncIterator[Both]:
 
 async def until(test: object) -> None:
     assert callable(test)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not test():  # noqa: ASYNC110 (what is waited for changes in many places)
             await asyncio.sleep(0.01)
 

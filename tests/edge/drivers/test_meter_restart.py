@@ -35,7 +35,7 @@ async def live(broker: Broker, path: Path, side: MeterSide, receipt: bool) -> No
         gateway = MeterGateway(endpoint, EDGE, clock, outbox, image, outbox)
         open_driver(meter("m01"), EDGE, DriverContext(EDGE, clock, outbox, image, gateway))
         task = asyncio.create_task(gateway.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not gateway.connected:  # noqa: ASYNC110 - paho's thread tells nobody
                 await asyncio.sleep(0.01)
             if not receipt:
@@ -43,7 +43,7 @@ async def live(broker: Broker, path: Path, side: MeterSide, receipt: bool) -> No
                 gateway._client.publish = lambda *_: None  # type: ignore[method-assign]  # killed before it
             side.send("m01", 1)
             if receipt:
-                assert (await asyncio.to_thread(side.receipts.get, True, 5))[1] == "m01-1"
+                assert (await asyncio.to_thread(side.receipts.get, True, 60))[1] == "m01-1"
             while gateway.counters.receipts == 0:  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.01)
         task.cancel()

@@ -45,7 +45,7 @@ class MeterSide:
         self.send_raw(serial, json.dumps({**body, **values}).encode())
 
     def send_raw(self, serial: str, payload: bytes) -> None:
-        self._client.publish(f"meters/{serial}/reading", payload, qos=1).wait_for_publish(2)
+        self._client.publish(f"meters/{serial}/reading", payload, qos=1).wait_for_publish(60)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -68,7 +68,7 @@ class Site:
         return [identity for _, identity in found]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - paho's thread tells nobody
                 await asyncio.sleep(0.01)
 

@@ -233,7 +233,7 @@ async def test_damage_that_shows_while_running_is_repaired_under_the_callers_fee
         generation = outbox.generation
         with pytest.raises(TransientError, match="another content than was kept"):
             await outbox.next_frames(Stream.MEASURE, 0, 9)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await outbox.record(readings(4))
         assert outbox.generation == generation + 1
         assert await outbox.next_frames(Stream.MEASURE, 0, 9) == []

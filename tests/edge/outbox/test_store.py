@@ -17,7 +17,7 @@ from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import Frame, decode_readings, decode_records
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Skip, SkipReason, Stream
+from tieline_core.messages.telemetry import Event, FrameKind, Held, IssuedForecast, Severity, Skip, SkipReason, Stream
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import OutboxSettings
@@ -359,3 +359,43 @@ async def test_whatever_was_reported_before_sigkill_is_there_and_nothing_half(tm
         assert len(kept) == len(set(kept))
         assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
         await outbox.record([reading(10_000_000)])
+
+
+async def test_what_a_restored_hub_has_forgotten_comes_again_in_steps_and_across_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        await outbox.relabel(1)
+        await outbox.record([reading(n) for n in range(50)])
+        await outbox.mark_acknowledged(Stream.MEASURE, 5)
+        await outbox.relabel(2)
+        await outbox.record([reading(n) for n in range(50, 8050)])
+        await outbox.mark_acknowledged(Stream.MEASURE, 800)
+        await outbox.record([reading(n) for n in range(8050, 8070)])
+        await outbox.relabel(3, Held(epoch=1, watermarks={Stream.MEASURE: 2}))
+        while await outbox.take_back():
+            pass
+        waiting = (await outbox.backlog())[Stream.MEASURE].frames
+        assert 256 <= waiting < 256 + 64, "the rest waits in the ring until the hub has taken these"
+        assert await outbox.forgotten()
+    async with opened(tmp_path) as outbox:
+        sent = 0
+        while await outbox.forgotten():
+            await outbox.take_back()
+            frames = await outbox.next_frames(Stream.MEASURE, sent, 1000)
+            sent = frames[-1].seq if frames else sent
+            await outbox.mark_acknowledged(Stream.MEASURE, sent)
+        frames = await outbox.next_frames(Stream.MEASURE, 0, 2000)
+        assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+        assert values(frames[:2]) == [float(n) for n in range(8050, 8070)], "what the hub never had comes first"
+        assert sorted(values(frames)) == [float(n) for n in range(20, 8070)]
+
+
+async def test_two_restorations_of_the_hub_are_mended_by_what_is_certain_of_both(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        await outbox.relabel(1)
+        await outbox.record([reading(n) for n in range(100)])
+        await outbox.mark_acknowledged(Stream.MEASURE, 10)
+        await outbox.relabel(4, Held(epoch=1, watermarks={Stream.MEASURE: 3}))
+        await outbox.relabel(6, Held(epoch=1, watermarks={Stream.MEASURE: 7}))
+        while await outbox.take_back():
+            pass
+        assert sorted(values(await outbox.next_frames(Stream.MEASURE, 0, 100))) == [float(n) for n in range(30, 100)]

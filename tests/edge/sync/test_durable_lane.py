@@ -81,7 +81,7 @@ class ScriptedHub:
                 self.events += [record for record in decode_records(frame.body) if isinstance(record, Event)]
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.values) < count:
                 self.grown.clear()
                 await self.grown.wait()
@@ -121,7 +121,7 @@ async def lane(broker: Broker, folder: Path, settings: UplinkSettings = LANE) ->
 
 
 async def acknowledged(outbox: Outbox) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while sum(row.frames for row in list((await outbox.backlog()).values())):  # noqa: ASYNC110 (the ledger is a file)
             await asyncio.sleep(0.01)
 
@@ -166,7 +166,7 @@ async def test_a_hub_that_falls_silent_is_greeted_again_although_the_broker_stay
         held.hub.answers = False
         greetings = len(held.hub.hellos)
         await held.outbox.record(readings(10, 10))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(held.hub.hellos) == greetings:
                 held.hub.grown.clear()
                 await held.hub.grown.wait()
@@ -192,7 +192,7 @@ async def test_a_forged_acknowledgement_is_refused_with_an_alarm(broker: Broker,
         held.hub.forged = True
         await held.outbox.record(readings(0, 5))
         await held.hub.until(5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not held.hub.events:
                 held.hub.grown.clear()
                 await held.hub.grown.wait()
@@ -208,7 +208,7 @@ async def test_garbage_from_the_hub_is_reported_and_changes_nothing(broker: Brok
         await stranger.publish(topics.ack(EDGE), b"{" * 1000)
         await held.outbox.record(readings(5, 5))
         await held.hub.until(10)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not held.hub.events:
                 held.hub.grown.clear()
                 await held.hub.grown.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _print_result(options: argparse.Namespace, result: Any) -> int:
         print(json.dumps(result))
     else:
         print("\n".join(result_lines(result)))
+    sys.stdout.flush()
     return 0
 
 

@@ -66,6 +66,8 @@ class DesiredStates:
             for record in (DesiredRecord.from_bytes(body, "hub memory") for body in documents.newest(KIND, 100_000))
         }
         self._due: set[EdgeId] = set(self._records)
+        #: Records that are newer here than on the disk.
+        self._unkept: set[EdgeId] = set()
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[DesiredRecord], None]] = []
 
@@ -95,12 +97,22 @@ class DesiredStates:
         return self._change(edge, {"models": {**(before.desired.models if before else {}), point: sha256}})
 
     def greet(self, edge: EdgeId, nonce: str) -> None:
-        """An edge said hello: remember its nonce and publish what it should run, if anything is known."""
+        """An edge said hello: remember its nonce and publish what it should run, if anything is known.
+
+        Nobody waits for it: on a full disk it is kept and published as soon as that goes.
+        """
         before = self._records.get(edge, DesiredRecord(desired=Desired(edge_id=edge)))
-        self._keep(before.model_copy(update={"nonce": nonce}))
+        self._records[edge] = before.model_copy(update={"nonce": nonce})
+        self._unkept.add(edge)
+        self._due.add(edge)
+        self._wake.set()
 
     def hear(self, reported: Reported) -> None:
-        """An edge says what it runs."""
+        """An edge says what it runs.
+
+        Raises:
+            TransientError: The disk refuses; the edge's next report says it again.
+        """
         record = self._records.get(reported.edge_id)
         if record is None:
             return
@@ -108,8 +120,8 @@ class DesiredStates:
         if confirmed == (record.confirmed_at is not None):
             return
         record = record.model_copy(update={"confirmed_at": reported.at if confirmed else None})
-        self._records[reported.edge_id] = record
         self._store(record)
+        self._records[reported.edge_id] = record
         if confirmed:
             for callback in self._listeners:
                 callback(record)
@@ -138,6 +150,7 @@ class DesiredStates:
         edge = record.desired.edge_id
         self._store(record)
         self._records[edge] = record
+        self._unkept.discard(edge)
         self._due.add(edge)
         self._wake.set()
         return record
@@ -147,6 +160,9 @@ class DesiredStates:
 
     async def _publish(self, edge: EdgeId) -> None:
         record, now = self._records[edge], self._clock.now()
+        if edge in self._unkept:
+            self._store(record)
+            self._unkept.discard(edge)
         envelope, counter = self._sealer.seal(
             EnvelopeType.DESIRED,
             edge,

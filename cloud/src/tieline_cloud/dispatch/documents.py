@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tieline_core.errors import TransientError
 from tieline_core.timegrid import from_us, to_us
 
 _SCHEMA: Final = """
@@ -40,7 +42,8 @@ class DocumentStore:
     """Documents, counters and prices in one SQLite file (WAL, synchronous FULL).
 
     Raises:
-        sqlite3.Error: When the disk refuses; nothing was changed then.
+        TransientError: When the disk refuses a change, which was not made then.
+        sqlite3.Error: When the file cannot be opened or read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,9 +65,17 @@ class DocumentStore:
         with self._lock:
             self._db.close()
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                raise TransientError(f"the hub's memory cannot be written: {error}") from error
+
     def put(self, kind: str, key: str, body: bytes, at: datetime) -> None:
         """Keep a document, replacing the one of the same kind and id."""
-        with self._lock:
+        with self._writing():
             self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (kind, key, to_us(at), body))
 
     def get(self, kind: str, key: str) -> bytes | None:
@@ -89,7 +100,7 @@ class DocumentStore:
 
     def raise_counter(self, name: str, value: int) -> None:
         """Store a counter; it never goes down."""
-        with self._lock:
+        with self._writing():
             self._db.execute(
                 "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
                 (name, value),
@@ -98,7 +109,7 @@ class DocumentStore:
     def put_prices(self, prices: Iterable[Price]) -> int:
         """Keep prices, replacing those of the same start; returns how many were handed in."""
         rows = [(to_us(price.start), price.eur_per_mwh) for price in prices]
-        with self._lock, self._db:
+        with self._writing(), self._db:
             self._db.execute("BEGIN")
             self._db.executemany("INSERT OR REPLACE INTO prices VALUES (?, ?)", rows)
         return len(rows)

@@ -21,6 +21,8 @@ JSON: Final = "application/json"
 FRAME: Final = "application/vnd.tieline.readings"
 MAX_ROWS: Final = 100_000
 _NAMED: Final = 100
+#: A row has at most four cells, so that a delivery has at most this many commas; counted before anything is built of it.
+_MOST_COMMAS: Final = 4 * MAX_ROWS + 4
 _NEEDED: Final = frozenset({"point", "measured_at", "value"})
 _KEYS: Final = frozenset({*_NEEDED, "quality"})
 
@@ -73,6 +75,9 @@ def read_delivery(body: bytes, media_type: str, source: str, owners: Collection[
 
 
 def _read_json(body: bytes, source: str, owners: Collection[EdgeId]) -> ReadingBatch:
+    commas = body.count(b",")
+    if commas > _MOST_COMMAS:
+        raise BadInputError(source, "body", f"{commas} commas", f"a delivery has 1 to {MAX_ROWS} rows of at most four cells")
     try:
         tree = from_json(body, allow_inf_nan=False)
     except ValueError as error:

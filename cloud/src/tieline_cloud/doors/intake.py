@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ MAX_PLAIN_BYTES: Final = 16 * 1024 * 1024
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
+#: Places one source may hold: the slow bodies of one are not in the way of another.
+_OF_ONE: Final = 5
 #: A commit that took longer than this is a ledger that cannot follow: new deliveries are sent away for as long as it took.
 _SLOW_S: Final = 5.0
 _MOST_AWAY_S: Final = 30.0
@@ -133,7 +136,7 @@ class Intake:
         self._clock = clock
         self._is_edge = is_edge
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._inside = 0
+        self._inside: Counter[EdgeId] = Counter()
         self._closed_until_s = float("-inf")
 
     def admit(self, source: str, authorization: str | None) -> EdgeId:
@@ -154,22 +157,21 @@ class Intake:
         return name
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def place(self, source: EdgeId) -> AsyncIterator[None]:
         """A place at the desk, held while a body is read and stored; it bounds the memory of all bodies together.
 
         Raises:
-            BusyError: Too many wait, or the ledger was slow a moment ago.
+            BusyError: Too many are here, of all or of this source, or the ledger was slow a moment ago.
         """
         left_s = self._closed_until_s - time.monotonic()
-        if left_s > 0 or self._inside >= _AT_ONCE + _WAITING:
+        if left_s > 0 or self._inside.total() >= _AT_ONCE + _WAITING or self._inside[source] >= _OF_ONE:
             self.counters.turned_away += 1
             raise BusyError(max(1, round(left_s) if left_s > 0 else 2))
-        self._inside += 1
+        self._inside[source] += 1
         try:
-            async with self._slots:
-                yield
+            yield
         finally:
-            self._inside -= 1
+            self._inside[source] -= 1
 
     async def take(self, delivery: Delivery) -> Receipt:
         """Store a delivery; when this returns it is on the disk.
@@ -185,7 +187,8 @@ class Intake:
                 "delivery", "idempotency-key", delivery.key, "expected 1 to 200 printable characters without spaces"
             )
         try:
-            outcome, count, sha256 = await asyncio.to_thread(self._store, delivery)
+            async with self._slots:
+                outcome, count, sha256 = await asyncio.to_thread(self._store, delivery)
         except PermanentError:
             self.counters.refused += 1
             raise

@@ -18,6 +18,8 @@ from tieline_core.timegrid import EARLIEST, LATEST, to_us
 EARLIEST_US: Final = to_us(EARLIEST)
 LATEST_US: Final = to_us(LATEST)
 QUALITIES: Final = {quality.name.lower(): quality for quality in Quality}
+#: Nothing that was measured is larger; sums of such numbers stay numbers.
+LARGEST: Final = 1e100
 _SHOWN: Final = 80
 
 
@@ -92,6 +94,8 @@ def read_number(value: object, quality: Quality) -> float:
         raise RowError("value", value, "the number is too large") from error
     if not math.isfinite(number):
         raise RowError("value", value, "the number is not finite")
+    if abs(number) > LARGEST:
+        raise RowError("value", value, f"no measurement is beyond {LARGEST:g}")
     if quality is Quality.BAD:
         raise RowError("value", value, "a bad reading carries no number")
     return number

@@ -7,10 +7,13 @@ else: that is how the durable lane bounds itself, because brokers do not bound a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,8 +27,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from tieline_cloud.ingest.settings import BrokerAddress
 
 _log = logging.getLogger(__name__)
-#: Longer than any commit: a blocked reader must not be taken for a dead one.
+#: What the broker is told: longer than any commit, because a blocked reader cannot ask and must not be thrown out.
 KEEPALIVE_S: Final = 60
+#: A broker that is silent for so long is asked, and given up after half as long again.
+SILENCE_S: Final = 15.0
 _CONNECT_S: Final = 5.0
 _UNSUPPORTED_VERSION: Final = 0x84
 _BACKOFF_S: Final = (0.2, 5.0)
@@ -61,7 +66,7 @@ class Wiring:
         on_message: Called in the network thread.
         on_up: Called in the event loop once the broker has granted the subscriptions; argument: session number.
         on_down: Called in the event loop when a session that was up has ended.
-        will: Asked before every CONNECT.
+        will: Asked before every CONNECT, in a thread.
         farewell: Published before a clean disconnect.
         manual_ack: PUBACK is sent by :meth:`HubConnection.acknowledge` only.
         packet_bytes: Largest packet the broker may send (MQTT 5): it drops a larger one, which is never read here; None = any.
@@ -81,6 +86,25 @@ class _Client(paho.Client):
     """paho's client, except that the end of its network thread is always heard of, whatever ended it."""
 
     on_thread_end: Callable[[], None] | None = None
+    #: While the owner does not take the next message nothing is read, and silence means nothing.
+    taking = False
+    free_since_s = 0.0
+
+    def silence_s(self) -> float:
+        """For how long nothing came although somebody listened."""
+        last_s = max(self._last_bytes_received, self.free_since_s)
+        return 0.0 if self.taking else max(0.0, time.monotonic() - last_s)
+
+    def ask(self) -> None:
+        """Have the broker say something, before the keepalive asks for it."""
+        self._send_pingreq()
+
+    def abort(self) -> None:
+        """End the connection without another word; the network thread hears of it and ends."""
+        found = self.socket()
+        if isinstance(found, socket.socket):
+            with contextlib.suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         try:
@@ -101,10 +125,11 @@ class _Client(paho.Client):
 class HubConnection:
     """Stays connected under one client id while :meth:`run` runs."""
 
-    def __init__(self, broker: BrokerAddress, client_id: str, wiring: Wiring) -> None:
+    def __init__(self, broker: BrokerAddress, client_id: str, wiring: Wiring, silence_s: float = SILENCE_S) -> None:
         self.broker = broker
         self.client_id = client_id
         self._wiring = wiring
+        self._silence_s = silence_s
         self._lock = threading.Lock()
         self._client: _Client | None = None
         self._session = 0
@@ -161,7 +186,8 @@ class HubConnection:
         loop = asyncio.get_running_loop()
         up: asyncio.Future[None] = loop.create_future()
         ended: asyncio.Future[None] = loop.create_future()
-        client = self._make()
+        will = await asyncio.to_thread(self._wiring.will)
+        client = self._make(will)
         self._wire(client, up, ended)
         dialling = asyncio.ensure_future(asyncio.to_thread(self._dial, client))
         try:
@@ -173,7 +199,7 @@ class HubConnection:
                 return False
             self._wiring.on_up(self._session)
             try:
-                await ended
+                await self._watch(client, ended)
             finally:
                 self._wiring.on_down()
         finally:
@@ -181,6 +207,20 @@ class HubConnection:
             await asyncio.wait({dialling})
             await self._close(client)
         return True
+
+    async def _watch(self, client: _Client, ended: asyncio.Future[None]) -> None:
+        """Return when the session has ended; one whose line is dead without having been closed is ended here."""
+        asked = False
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=self._silence_s / 8)
+            silent_s = client.silence_s()
+            if silent_s >= 1.375 * self._silence_s and asked:
+                _log.warning("%s: broker %s is silent for %.0f s, connecting anew", self.client_id, self.address, silent_s)
+                client.abort()
+                return
+            if silent_s >= self._silence_s and not asked:
+                client.ask()
+            asked = silent_s >= self._silence_s
 
     def renew(self) -> None:
         """End the present session with its farewell and connect again with a fresh will."""
@@ -217,7 +257,7 @@ class HubConnection:
         client.disconnect()
         await asyncio.shield(asyncio.to_thread(client.release))
 
-    def _make(self) -> _Client:
+    def _make(self, will: Will | None) -> _Client:
         clean: dict[str, Any] = {} if self._protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
         client = _Client(
             CallbackAPIVersion.VERSION2,
@@ -233,7 +273,6 @@ class HubConnection:
         if self.broker.username is not None:
             secret = self.broker.password_file
             client.username_pw_set(self.broker.username, secret.read_text("utf-8").strip() if secret else None)
-        will = self._wiring.will()
         if will is not None:
             client.will_set(will.topic, will.payload, 1, will.retain)
         return client
@@ -269,7 +308,12 @@ class HubConnection:
             on_loop(up)
 
         def on_message(_c: paho.Client, _d: object, got: paho.MQTTMessage) -> None:
-            self._wiring.on_message(Inbound(got.topic, bytes(got.payload), got.retain, got.qos, got.mid, session))
+            client.taking = True
+            try:
+                self._wiring.on_message(Inbound(got.topic, bytes(got.payload), got.retain, got.qos, got.mid, session))
+            finally:
+                client.free_since_s = time.monotonic()
+                client.taking = False
 
         client.on_connect = on_connect
         client.on_subscribe = on_subscribe

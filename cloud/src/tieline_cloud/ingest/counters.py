@@ -37,6 +37,7 @@ class DurableCounters:
     epochs_refused: int = 0
     hellos_from_memory: int = 0
     skips_refused: int = 0
+    retained: int = 0
     turned_away: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TURNED_AWAY, 0))
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     connects: int = 0

@@ -20,11 +20,24 @@ from tieline_cloud.store.ports import Ledger, Watermark
 from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
-from tieline_core.messages.telemetry import Ack, Event, Hello, HelloAnswer, Severity, Skip, Stream
+from tieline_core.messages.base import Message
+from tieline_core.messages.telemetry import MAX_EPOCH, Ack, Event, Held, Hello, HelloAnswer, Severity, Skip, Stream
 from tieline_core.timegrid import to_us
 
 _log = logging.getLogger(__name__)
 HELLO_DOCUMENTS: Final = "hello"
+#: What this hub held of an edge when it was seen to be a restored one.
+RESTORED_DOCUMENTS: Final = "restored"
+#: How far an edge's epoch may be ahead of the ledger's: a ledger restored from a backup lacks the epochs granted since, one
+#: in five seconds at the most. A claim beyond that would use up the numbers of the edge for ever.
+_MOST_AHEAD: Final = 1_000_000
+
+
+class Restored(Message):
+    """A restored hub held no more than this of an edge in epoch ``lost``; the edge is told until it has left that epoch."""
+
+    lost: int
+    held: Held
 
 
 class Greeter:
@@ -60,6 +73,10 @@ class Greeter:
         self._hellos = {
             edge: Hello.from_bytes(body, f"{HELLO_DOCUMENTS}/{edge}")
             for edge, body in ledger.documents(HELLO_DOCUMENTS).items()
+        }
+        self._restored = {
+            edge: Restored.from_bytes(body, f"{RESTORED_DOCUMENTS}/{edge}")
+            for edge, body in ledger.documents(RESTORED_DOCUMENTS).items()
         }
         self._marks: dict[EdgeId, dict[Stream, Watermark]] = {}
         self._raised = 0
@@ -106,13 +123,19 @@ class Greeter:
         marks = self.marks(edge)
         before = self._hellos.get(edge)
         epoch = next(iter(marks.values())).epoch if marks else 0
+        if hello.epoch > epoch + _MOST_AHEAD:
+            self._counters.epochs_refused += 1
+            text = f"a hello claims epoch {hello.epoch}, the ledger stands at {epoch}: nobody granted it; not answered"
+            self.raise_event(edge, "lane.epoch_refused", text)
+            return
 
         def committed(stream: Stream, seq: int) -> str | None:
             return self._ledger.frame_sha256(edge, stream, epoch, seq)
 
         verdict = judge_hello(hello, marks, committed, before.boot_id if before else None)
         if verdict.reason is not None:
-            granted = self._grant(edge, hello.epoch, verdict.reason, alarming=verdict.alarming)
+            restored = Restored(lost=hello.epoch, held=self._held(hello, marks)) if verdict.restored else None
+            granted = self._grant(edge, hello.epoch, verdict.reason, alarming=verdict.alarming, restored=restored)
             if granted is None:
                 return
             epoch = granted
@@ -125,6 +148,19 @@ class Greeter:
         self._notices.heard(edge)
         self._notices.hello(hello, epoch)
 
+    def _held(self, hello: Hello, marks: Mapping[Stream, Watermark]) -> Held:
+        """What a restored hub holds; less when it was restored before and the edge has not heard of that yet."""
+        untold = self._untold(hello)
+        if untold is not None or not marks:
+            return untold or Held(epoch=0)
+        epoch = next(iter(marks.values())).epoch
+        return Held(epoch=epoch, watermarks={stream: mark.seq for stream, mark in marks.items()})
+
+    def _untold(self, hello: Hello) -> Held | None:
+        """What an edge has to be told with its next epoch, as it has not left the one that was lost here."""
+        restored = self._restored.get(hello.edge_id)
+        return restored.held if restored is not None and hello.epoch <= restored.lost else None
+
     def answer(self, edge: EdgeId) -> None:
         """Answer the newest hello of an edge; an edge that never said one has to say it first."""
         hello = self._hellos.get(edge)
@@ -136,6 +172,7 @@ class Greeter:
             nonce=hello.nonce,
             epoch=next(iter(marks.values())).epoch,
             watermarks={stream: mark.seq for stream, mark in marks.items()},
+            held=self._untold(hello),
         )
         self._outlet.publish(topics.answer(edge), word.to_bytes())
 
@@ -151,10 +188,18 @@ class Greeter:
         if self._grant(edge, 0, "one label came with two contents: two senders under one name", alarming=True) is not None:
             self.answer(edge)
 
-    def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool) -> int | None:
+    def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool, restored: Restored | None = None) -> int | None:
         if not self._epochs.allow(edge):
             self._counters.epochs_refused += 1
             return None
+        if max(above, max((mark.epoch for mark in self.marks(edge).values()), default=0)) >= MAX_EPOCH:
+            self._counters.epochs_refused += 1
+            self.raise_event(edge, "lane.epoch_refused", f"the epochs of {edge} are used up; it needs a new name")
+            return None
+        if restored is not None:
+            # Kept first: the sign of it is gone with the grant.
+            self._ledger.put_document(RESTORED_DOCUMENTS, edge, restored.to_bytes(), self._clock.now())
+            self._restored[edge] = restored
         epoch = self._ledger.grant_epoch(edge, self._clock.now(), above)
         self.forget(edge)
         self._counters.epochs_granted += 1

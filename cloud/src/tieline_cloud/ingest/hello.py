@@ -23,10 +23,13 @@ class HelloVerdict:
     Attributes:
         reason: Why a new epoch has to be granted; None when it may go on in its own.
         alarming: A person should look.
+        restored: The edge is in an epoch this hub never granted: the hub was put back to an older state, and what it
+            acknowledged since then is with the edge only.
     """
 
     reason: str | None = None
     alarming: bool = False
+    restored: bool = False
 
 
 def judge_hello(hello: Hello, marks: Mapping[Stream, Watermark], committed: Lookup, last_boot_id: str | None) -> HelloVerdict:
@@ -39,13 +42,14 @@ def judge_hello(hello: Hello, marks: Mapping[Stream, Watermark], committed: Look
         last_boot_id: Boot id of the hello before, None when there was none.
     """
     if not marks:
-        return HelloVerdict("first hello of this edge")
+        return HelloVerdict("first hello of this edge", restored=hello.epoch > 0)
     epoch = next(iter(marks.values())).epoch
     if hello.epoch != epoch:
         unused = all(mark.seq == 0 for mark in marks.values())
         if unused and hello.epoch < epoch and hello.boot_id == last_boot_id:
             return HelloVerdict()  # the answer that granted it was lost; grant the same one again
-        return HelloVerdict(f"the edge is in epoch {hello.epoch}, the hub in {epoch}", alarming=hello.epoch != 0)
+        reason = f"the edge is in epoch {hello.epoch}, the hub in {epoch}"
+        return HelloVerdict(reason, alarming=hello.epoch != 0, restored=hello.epoch > epoch)
     for stream, state in hello.streams.items():
         verdict = _judge_stream(stream, state, marks[stream], committed, same_boot=hello.boot_id == last_boot_id)
         if verdict.reason is not None:

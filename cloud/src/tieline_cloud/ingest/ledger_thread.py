@@ -8,6 +8,7 @@ read: TCP carries the pressure back to the edges, whose outboxes are made for it
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -35,16 +36,17 @@ from tieline_core.timegrid import from_us
 _log = logging.getLogger(__name__)
 #: Pieces of garbage stored of one batch; the others are counted only, so that a flood cannot fill the disk.
 _QUARANTINED_PER_BATCH: Final = 5
+_RETAINED_TOPICS: Final = 10_000
 _RETRY_S: Final = 0.5
 _EVERYBODY: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one gathering brought, each with what it reads as; empty at the end."""
+    """What one gathering brought, each with what it reads as (None: retained, not read at all); empty at the end."""
 
     receipts: Sequence[Receipt]
-    read: Sequence[Hello | LedgerFrame | Garbage]
+    read: Sequence[Hello | LedgerFrame | Garbage | None]
 
 
 class LedgerThread:
@@ -80,6 +82,8 @@ class LedgerThread:
         self._kept = Buckets(settings.rates.kept, monotonic)
         self._kept_of_all = Buckets(settings.rates.kept_of_all, monotonic)
         self._acknowledging = threading.Lock()
+        #: What was refused because it was retained: it comes again with every connect and is set aside once.
+        self._retained: dict[str, bytes] = {}
 
     # Network side
 
@@ -120,7 +124,9 @@ class LedgerThread:
         receipts = self._intake.gather()
         return _Batch(receipts, [self._read(receipt.message) for receipt in receipts])
 
-    def _read(self, message: Inbound) -> Hello | LedgerFrame | Garbage:
+    def _read(self, message: Inbound) -> Hello | LedgerFrame | Garbage | None:
+        if message.retain:
+            return None
         if message.topic.endswith("/up/hello"):
             return read_hello(message.topic, message.payload)
         settings = self._settings
@@ -148,6 +154,9 @@ class LedgerThread:
         garbage: list[Garbage] = []
         frames: list[LedgerFrame] = []
         for receipt, read in zip(batch.receipts, batch.read, strict=True):
+            if read is None:
+                self._refuse_retained(receipt.message, garbage)
+                continue
             admitted = self._admit(receipt.message, read, garbage)
             if isinstance(admitted, Hello):
                 if any(frame.edge == admitted.edge_id for frame in frames):
@@ -159,6 +168,15 @@ class LedgerThread:
         yield partial(self._commit, tuple(frames))
         self.counters.garbage += len(garbage)
         yield partial(self._set_aside, garbage)
+
+    def _refuse_retained(self, message: Inbound, garbage: list[Garbage]) -> None:
+        """What a broker has kept is no word of an edge: its hello would cost an epoch at every connect of the hub."""
+        self.counters.retained += 1
+        content = hashlib.sha256(message.payload).digest()
+        if self._retained.get(message.topic) != content and len(self._retained) < _RETAINED_TOPICS:
+            self._retained[message.topic] = content
+            reason = "a retained message: no edge sends one here; remove it from the broker"
+            garbage.append(Garbage(edge_on(message.topic) or "", message.topic, message.payload, reason))
 
     def _admit(
         self, message: Inbound, read: Hello | LedgerFrame | Garbage, garbage: list[Garbage]

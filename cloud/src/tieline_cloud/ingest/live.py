@@ -20,7 +20,7 @@ from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
 from tieline_cloud.ingest.counters import LiveCounters
 from tieline_cloud.ingest.host_table import Arrived, Change, Finding, HostTable, NodeKey
 from tieline_cloud.ingest.live_values import LiveValues, is_number, value_of
-from tieline_cloud.ingest.own_state import OwnState, Remedy
+from tieline_cloud.ingest.own_state import Memory, OwnState, Remedy
 from tieline_cloud.ingest.rebirth import RebirthDesk
 from tieline_cloud.ingest.settings import IngestSettings
 from tieline_cloud.ingest.third_party import (
@@ -72,13 +72,20 @@ class LiveHost:
         clock: Stamps.
         notices: Who wants to know.
         shelf: Stores readings of third parties; None = they are shown, not stored.
+        memory: Keeps the last stamp of our STATE; None = a new life begins at the clock's.
 
     Raises:
         ValueError: From the constructor, when the names of the admitted nodes collide.
     """
 
     def __init__(
-        self, settings: IngestSettings, fleet: FleetRegistry, clock: Clock, notices: LiveNotices, shelf: Shelf | None = None
+        self,
+        settings: IngestSettings,
+        fleet: FleetRegistry,
+        clock: Clock,
+        notices: LiveNotices,
+        shelf: Shelf | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.counters = LiveCounters()
         self.connected = False
@@ -97,7 +104,7 @@ class LiveHost:
         self._history = None if shelf is None else ThirdPartyHistory(shelf, clock, self.counters)
         for (group, node), names in self._foreign.items():
             fleet.admit(names.edge, f"{group}/{node}")
-        self._state = OwnState(settings.host_id, clock, self.counters)
+        self._state = OwnState(settings.host_id, clock, self.counters, memory)
         groups = sorted({topics.GROUP, *(group for group, _ in self._foreign)})
         subscriptions = (
             (self._state.topic, 1),

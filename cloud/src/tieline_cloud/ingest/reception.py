@@ -127,4 +127,7 @@ def _own_records(edge: EdgeId, records: Sequence[Record]) -> Sequence[Record]:
         owner = record.edge_id if isinstance(record, Event) else record.point.edge
         if owner != edge:
             raise FrameError(f"a record of {owner} in a frame of {edge}")
+        instants = (record.at,) if isinstance(record, Event) else (record.issued_at, record.start)
+        if any(not _EARLIEST_US <= to_us(instant) <= _LATEST_US for instant in instants):
+            raise FrameError("an instant of a record lies outside the years 1900 to 3000")
     return records

@@ -72,7 +72,7 @@ class Ingest:
         notices = Notices(hello=self._hello, heard=self._heard, events=self._events)
         self.durable = DurableLane(settings, ledger, clock, notices, self.fleet.durable_lost)
         live = LiveNotices(values=callbacks.values, reported=callbacks.reported)
-        self.live = LiveHost(settings, self.fleet, clock, live, ledger)
+        self.live = LiveHost(settings, self.fleet, clock, live, ledger, ledger)
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None

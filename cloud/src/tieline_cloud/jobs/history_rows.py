@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tieline_cloud.doors.rows import EARLIEST_US, LATEST_US, QUALITIES, RowError, read_point, read_quality, shown
+from tieline_cloud.doors.rows import EARLIEST_US, LARGEST, LATEST_US, QUALITIES, RowError, read_point, read_quality, shown
 from tieline_cloud.jobs.history_part import BadRow, joined
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import PointId
@@ -138,6 +138,8 @@ def _values(column: Any, key: str, quality: NDArray[np.uint8], refusals: Refusal
     absent = np.asarray(numbers.is_null().to_numpy(zero_copy_only=False))
     odd = np.asarray(pc.invert(pc.is_finite(numbers)).fill_null(False).to_numpy(zero_copy_only=False))
     refusals.add(odd, key, "the number is not finite", lambda row: str(values[row]))
+    large = np.isfinite(values) & (np.abs(values) > LARGEST)
+    refusals.add(large, key, f"no measurement is beyond {LARGEST:g}", lambda row: str(values[row]))
     refusals.add(absent & np.isin(quality, _USABLE), key, "there is no number, and the quality says there is one")
     refusals.add(~absent & (quality == int(Quality.BAD)), key, "a bad reading carries no number", lambda row: str(values[row]))
     return values

@@ -32,6 +32,6 @@ def mirror_rebuild_kind(mirrors: Mapping[str, Mirror]) -> JobKind[MirrorRebuildP
             raise JobFailedError(f"there is no mirror {params.name!r}; configured: {known}")
         mirror.rebuild(params.since)
         progress.tell(1.0, "the mirror replays beside its usual work")
-        return {"mirror": params.name, "from": params.since.isoformat(), "follow": "/v1/health, part mirrors"}
+        return {"mirror": params.name, "from": params.since.isoformat(), "follow": f"/v1/health, part 'mirror {params.name}'"}
 
     return JobKind("mirror-rebuild", "replay everything measured since an instant into a mirror", MirrorRebuildParams, run)

@@ -17,6 +17,8 @@ from tieline_cloud.mirror.ports import LinesRefusedError, TargetAwayError
 from tieline_cloud.settings import MirrorSettings
 from tieline_cloud.token_file import read_secret
 
+#: What all three answer to a write they have taken.
+_WRITTEN: Final = 204
 #: The target does not like these lines; it is asked about fewer of them.
 _REFUSED: Final = frozenset({400, 413, 422})
 #: The target does not like us: nothing is lost by waiting until somebody has put it right.
@@ -72,6 +74,12 @@ class InfluxTarget:
             raise _judged(error, settings.url) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TargetAwayError(f"{settings.url}: {type(error).__name__}: {error}"[:_REASON_CHARS]) from error
+        status = int(self._client.api_client.last_response.status)
+        if status != _WRITTEN:
+            raise TargetAwayError(
+                f"{settings.url} answers a write with {status} instead of {_WRITTEN}: something else, a proxy or a login page, "
+                "listens there; check url of the mirror"
+            )
 
     def started_at(self) -> float | None:
         """Read the start of the process out of the target's own metrics, which all three publish."""

@@ -15,7 +15,8 @@ from tieline_core.timegrid import EARLIEST, to_us
 _SECOND: Final = 1_000_000
 #: Longer than any span of instants: a limit that never binds.
 _NEVER_US: Final = 2**62
-_LARGEST: Final = float(np.finfo(np.float64).max)
+#: Nothing that was measured is larger, and a thousand million of them can still be added up.
+_LARGEST: Final = 1e100
 EARLIEST_US: Final = to_us(EARLIEST)
 
 

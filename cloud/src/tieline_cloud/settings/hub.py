@@ -33,6 +33,9 @@ class HubSettings(Section):
     quality: QualitySettings = QualitySettings()
     prices: Path | None = Field(default=None, description="csv imported at every start: start, price_eur_per_mwh")
     edges: dict[EdgeId, EdgeAssets] = Field(default_factory=dict)
+    admitted_edges: tuple[EdgeId, ...] | None = Field(
+        default=None, description="edges that are listened to; without it every edge the broker lets in"
+    )
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )
@@ -49,6 +52,12 @@ class HubSettings(Section):
         foreign = set(self.sources) | set(consumer.sources if consumer else ())
         if taken := sorted(foreign & set(self.edges)):
             raise ValueError(f"{', '.join(taken)} is an edge; a source needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _described_edges_are_heard(self) -> HubSettings:
+        if self.admitted_edges is not None and (deaf := sorted(set(self.edges) - set(self.admitted_edges))):
+            raise ValueError(f"edges names {', '.join(deaf)}, admitted_edges does not: nothing of it would be taken")
         return self
 
     @field_validator("admitted_nodes")

@@ -69,10 +69,14 @@ class FrameTable:
         """Give frames their sequence numbers and keep them; inside the caller's transaction."""
         epoch = await self.epoch()
         for frame in frames:
-            ((seq,),) = await self._db.rows(
-                "UPDATE streams SET next_seq = next_seq + 1 WHERE stream = ? RETURNING next_seq - 1", frame.stream
-            )
-            await self.insert(frame, epoch, seq, now_us)
+            await self.insert(frame, epoch, await self.take_number(frame.stream), now_us)
+
+    async def take_number(self, stream: Stream) -> int:
+        """The sequence number of a stream's next frame, now given out."""
+        ((seq,),) = await self._db.rows(
+            "UPDATE streams SET next_seq = next_seq + 1 WHERE stream = ? RETURNING next_seq - 1", stream
+        )
+        return int(seq)
 
     async def insert(self, frame: NewFrame, epoch: int, seq: int, now_us: int) -> None:
         """Keep one frame under a given epoch and sequence number."""

@@ -32,6 +32,7 @@ class OutboxCounters:
     lost_readings: int = 0
     reopened: int = 0
     backfilled_frames: int = 0
+    taken_back_frames: int = 0
 
 
 class FillRate:

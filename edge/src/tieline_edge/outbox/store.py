@@ -23,12 +23,13 @@ from tieline_core.errors import BadInputError, TielineError, TransientError
 from tieline_core.frame import Frame
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.desired import OutboxRoom, StreamBacklog
-from tieline_core.messages.telemetry import Event, IssuedForecast, Severity, Stream, StreamState
+from tieline_core.messages.telemetry import Event, Held, IssuedForecast, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
 from tieline_core.timegrid import from_us, to_us
 from tieline_edge.outbox.database import code_of, is_damage
 from tieline_edge.outbox.eviction import Eviction
 from tieline_edge.outbox.file import OutboxFile
+from tieline_edge.outbox.forgotten import MOST_WAITING, Forgotten
 from tieline_edge.outbox.frame_table import ROW_BYTES, NewFrame
 from tieline_edge.outbox.gauges import FillRate, OutboxCounters, room
 from tieline_edge.outbox.holdings import Holdings, Place, Repeated
@@ -58,6 +59,7 @@ class Outbox:
         self._file = OutboxFile(path, edge, clock, self._wake.set)
         self._db = self._file.db
         self._table = self._file.table
+        self._forgotten = Forgotten(self._db, self._table)
         self._reserve = Reserve(path)
         self.holdings = Holdings(self._db, self._table)
         self._settings = settings
@@ -305,11 +307,40 @@ class Outbox:
         async with self._changing():
             await self._table.rewind(stream, seq, to_us(self._clock.now()))
 
-    async def relabel(self, epoch: int) -> None:
-        """Move all unacknowledged frames into a newly granted epoch, sequence numbers from 1."""
+    async def relabel(self, epoch: int, held: Held | None = None) -> None:
+        """Move all unacknowledged frames into a newly granted epoch, sequence numbers from 1.
+
+        Args:
+            epoch: The new epoch.
+            held: The hub was put back to an older state and holds no more than this: see :meth:`take_back`.
+        """
         async with self._changing():
+            if held is not None:
+                await self._forgotten.note(held, epoch)
             await self._table.relabel(epoch)
         self._in_flight.clear()
+
+    async def take_back(self) -> bool:
+        """Put some of what a restored hub has forgotten in line again, unless enough waits already.
+
+        Returns:
+            Whether there was something to do.
+
+        Raises:
+            TransientError: The disk refused.
+        """
+        if not await self.forgotten():
+            return False
+        if sum(row.frames for row in (await self._table.waiting()).values()) >= MOST_WAITING:
+            return False
+        async with self._changing():
+            self.counters.taken_back_frames += await self._forgotten.step(to_us(self._clock.now()))
+        return True
+
+    async def forgotten(self) -> bool:
+        """Whether frames a restored hub has forgotten may still have to be put in line."""
+        async with self._db.reading():
+            return await self._forgotten.pending()
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

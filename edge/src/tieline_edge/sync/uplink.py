@@ -179,9 +179,9 @@ class Uplink:
         """Do what follows from a step, durably first, then take the new state."""
         for effect in effects:
             match effect:
-                case core.Relabel(epoch):
+                case core.Relabel(epoch, held):
                     self.counters.epochs += 1
-                    await self._outbox.relabel(epoch)
+                    await self._outbox.relabel(epoch, held)
                 case core.Acknowledge(stream, seq):
                     self.counters.frames_acknowledged += await self._outbox.mark_acknowledged(stream, seq)
                 case core.Rewind(stream, seq):
@@ -219,6 +219,7 @@ class Uplink:
                 if effects:
                     await self._say_hello(session)
                 more = await self._send_some(session)
+                more = more or (self._state.open and await self._outbox.take_back())
             if more:
                 await asyncio.sleep(0)
                 continue

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tieline_core.messages.telemetry import Ack, HelloAnswer, Stream
+from tieline_core.messages.telemetry import Ack, Held, HelloAnswer, Stream
 
 #: Highest epoch a frame can carry (u32 on the wire).
 _MAX_EPOCH: Final = 2**32 - 1
@@ -54,9 +54,10 @@ NOTHING_ON_THE_WAY: Final = OnTheWay()
 
 @dataclass(frozen=True, slots=True)
 class Relabel:
-    """Move all unacknowledged frames into this epoch."""
+    """Move all unacknowledged frames into this epoch; ``held``: and have sent again what a restored hub has no longer."""
 
     epoch: int
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def answered(state: UplinkState, answer: HelloAnswer, now_s: float) -> tuple[Upl
             return state, [Refuse("uplink.watermark", text)]
         fresh = StreamProgress(moved_at_s=now_s)
         opened = replace(state, epoch=answer.epoch, streams=dict.fromkeys(Stream, fresh), open=True, hellos=0)
-        return opened, [Relabel(answer.epoch)]
+        return opened, [Relabel(answer.epoch, answer.held)]
     if state.open:
         return _again(state, now_s), []
     effects: list[Effect] = []

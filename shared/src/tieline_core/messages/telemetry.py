@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.base import Message
@@ -13,6 +13,9 @@ from tieline_core.messages.base import Message
 #: Largest epoch and sequence number anybody may name: they fit every store, and a hub can always grant one more.
 MAX_EPOCH: Final = 2**32 - 2
 MAX_SEQ: Final = 2**62
+#: Names that become keys in stores and lines in protocols: printable ASCII without spaces.
+_KEY: Final = r"^[!-~]+$"
+_DAY_S: Final = 86_400
 
 
 class Stream(StrEnum):
@@ -58,6 +61,13 @@ class Hello(Message):
     at: AwareDatetime
 
 
+class Held(Message):
+    """What a hub that was put back to an older state still holds of an edge: up to these numbers of this epoch, and before."""
+
+    epoch: int = Field(ge=0, le=MAX_EPOCH, description="0 = nothing at all")
+    watermarks: dict[Stream, Annotated[int, Field(ge=0, le=MAX_SEQ)]] = Field(default_factory=dict)
+
+
 class HelloAnswer(Message):
     """The hub's answer: the epoch to send in and what is already committed."""
 
@@ -66,6 +76,14 @@ class HelloAnswer(Message):
     nonce: str = Field(min_length=16, max_length=64)
     epoch: int = Field(ge=1)
     watermarks: dict[Stream, int]
+    held: Held | None = Field(
+        default=None,
+        description="with a new epoch of a hub that was restored: what it acknowledged beyond has to come again",
+    )
+
+    def to_bytes(self) -> bytes:
+        """The JSON form, UTF-8; ``held`` is left out when there is nothing to say."""
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class Ack(Message):
@@ -107,7 +125,7 @@ class Event(Message):
     """Something an operator may want to know."""
 
     record: Literal["event"] = "event"
-    event_id: str = Field(min_length=8, max_length=64)
+    event_id: str = Field(min_length=8, max_length=64, pattern=_KEY)
     edge_id: EdgeId
     device_id: DeviceId | None = None
     severity: Severity
@@ -122,15 +140,22 @@ class IssuedForecast(Message):
 
     record: Literal["forecast"] = "forecast"
     point: PointId
-    model_id: str = Field(max_length=128)
+    model_id: str = Field(max_length=128, pattern=_KEY)
     issued_at: AwareDatetime
     start: AwareDatetime
-    step_s: int = Field(gt=0)
+    step_s: int = Field(gt=0, le=_DAY_S)
     p10: tuple[float, ...]
     p50: tuple[float, ...]
     p90: tuple[float, ...]
     lo90: tuple[float, ...] = Field(description="lower bound of the 90 % band (P5)")
     hi90: tuple[float, ...] = Field(description="upper bound of the 90 % band (P95)")
+
+    @model_validator(mode="after")
+    def _columns_of_one_length(self) -> Self:
+        lengths = {len(column) for column in (self.p10, self.p50, self.p90, self.lo90, self.hi90)}
+        if len(lengths) > 1:
+            raise ValueError(f"the quantiles have different numbers of steps: {sorted(lengths)}")
+        return self
 
 
 Record = Annotated[Event | IssuedForecast, Field(discriminator="record")]

@@ -89,7 +89,7 @@ async def deliver(
     """
     try:
         name = hub.intake.admit(source, authorization)
-        async with hub.intake.slot():
+        async with hub.intake.place(name):
             media_type, encoding = _form(request)
             delivery = Delivery(name, key, media_type, encoding, await _body(request))
             receipt = await hub.intake.take(delivery)

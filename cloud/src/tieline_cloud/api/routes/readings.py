@@ -46,7 +46,7 @@ def point_value(last: LastValue) -> PointValue:
 def rows_of(series: Series, limit: int) -> tuple[Row, ...]:
     """The first rows of a series as the API shows them."""
     return tuple(
-        Row(at=from_us(int(at)), value=None if math.isnan(value) else float(value), quality=WORDS[int(quality)])
+        Row(at=from_us(int(at)), value=float(value) if math.isfinite(value) else None, quality=WORDS[int(quality)])
         for at, value, quality in zip(series.at_us[:limit], series.values[:limit], series.quality[:limit], strict=True)
     )
 

@@ -55,7 +55,7 @@ def _level(step: Step, window: Span, series: int) -> RollupLevel:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def _rollup_rows(rollup: Rollup, limit: int) -> tuple[RollupRow, ...]:

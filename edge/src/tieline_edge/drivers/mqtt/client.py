@@ -46,8 +46,11 @@ class FieldClient:
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue(max_waiting)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
+        #: True once the broker has granted every subscription: what is sent to us before that is lost.
         self.connected = False
         self.dropped = 0
+        #: SUBSCRIBEs that are not answered; touched by the network thread only.
+        self._asked: set[int | None] = set()
 
     async def __aenter__(self) -> Self:
         """Start connecting; returns at once, :attr:`connected` tells when it stands."""
@@ -64,6 +67,7 @@ class FieldClient:
             client.tls_set()
         client.reconnect_delay_set(*_RECONNECT_S)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.connect_async(endpoint.host, endpoint.port, keepalive=_KEEPALIVE_S)
@@ -91,7 +95,7 @@ class FieldClient:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send at QoS 0: who waits for it asks again."""
-        if self._client is not None and self.connected:
+        if self._client is not None and self._client.is_connected():
             self._client.publish(topic, payload, qos=0)
 
     def _on_connect(
@@ -100,9 +104,18 @@ class FieldClient:
         if reason.is_failure:
             _LOG.warning("field broker %s:%s refuses: %s", self._endpoint.host, self._endpoint.port, reason)
             return
-        for at in range(0, len(self._topics), 50):
-            client.subscribe([(topic, 1) for topic in self._topics[at : at + 50]])
-        self.connected = True
+        batches = [self._topics[at : at + 50] for at in range(0, len(self._topics), 50)]
+        self._asked = {client.subscribe([(topic, 1) for topic in batch])[1] for batch in batches}
+        self.connected = not self._asked
+
+    def _on_subscribe(
+        self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            _LOG.warning("field broker %s:%s refuses a subscription: %s", self._endpoint.host, self._endpoint.port, refused[0])
+        self._asked.discard(mid)
+        self.connected = not self._asked
 
     def _on_disconnect(
         self,
