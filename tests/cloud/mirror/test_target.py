@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from tieline_cloud.mirror.target import InfluxTarget, TargetAwayError
+from tieline_cloud.mirror.ports import TargetAwayError
+from tieline_cloud.mirror.target import InfluxTarget
 from tieline_cloud.settings import MirrorSettings
 
 
