@@ -80,7 +80,7 @@ async def test_the_sequence_is_shared_by_node_and_devices_and_wraps_after_255(br
     fast = LiveSettings(period_s=0.001, floor_wall_s=0.001, rebirth_wall_s=0.0)
     async with edge_node(broker, tmp_path, settings=fast) as node:
         await node.births()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(node.said()) < 300:
                 node.world.values["bat1/p_w"] = float(len(node.said()))
                 node.world.ladder = len(node.said()) % 7
