@@ -186,7 +186,7 @@ async def test_what_the_ring_no_longer_holds_is_named(broker: Broker, tmp_path: 
     async with edge(broker, tmp_path, small) as near, hub(broker, tmp_path / "hub", MemoryStore()) as far:
         await near.outbox.record(readings(0, 200))
         await committed(near.outbox)
-        near.outbox._next_age_check = T0
+        near.outbox._commits.next_age_check = T0
         await near.outbox.record(readings(1000, 20))
         await committed(near.outbox)
         result = await far.reconciler.reconcile(DAY)

@@ -43,12 +43,12 @@ class OutboxFile:
 
     def __init__(self, path: Path, edge: EdgeId, clock: Clock, on_doubt: Callable[[], None]) -> None:
         self.path = path
+        self.edge = edge
         self.generation = 0
         self.salvaged_frames = 0
         self.news: list[str] = []
         self.db = Database(path, edge, on_doubt)
         self.table = FrameTable(self.db, edge)
-        self._edge = edge
         self._clock = clock
 
     async def open(self) -> None:
@@ -131,7 +131,7 @@ class OutboxFile:
 
     async def _take_over(self, aside: Path) -> None:
         """Put every readable frame of a file moved aside into the present one; then it is kept for inspection only."""
-        salvage = await asyncio.to_thread(Salvage, aside, self._edge)
+        salvage = await asyncio.to_thread(Salvage, aside, self.edge)
         with salvage:
             if salvage.foreign is None:
                 await self._rescue(salvage)
