@@ -187,7 +187,7 @@ class Run:
         """Readings of the real edges once all their meters hold a receipt and the hub has everything."""
         crew, field = self.stage.crew, self.stage.field
         crew.wait_until("every receipt", lambda: (a := field.ask("?"))["receipts"] >= a["published"], 120, 0.5)
-        time.sleep(3.0)  # from the receipt to the hub's commit
+        crew.wait_until("the real edges' outboxes to drain", lambda: self.stage.real_waiting() == 0, 120, 0.2)
         return int(field.ask("?")["readings"])
 
 

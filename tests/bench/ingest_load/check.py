@@ -49,15 +49,19 @@ def count(path: Path) -> Held:
         for part in range(_SLICES):
             doubled += _one(connection, _DOUBLES, [_SLICES, part])
         aside = _one(connection, "SELECT count(*) FROM misdated") if "misdated" in tables else 0
-        return Held(_one(connection, f"{rows} 'virtual-%'"), _one(connection, f"{rows} 'real-%/m%'"), doubled, aside, size)
+        # An edge marks a meter that falls silent by a row without a number: that is no reading of the field's.
+        real = _one(connection, f"{rows} 'real-%/m%' AND r.value IS NOT NULL")
+        return Held(_one(connection, f"{rows} 'virtual-%'"), real, doubled, aside, size)
 
 
 def verdict(held: Held, generated: int, real: int) -> dict[str, Any]:
-    """Lost and doubled against what was generated."""
+    """Lost, doubled and invented against what was generated."""
+    short = generated - held.virtual - held.aside, real - held.real
     return {
         **asdict(held),
         "generated": generated,
         "real_generated": real,
-        "lost": max(0, generated - held.virtual - held.aside) + max(0, real - held.real),
+        "lost": sum(max(0, rows) for rows in short),
+        "invented": sum(max(0, -rows) for rows in short),
         "doubled": held.doubled,
     }

@@ -104,6 +104,7 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.hub_broker, self.field_broker, self.http = free_port(), free_port(), free_port()
         self.real = tuple(f"real-{number}" for number in range(size.real_edges))
+        self.real_status = {edge: free_port() for edge in self.real}
         self.children: dict[str, Child] = {}
         self._broker("broker", self.hub_broker)
         self._broker("field broker", self.field_broker)
@@ -169,7 +170,7 @@ class Stage:
             "hub": {"mqtt": {**mqtt, "port": self.hub_broker}, "http": f"http://127.0.0.1:{self.http}"},
             "field_broker": {**mqtt, "port": self.field_broker},
             "forecast": {"enabled": False},
-            "metrics": {"port": 0},
+            "metrics": {"port": self.real_status[edge]},
             "devices": [
                 {"id": f"m{n:04d}", "catalog": "mqtt-json-meter", "mqtt": {"serial": field.serial(edge, n)}}
                 for n in range(self.size.real_meters)
@@ -183,6 +184,14 @@ class Stage:
         """JSON from the hub's API."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
             return json.loads(answer.read())
+
+    def real_waiting(self) -> int:
+        """Frames the real edges hold that the hub has not committed."""
+        waiting = 0
+        for port in self.real_status.values():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=30) as answer:
+                waiting += sum(stream["frames"] for stream in json.loads(answer.read())["backlog"].values())
+        return waiting
 
     def metrics(self) -> dict[str, float]:
         """The hub's metrics, by name with labels as they are written."""
