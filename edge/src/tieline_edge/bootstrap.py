@@ -17,6 +17,7 @@ from tieline_edge.control.executor import Executor, Timing
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook
 from tieline_edge.control.site_points import SITE
+from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
@@ -78,6 +79,11 @@ def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -
     return specs
 
 
+def speakers() -> tuple[Speaker, ...]:
+    """Everyone who claims beside rules, commands and plans; a new speaker is one line here."""
+    return ()
+
+
 def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition:
     """Make all parts.
 
@@ -114,6 +120,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         poll_s={device: handle.period_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
         rng=random.Random(),
+        speakers=speakers(),
     )
     cycle = ControlCycle(parts)
     writable = {

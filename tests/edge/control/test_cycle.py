@@ -21,16 +21,18 @@ from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import Event, IssuedForecast
 from tieline_core.quantities import Reading
 from tieline_core.shedding import ThermalOverloadParameters
+from tieline_edge.control.claims import Band, Claim, Interval
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
+from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace, why
 from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.shedding.rule import RuleSite, VitalLoadError
+from tieline_edge.shedding.rule import RuleSite, RuleView, VitalLoadError
 from tieline_edge.shedding.rules import load_rules
 from tieline_edge.snapshot import ProcessImage
 
@@ -118,7 +120,13 @@ class Site:
     """A control cycle with its field; ``again`` is the same site after a restart."""
 
     def __init__(
-        self, folder: Path, *, keys: Sequence[str] = ("ab" * 32,), field: Field | None = None, at: datetime = NOW
+        self,
+        folder: Path,
+        *,
+        keys: Sequence[str] = ("ab" * 32,),
+        field: Field | None = None,
+        at: datetime = NOW,
+        speakers: tuple[Speaker, ...] = (),
     ) -> None:
         self.folder, self.keys = folder, keys
         self.clock = ManualClock(at)
@@ -142,6 +150,7 @@ class Site:
             poll_s=dict.fromkeys(SPECS, 1.0),
             monitor_only=not keys,
             rng=random.Random(1),
+            speakers=speakers,
         )
         self.parts = parts
         self.cycle = ControlCycle(parts)
@@ -256,6 +265,22 @@ async def test_a_command_beats_the_plan_and_is_reported_to_its_effect(tmp_path: 
     refused = site.cycle.take_command(command(command_id="command-2", device_id="load10", action="open", value_w=None))
     assert refused.state is CommandState.REFUSED
     assert "command.refused" in site.events or site.outlet._queue.qsize()
+    site.close()
+
+
+class Tag:
+    """A speaker that keeps the battery at rest."""
+
+    def claims(self, view: RuleView) -> list[Claim]:
+        return [Claim(BAT, Band.INTERLOCK, "tag", "somebody works on it", limit=Interval(0.0, 0.0))]
+
+
+async def test_a_speaker_is_heard_in_every_cycle(tmp_path: Path) -> None:
+    site = Site(tmp_path, speakers=(Tag(),))
+    site.cycle.take_plan(plan(), "a" * 64)
+    await site.run(3)
+    assert site.field.power[BAT] == 0.0
+    assert [claim.source for claim in site.cycle.decisions[BAT].limits if claim.source == "tag"] == ["tag"]
     site.close()
 
 

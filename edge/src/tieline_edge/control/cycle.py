@@ -32,6 +32,7 @@ from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
 from tieline_edge.control.site_points import site_power, site_readings
+from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import DeviceSpec
@@ -83,6 +84,7 @@ class Parts:
     Attributes:
         rule_site: The site as the rules know it, before any policy.
         poll_s: Poll period by device [s].
+        speakers: Further sources of claims, asked in every cycle.
     """
 
     settings: EdgeSettings
@@ -97,6 +99,7 @@ class Parts:
     poll_s: Mapping[DeviceId, float]
     monitor_only: bool
     rng: random.Random
+    speakers: tuple[Speaker, ...] = ()
 
 
 class ControlCycle:
@@ -203,6 +206,8 @@ class ControlCycle:
     def _hear(self, snapshot: Snapshot, facts: SiteFacts, ages: AgeLimits, now: datetime) -> list[Claim]:
         claims = [*default_claims(self.specs, now, ages.default_s), *self.standing.claims, *self._parts.commands.claims(now)]
         view = RuleView(now, snapshot, facts, ages)
+        for speaker in self._parts.speakers:
+            claims.extend(speaker.claims(view))
         for rule in self._rules.values():
             result = rule.step(view)
             claims.extend(result.claims)
