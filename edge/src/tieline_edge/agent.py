@@ -21,6 +21,7 @@ from tieline_core.messages.telemetry import Severity
 from tieline_core.timegrid import floor_to
 from tieline_edge import status as status_page
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
+from tieline_edge.control.pace import Pace
 from tieline_edge.control.trace import why
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
@@ -127,9 +128,8 @@ class Agent:
             parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
         await self._first_polls(parts)
         try:
-            async with parts.executor:
+            async with parts.executor, Pace(self._clock, cycle, parts.image.crossed, parts.cycle.stats.pace) as pace:
                 while True:
-                    began = self._clock.now()
                     await parts.cycle.run_once(parts.executor)
                     if self._ready_s is None:
                         self._ready_s = time.monotonic() - self._began_s
@@ -137,8 +137,7 @@ class Agent:
                         notify("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
                     notify("WATCHDOG=1")
-                    ahead_s = cycle.period_s - (self._clock.now() - began).total_seconds()
-                    await self._clock.sleep(ahead_s, at_least_wall_s=cycle.floor_wall_s)
+                    await pace.wait()
         finally:
             notify("STOPPING=1")
             try:

@@ -12,7 +12,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -39,6 +39,8 @@ from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 from tieline_edge.snapshot import ProcessImage
 
 _LOG = logging.getLogger(__name__)
+#: The first polls of all devices are spread over this share of a second.
+_FIRST_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +158,17 @@ class Poller:
         self._recorded_at = dict(recorded_at)
         self._pending: list[Reading] = []
         self._told_offline = False
+        #: The next place on the grid of this device.
+        self._due = context.clock.now()
 
     async def run(self, offset: float) -> None:
-        """Poll for ever; ``offset`` (0..1) is the share of a period to wait first, so that devices take turns."""
-        await self._clock.sleep(offset * self._handle.period_s, at_least_wall_s=offset * self._floor_s)
+        """Poll for ever on a grid; ``offset`` (0..1) is this device's place in it, so that devices take turns.
+
+        The first poll comes earlier, so that control soon knows the whole field.
+        """
+        self._due = self._clock.now() + timedelta(seconds=offset * self._handle.period_s)
+        soon = offset * _FIRST_SHARE
+        await self._clock.sleep(soon * min(self._handle.period_s, 1.0), at_least_wall_s=soon * self._floor_s)
         attempt = 0
         while True:
             polls = self._handle.counters.polls
@@ -178,12 +187,20 @@ class Poller:
 
     async def _poll(self, driver: Driver) -> None:
         while True:
-            due = self._clock.now()
             await finish(self._step(driver))
-            ahead_s = self._handle.period_s - (self._clock.now() - due).total_seconds()
-            if ahead_s < 0:
-                self._handle.counters.late += 1
-            await self._clock.sleep(ahead_s, at_least_wall_s=self._floor_s)
+            await self._clock.sleep(self._ahead_s(), at_least_wall_s=self._floor_s)
+
+    def _ahead_s(self) -> float:
+        """Time until the next place on the grid; places that were run over are left out, the device keeps its turn."""
+        now, period = self._clock.now(), timedelta(seconds=self._handle.period_s)
+        if self._due - now > period:
+            # The clock was set back: nobody waits for the old hour to return.
+            self._due = now
+        if now >= self._due:
+            missed = (now - self._due) // period
+            self._handle.counters.late += missed > 0
+            self._due += (missed + 1) * period
+        return (self._due - now).total_seconds()
 
     async def _step(self, driver: Driver) -> None:
         readings = await driver.read()

@@ -1,7 +1,11 @@
-"""The process image: pollers put the latest readings, each cycle takes one frozen view of all of them."""
+"""The process image: pollers put the latest readings, each cycle takes one frozen view of all of them.
+
+It also sees when a point crosses a level that somebody watches, so that the answer need not wait for the next regular cycle.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,18 +44,55 @@ class Snapshot:
         return float("inf") if reading is None else (self.at - reading.measured_at).total_seconds()
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A level of a point whose crossing is worth a cycle at once.
+
+    Attributes:
+        point: Whose.
+        level: The level, in the point's unit.
+        rising: Beyond is above; False: below.
+    """
+
+    point: PointId
+    level: float
+    rising: bool = True
+
+    def beyond(self, reading: Reading | None) -> bool:
+        """True for a usable number beyond the level."""
+        if reading is None or reading.value is None or not reading.quality.usable:
+            return False
+        return reading.value > self.level if self.rising else reading.value < self.level
+
+
 class ProcessImage:
-    """The only mutable holder of last values; owned by the agent, written by pollers, frozen by the cycle."""
+    """The only mutable holder of last values; owned by the agent, written by pollers, frozen by the cycle.
+
+    Attributes:
+        crossed: Set when a watched point has gone beyond its level; whoever answers clears it.
+    """
 
     def __init__(self) -> None:
+        self.crossed = asyncio.Event()
         self._last: dict[PointId, Reading] = {}
+        self._watches: dict[PointId, tuple[Watch, ...]] = {}
+
+    def watch(self, watches: Iterable[Watch]) -> None:
+        """Watch these levels from now on, and no others."""
+        self._watches = {}
+        for one in watches:
+            self._watches[one.point] = (*self._watches.get(one.point, ()), one)
 
     def put(self, readings: Iterable[Reading]) -> None:
         """Keep each reading that is not older than what is held."""
+        last, watches = self._last, self._watches
         for reading in readings:
-            held = self._last.get(reading.point)
+            point = reading.point
+            held = last.get(point)
             if held is None or reading.measured_at >= held.measured_at:
-                self._last[reading.point] = reading
+                last[point] = reading
+                if point in watches and any(one.beyond(reading) and not one.beyond(held) for one in watches[point]):
+                    self.crossed.set()
 
     def mark_stale(self, points: Iterable[PointId]) -> list[Reading]:
         """Lower the quality of points whose device is offline; returns the readings that changed."""

@@ -30,6 +30,7 @@ from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
 from tieline_edge.control.local_schedule import Battery, LocalSchedule, local_schedule
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.pace import PaceStats
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
@@ -37,7 +38,7 @@ from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import DeviceSpec
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.shedding.rule import Rule, RuleSite, RuleView
+from tieline_edge.shedding.rule import Rule, RuleSite, RuleView, Watchful
 from tieline_edge.shedding.rules import load_rules, with_policy
 from tieline_edge.snapshot import ProcessImage, Snapshot
 
@@ -68,6 +69,7 @@ class CycleStats:
     """How the loop runs; durations in wall milliseconds."""
 
     count: int = 0
+    pace: PaceStats = field(default_factory=PaceStats)
     last_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
 
     @property
@@ -116,6 +118,7 @@ class ControlCycle:
         self._parts = parts
         self._rules: dict[str, Rule] = load_rules(parts.rule_site, parts.rng)
         self._site = parts.rule_site
+        self._watch()
         self._memory = ArbiterMemory()
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
@@ -139,6 +142,11 @@ class ControlCycle:
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
         return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
+
+    def _watch(self) -> None:
+        """Let the image call for a cycle when a level of the rules is crossed."""
+        watchful = (rule for rule in self._rules.values() if isinstance(rule, Watchful))
+        self._parts.image.watch(watch for rule in watchful for watch in rule.watches)
 
     def restore(self) -> None:
         """Take up what an earlier run remembered; what is unreadable is kept aside and said."""
@@ -291,6 +299,7 @@ class ControlCycle:
             if name in self._rules:
                 rule.load(self._rules[name].dump())
         self._rules, self._site, self.policy = rules, site, policy
+        self._watch()
         self._parts.plans.specs = self._parts.commands.specs = site.specs
         self._parts.outlet.tell(Severity.INFORMATION, "policy.taken", f"shedding policy {policy.policy_id} taken")
 
