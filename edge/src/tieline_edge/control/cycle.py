@@ -7,8 +7,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -31,6 +31,7 @@ from tieline_edge.control.local_schedule import Battery, LocalSchedule, local_sc
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
@@ -85,6 +86,7 @@ class Parts:
         rule_site: The site as the rules know it, before any policy.
         poll_s: Poll period by device [s].
         speakers: Further sources of claims, asked in every cycle.
+        tagged: Devices under a tag "do not operate", asked in every cycle.
     """
 
     settings: EdgeSettings
@@ -100,6 +102,7 @@ class Parts:
     monitor_only: bool
     rng: random.Random
     speakers: tuple[Speaker, ...] = ()
+    tagged: Callable[[], frozenset[DeviceId]] = frozenset
 
 
 class ControlCycle:
@@ -170,12 +173,12 @@ class ControlCycle:
         self._speeds.append(self._parts.clock.speed())
         parts, now, ages = self._parts, self._parts.clock.now(), self.ages()
         snapshot = parts.image.freeze(now)
-        facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
+        facts = gather(snapshot, parts.settings.edge_id, self.specs, ages, parts.tagged())
         self._take_standing(now, facts)
         if not parts.monitor_only:
             claims = self._hear(snapshot, facts, ages, now)
             judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
-            self._memory, self.decisions = judged.memory, judged.by_device
+            self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
             await self._store(now)
             await executor.carry_out(self.decisions, facts)
             parts.trace.decided(self.decisions, now)
@@ -306,3 +309,10 @@ class ControlCycle:
             if battery is not None:
                 batteries.append(battery)
         self.local = local_schedule(forecast, batteries, now) if batteries else None
+
+
+def _marked(decisions: Mapping[DeviceId, Decision], dry_run: bool) -> Mapping[DeviceId, Decision]:
+    """Decisions that say of themselves that they are not carried out, where that is so."""
+    if not dry_run:
+        return decisions
+    return {device: replace(decision, notes=(*decision.notes, DRY_RUN)) for device, decision in decisions.items()}

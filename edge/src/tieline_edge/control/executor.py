@@ -157,12 +157,21 @@ class Executor:
         """True while a write is under way."""
         return any(line.busy for line in self._lines.values())
 
+    def writing(self, device: DeviceId) -> bool:
+        """True while a write to this device is under way."""
+        line = self._lines.get(device)
+        return line is not None and line.busy
+
     async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
         """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
         now = self._clock.now()
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
+                continue
+            if decision.hands_off:
+                # Others have their hands on it: what was written before says nothing of how it stands afterwards.
+                line.written, line.failures, line.not_before = None, 0, None
                 continue
             await self._judge(device, line, facts, now)
             if decision.action is None or not self._due(line, decision, now):

@@ -87,6 +87,11 @@ def limit_generation(request: Request) -> Result:
     return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
 
 
+def unheld(memory: PowerMemory, known: DeviceFacts) -> PowerMemory:
+    """What is remembered while nobody here may touch the device: ramps start afterwards from the power it shows then."""
+    return PowerMemory(sign=_sign(known.p_w or 0.0) or memory.sign)
+
+
 def _last(request: Request) -> float:
     if request.memory.power_w is not None:
         return request.memory.power_w
