@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "and PV back to their own defaults and leaves shed loads open.",
     )
     run.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the site")
-    run.add_argument(
-        "--dry-run", action="store_true", help="decide, trace and report everything, write nothing to any device"
-    )
+    run.add_argument("--dry-run", action="store_true", help="decide, trace and report everything, write nothing to any device")
     run.set_defaults(run=_run)
     check = commands.add_parser(
         "check-config",

@@ -17,9 +17,9 @@ from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook
+from tieline_edge.control.rehearsal import DRY_RUN, Rehearsal
 from tieline_edge.control.site_points import SITE
 from tieline_edge.control.speaker import Speaker
-from tieline_edge.control.rehearsal import DRY_RUN, Rehearsal
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import TagBook
 from tieline_edge.control.trace import Trace

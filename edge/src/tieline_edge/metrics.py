@@ -148,7 +148,11 @@ def exposition(parts: Composition, status: Mapping[str, Any]) -> bytes:
     gauge("hub_online", "1 = the durable lane is answered", float(status["hub_online"]))
     gauge("monitor_only", "1 = no hub key, nothing is written", float(status["monitor_only"]))
     gauge("dry_run", "1 = decides and traces, writes to no device", float(status["dry_run"]))
-    gauge("tagged_devices", "Devices under a tag do not operate", sum(row["tag"] is not None for row in status["devices"].values()))
+    gauge(
+        "tagged_devices",
+        "Devices under a tag do not operate",
+        sum(row["tag"] is not None for row in status["devices"].values()),
+    )
     gauge("unrecorded_readings", "Readings given up because the disk refused", status["unrecorded"])
     for stream, row in status["backlog"].items():
         gauge("backlog_frames", "Frames that wait in the outbox", row["frames"], stream=stream)

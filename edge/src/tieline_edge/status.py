@@ -122,9 +122,9 @@ def in_words(status: dict[str, Any]) -> str:
         f"  forecast  {status['forecast']}",
         f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
     ]
-    tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row["tag"]]
+    tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row.get("tag")]
     lines[4:4] = tagged
-    if status["dry_run"]:
+    if status.get("dry_run"):
         lines.insert(1, "  DRY RUN: everything is decided and traced; nothing is written to any device")
     if status["monitor_only"]:
         lines.insert(1, "  MONITOR ONLY: no hub key is configured; nothing is written to any device")

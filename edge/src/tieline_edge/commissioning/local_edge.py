@@ -40,9 +40,7 @@ def order(settings: EdgeSettings, path: str, row: Mapping[str, object]) -> dict[
     return _exchange(settings, "POST", path, json.dumps(dict(row)).encode(), headers)
 
 
-def _exchange(
-    settings: EdgeSettings, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-) -> dict[str, Any]:
+def _exchange(settings: EdgeSettings, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
     port = settings.metrics.port
     if port == 0:
         raise NotAnsweringError(

@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tieline_edge.state_paths import StatePaths
 def run_tag(options: argparse.Namespace) -> int:
     """Hang a tag."""
     settings = _settings(options.config)
-    tag = new_tag(options.device, options.by, options.reason, options.hold, datetime.now(UTC))
+    tag = new_tag(options.device, options.by, options.reason, options.hold, _now(settings))
     try:
         with hold_state(settings.state_dir, "tieline-edge tag"):
             _known(settings, tag.device)
@@ -81,6 +82,12 @@ def _settings(path: Path) -> EdgeSettings:
     return load_settings(path)
 
 
+def _now(settings: EdgeSettings) -> datetime:
+    from tieline_edge.bootstrap import make_clock
+
+    return make_clock(settings).now()
+
+
 def _file(settings: EdgeSettings) -> StateFile:
     return StateFile(StatePaths.below(settings.state_dir).tags)
 
@@ -97,7 +104,7 @@ def _without(tags: dict[DeviceId, Tag], device: DeviceId) -> dict[DeviceId, Tag]
     return {name: tag for name, tag in tags.items() if name != device}
 
 
-def _change(settings: EdgeSettings, change: Any) -> None:
+def _change(settings: EdgeSettings, change: Callable[[dict[DeviceId, Tag]], dict[DeviceId, Tag]]) -> None:
     file = _file(settings)
     tags = change({tag.device: tag for tag in read_tags(file)})
     write_tags(file, tags.values())

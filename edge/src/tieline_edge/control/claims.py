@@ -1,7 +1,8 @@
 """Claims: what rules, operators, plans and the site's own limits want of a device.
 
 A claim speaks for one device in one band and wants exactly one thing: a setpoint, a contact position, a limit, or that
-nobody touches the device. Limits are closed intervals of signed watts, positive = drawn from the grid. ``NO_LIMIT`` and a limit of 0 W are different things.
+nobody touches the device. Limits are closed intervals of signed watts, positive = drawn from the grid. ``NO_LIMIT`` and a
+limit of 0 W are different things.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Claim:
     def __post_init__(self) -> None:
         wishes = [self.setpoint_w is not None, self.closed is not None, self.limit is not None, self.hands_off]
         if sum(wishes) != 1:
-            raise ValueError(f"{self.source} on {self.device}: exactly one of setpoint_w, closed, limit and hands_off is claimed")
+            raise ValueError(f"{self.source} on {self.device}: exactly one of setpoint_w, closed, limit, hands_off")
         if self.hands_off and self.band is not Band.INTERLOCK:
             raise ValueError(f"{self.source} on {self.device}: only an interlock takes all hands off a device")
         if self.setpoint_w is not None and not math.isfinite(self.setpoint_w):

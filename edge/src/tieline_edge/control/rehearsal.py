@@ -24,7 +24,7 @@ class Rehearsal(Executor):
         super().__init__(handles, clock, timing, listener)
         self._would: dict[DeviceId, Action] = {}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], _facts: SiteFacts) -> None:
         """Tell what would be written now; no device is asked for anything."""
         now = self._clock.now()
         for device, decision in decisions.items():
