@@ -142,10 +142,10 @@ class FollowedClock:
         self._segments: tuple[ClockSegment, ...] = ()
         self._text: str | None = None
         self._next_look_s = float("-inf")
+        self._progress: _Progress | None = None
         self._look()
         if not self._segments:
             raise BadInputError(source, "", None, "no clock is published there")
-        self._progress = _Progress((self.now() - EPOCH).total_seconds(), monotonic(), self.speed())
 
     @classmethod
     def of_file(cls, path: Path) -> FollowedClock:
@@ -195,8 +195,11 @@ class FollowedClock:
         return self._segment()[0].speed
 
     def elapsed_s(self) -> float:
-        """Simulated seconds since the start, without the steps the publisher has made."""
-        return self._progress.elapsed_s((self.now() - EPOCH).total_seconds(), self._monotonic(), self.speed())
+        """Simulated seconds since the first question, without the steps the publisher has made."""
+        now_s, monotonic_s, speed = (self.now() - EPOCH).total_seconds(), self._monotonic(), self.speed()
+        if self._progress is None:
+            self._progress = _Progress(now_s, monotonic_s, speed)
+        return self._progress.elapsed_s(now_s, monotonic_s, speed)
 
     async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Wait in short naps, so that a change of speed is followed."""

@@ -65,7 +65,9 @@ def test_the_margin_fits_into_a_narrow_window() -> None:
     assert window(narrow, DeviceFacts(soc_pct=51.0), PowerMemory()) is None
 
 
-@pytest.mark.parametrize(("band", "power_w"), [(Band.PLAN, 0.0), (Band.DEFAULT, 0.0), (Band.OPERATOR, -30e3), (Band.SAFETY, -30e3)])
+@pytest.mark.parametrize(
+    ("band", "power_w"), [(Band.PLAN, 0.0), (Band.DEFAULT, 0.0), (Band.OPERATOR, -30e3), (Band.SAFETY, -30e3)]
+)
 def test_the_reserve_is_for_safety_and_operators_only(band: Band, power_w: float) -> None:
     assert powers([25.0], [wish(-30e3, band)]) == [power_w]
 

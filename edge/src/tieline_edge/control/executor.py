@@ -213,7 +213,12 @@ class Executor:
         A device timer that runs is the exception, nobody knows how much is left of it.
         """
         action = decision.action
-        if line.written is not None or line.failures or not isinstance(action, SwitchContact) or known.closed is not action.closed:
+        if (
+            line.written is not None
+            or line.failures
+            or not isinstance(action, SwitchContact)
+            or known.closed is not action.closed
+        ):
             return
         if not action.closed and action.off_timer_s > 0:
             return
@@ -271,7 +276,9 @@ class Executor:
     async def _failed(self, device: DeviceId, line: _Line, decision: Decision, state: CommandState, text: str) -> None:
         line.failures += 1
         cap_s = MAX_SAFETY_BACKOFF_S if _urgent(decision) else MAX_BACKOFF_S
-        line.not_before = self._steady.now() + timedelta(seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed()))
+        line.not_before = self._steady.now() + timedelta(
+            seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed())
+        )
         first = line.state is not state or line.failures == 1
         line.state = state
         if first and decision.action is not None:

@@ -75,8 +75,5 @@ def after_restart(memory: ArbiterMemory) -> ArbiterMemory:
     power = {
         device: PowerMemory(sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve) for device, one in memory.power.items()
     }
-    contacts = {
-        device: one if one.settled else replace(one, closed=None)
-        for device, one in memory.contacts.items()
-    }
+    contacts = {device: one if one.settled else replace(one, closed=None) for device, one in memory.contacts.items()}
     return ArbiterMemory(power, contacts, memory.limits)

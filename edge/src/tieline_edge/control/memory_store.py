@@ -69,7 +69,12 @@ class MemoryStore:
         return self._file.set_aside().name
 
     async def store(
-        self, arbiter: ArbiterMemory, rules: Callable[[], Mapping[str, str]], shed: tuple[DeviceId, ...], now: datetime, speed: float
+        self,
+        arbiter: ArbiterMemory,
+        rules: Callable[[], Mapping[str, str]],
+        shed: tuple[DeviceId, ...],
+        now: datetime,
+        speed: float,
     ) -> None:
         """Store positions, sheddings and limits at once when they have changed, and everything once a minute.
 
