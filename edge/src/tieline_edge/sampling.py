@@ -12,7 +12,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -74,13 +74,22 @@ class DeviceHandle:
         driver: Its driver.
         points: Ids of its points.
         period_s: Poll period [clock seconds].
+        barred: Says why nothing may be written to it now; None when it may.
     """
 
     MAX_PENDING: Final = 20_000
 
-    def __init__(self, settings: DeviceSettings, driver: Driver, points: Sequence[PointId], period_s: float) -> None:
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        driver: Driver,
+        points: Sequence[PointId],
+        period_s: float,
+        barred: Callable[[DeviceId], str | None] = lambda _device: None,
+    ) -> None:
         self.settings, self.points, self.period_s = settings, tuple(points), period_s
         self._driver = driver
+        self._barred = barred
         self.online = False
         self.last_error: str | None = None
         self.counters = PollCounters()
@@ -107,6 +116,9 @@ class DeviceHandle:
             DeviceTransientError: At once when the device is offline: nothing waits behind its retries.
             DevicePermanentError: Refused, nothing was written.
         """
+        # The last door before the wire: whatever went wrong above, a tag and a dry run hold here.
+        if (barred := self._barred(self.id)) is not None:
+            raise DevicePermanentError(f"{self.id}: {barred}; nothing was written")
         if not self.online:
             raise DeviceTransientError(f"{self.id} is offline: {self.last_error or 'not reached yet'}; nothing was written")
         return await self._driver.apply(action)
@@ -124,7 +136,8 @@ def open_devices(settings: EdgeSettings, context: DriverContext) -> dict[DeviceI
         entry = catalog_entry(device.catalog)
         period_s = max(device.poll_s, entry.message.report_s if entry.message else 0.0)
         points = PointTable(settings.edge_id, device, entry).ids()
-        handles[device.id] = DeviceHandle(device, open_driver(device, settings.edge_id, context), points, period_s)
+        driver = open_driver(device, settings.edge_id, context)
+        handles[device.id] = DeviceHandle(device, driver, points, period_s, context.barred)
     return handles
 
 
@@ -159,14 +172,14 @@ class Poller:
         self._pending: list[Reading] = []
         self._told_offline = False
         #: The next place on the grid of this device.
-        self._due = context.clock.now()
+        self._due_s = context.clock.elapsed_s()
 
     async def run(self, offset: float) -> None:
         """Poll for ever on a grid; ``offset`` (0..1) is this device's place in it, so that devices take turns.
 
         The first poll comes earlier, so that control soon knows the whole field.
         """
-        self._due = self._clock.now() + timedelta(seconds=offset * self._handle.period_s)
+        self._due_s = self._clock.elapsed_s() + offset * self._handle.period_s
         soon = offset * _FIRST_SHARE
         await self._clock.sleep(soon * min(self._handle.period_s, 1.0), at_least_wall_s=soon * self._floor_s)
         attempt = 0
@@ -192,15 +205,12 @@ class Poller:
 
     def _ahead_s(self) -> float:
         """Time until the next place on the grid; places that were run over are left out, the device keeps its turn."""
-        now, period = self._clock.now(), timedelta(seconds=self._handle.period_s)
-        if self._due - now > period:
-            # The clock was set back: nobody waits for the old hour to return.
-            self._due = now
-        if now >= self._due:
-            missed = (now - self._due) // period
+        now_s, period_s = self._clock.elapsed_s(), self._handle.period_s
+        if now_s >= self._due_s:
+            missed = int((now_s - self._due_s) // period_s)
             self._handle.counters.late += missed > 0
-            self._due += (missed + 1) * period
-        return (self._due - now).total_seconds()
+            self._due_s += (missed + 1) * period_s
+        return self._due_s - now_s
 
     async def _step(self, driver: Driver) -> None:
         readings = await driver.read()

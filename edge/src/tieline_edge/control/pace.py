@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -64,14 +63,14 @@ class Pace:
 
     def __init__(self, clock: Clock, settings: CycleSettings, crossed: asyncio.Event, stats: PaceStats) -> None:
         self._clock, self._settings, self._crossed, self._stats = clock, settings, crossed, stats
-        self._due = clock.now()
+        self._due_s = clock.elapsed_s()
         self._spare = 1
         self._regular: asyncio.Task[None] | None = None
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._due = self._clock.now()
+        self._due_s = self._clock.elapsed_s()
         return self
 
     async def __aexit__(
@@ -103,15 +102,10 @@ class Pace:
 
     async def _until_due(self) -> None:
         period_s = self._settings.period_s
-        now = self._clock.now()
-        due = self._due + timedelta(seconds=period_s)
-        if due - now > timedelta(seconds=period_s):
-            # The clock was set back: the grid begins anew, control never waits for the old hour to return.
-            due = now + timedelta(seconds=period_s)
-        await self._clock.sleep((due - now).total_seconds(), at_least_wall_s=self._settings.floor_wall_s)
-        now = self._clock.now()
-        late_s = (now - due).total_seconds()
+        due_s = self._due_s + period_s
+        await self._clock.sleep(due_s - self._clock.elapsed_s(), at_least_wall_s=self._settings.floor_wall_s)
+        now_s = self._clock.elapsed_s()
         if self._clock.speed() == 1.0:
-            self._stats.began(late_s, period_s)
+            self._stats.began(now_s - due_s, period_s)
         # A little late keeps the grid; a whole period late begins a new one.
-        self._due = due if abs(late_s) < period_s else now
+        self._due_s = due_s if now_s - due_s < period_s else now_s
