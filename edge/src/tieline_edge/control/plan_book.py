@@ -125,7 +125,9 @@ def stand(
     last = next((held for held in ranked if held.phase is not Phase.DONE and held.end <= now < held.held_until), None)
     if last is not None:
         reason = f"plan {last.plan.plan_id} has ended; its last step is held until {last.held_until:%H:%M} UTC"
-        return Standing(LadderStep.LAST_PLAN, reason, tuple(_plan_claims(last, last.plan.steps - 1, specs, last.held_until)), last)
+        return Standing(
+            LadderStep.LAST_PLAN, reason, tuple(_plan_claims(last, last.plan.steps - 1, specs, last.held_until)), last
+        )
     return Standing(LadderStep.DEVICE_DEFAULT, f"{ended} and no local schedule", ())
 
 
@@ -235,9 +237,7 @@ class PlanBook:
         return stand(aged, local, now, self.specs)
 
     def _write(self, plans: Sequence[HeldPlan]) -> None:
-        rows = [
-            {"sha256": held.sha256, "phase": int(held.phase), "plan": held.plan.model_dump(mode="json")} for held in plans
-        ]
+        rows = [{"sha256": held.sha256, "phase": int(held.phase), "plan": held.plan.model_dump(mode="json")} for held in plans]
         self._file.write(json.dumps(rows))
 
 
