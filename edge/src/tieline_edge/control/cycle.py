@@ -94,7 +94,7 @@ class Parts:
     speakers: tuple[Speaker, ...] = ()
     offload: Offload = asyncio.to_thread
     steady: SteadyTime | None = None
-    dating: Dating = Dated()
+    dating: Dating = field(default_factory=Dated)
     tagged: Callable[[], frozenset[DeviceId]] = frozenset
 
 
