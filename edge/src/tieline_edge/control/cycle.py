@@ -31,6 +31,7 @@ from tieline_edge.control.local_schedule import Battery, LocalSchedule, local_sc
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.replay import Asked
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
@@ -173,12 +174,13 @@ class ControlCycle:
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
         self._take_standing(now, facts)
         if not parts.monitor_only:
-            claims = self._hear(snapshot, facts, ages, now)
-            judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            claims = tuple(self._hear(snapshot, facts, ages, now))
+            asked = Asked(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, judged.by_device
             await self._store(now)
-            await executor.carry_out(self.decisions, facts)
-            parts.trace.decided(self.decisions, now)
+            begun = await executor.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, asked, begun)
             for report in parts.commands.expire(now):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)
