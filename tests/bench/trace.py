@@ -112,7 +112,7 @@ def run(path: Path, hours: float) -> dict[str, object]:
             )
         }
         began = time.perf_counter()
-        trace.decided(judged.by_device, asked, due)
+        trace.decided(judged.by_device, asked, now, due)
         for device in due:
             action = judged.by_device[device].action
             assert action is not None

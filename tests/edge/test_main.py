@@ -91,7 +91,7 @@ def test_why_reads_the_trace_of_a_stopped_edge(tmp_path: Path, capsys: pytest.Ca
     device = DeviceId("load01")
     spec = DeviceSpec(device, Role.LOAD, frozenset({Capability.SWITCH}), 3)
     asked = Asked({device: spec}, (), ArbiterMemory(), SiteFacts({}), datetime(2016, 12, 7, 16, tzinfo=UTC), 180.0)
-    trace.decided({device: Decision(device, None)}, asked)
+    trace.decided({device: Decision(device, None)}, asked, asked.at)
     trace.close()
     assert main(["why", "load01", "--config", str(path)]) == 0
     assert main(["why", "load01", "--config", str(path), "--at", "2016-12-07T16:30:00"]) == 0

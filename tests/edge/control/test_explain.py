@@ -114,7 +114,7 @@ def test_every_kept_decision_is_reached_again_from_the_trace_alone(tmp_path: Pat
         }
         asked = Asked(SPECS, claims, memory, SiteFacts(known, bus), now, 180.0)
         judged = decide(SPECS, claims, memory, asked.facts, now, 180.0)
-        trace.decided(judged.by_device, asked, set(SPECS))
+        trace.decided(judged.by_device, asked, now, set(SPECS))
         memory = judged.memory
         decided.append((now, judged.by_device))
     trace.close()
@@ -140,7 +140,7 @@ def kept(path: Path) -> None:
         now = NOW + timedelta(seconds=seconds)
         asked = Asked(SPECS, (plan, cap) if seconds < 60 else (plan, order, cap), memory, facts, now, 180.0)
         judged = decide(SPECS, asked.claims, memory, facts, now, 180.0)
-        trace.decided(judged.by_device, asked)
+        trace.decided(judged.by_device, asked, now)
         memory = judged.memory
     at = NOW + timedelta(seconds=80)
     trace.happened(Outcome(BAT, CommandState.CONFIRMED, HoldPower(3e3, 180.0), "command-1", "WSet -3000", at))
@@ -225,7 +225,7 @@ def test_an_instant_at_which_the_agent_did_not_run_is_said(tmp_path: Path) -> No
     assert "NOTE" in explanation_words(told, BERLIN)
     second = Trace.open(path)
     now = NOW + timedelta(hours=3)
-    second.decided({}, Asked(SPECS, (), ArbiterMemory(), SiteFacts({}), now, 180.0))
+    second.decided({}, Asked(SPECS, (), ArbiterMemory(), SiteFacts({}), now, 180.0), now)
     second.flush()
     assert "began again 2016-12-07T19:00:00+00:00" in explain(path, BAT, NOW + timedelta(hours=2))["away"]
     assert explain(path, BAT, now + timedelta(seconds=30))["away"] is None

@@ -46,6 +46,10 @@ def asked(seconds: float) -> Asked:
     return Asked({BAT: SPEC}, (), ArbiterMemory(), SiteFacts({}), NOW + timedelta(seconds=seconds), 180.0)
 
 
+def at(seconds: float) -> tuple[Asked, datetime]:
+    return asked(seconds), NOW + timedelta(seconds=seconds)
+
+
 def decision(power_w: float = -5e3, reason: str = "plan plan-7, step 3", note: str = "clamped from -9000 W") -> Decision:
     winner = Claim(BAT, Band.PLAN, "plan", reason, setpoint_w=-9e3, expires_at=NOW)
     return Decision(BAT, HoldPower(power_w, 180.0), winner, interval=Interval(-5e3, 5e3), notes=(note,))
@@ -62,28 +66,28 @@ def kinds(path: Path) -> list[str]:
 
 
 def test_only_changes_are_kept_and_a_heartbeat_an_hour(trace: Trace) -> None:
-    assert trace.decided({BAT: decision()}, asked(0)) == 1
-    assert trace.decided({BAT: decision()}, asked(1)) == 0
-    assert trace.decided({BAT: decision(-4e3)}, asked(2)) == 1
-    assert trace.decided({BAT: decision(-4e3)}, asked(3601)) == 0
-    assert trace.decided({BAT: decision(-4e3)}, asked(3602)) == 1
+    assert trace.decided({BAT: decision()}, *at(0)) == 1
+    assert trace.decided({BAT: decision()}, *at(1)) == 0
+    assert trace.decided({BAT: decision(-4e3)}, *at(2)) == 1
+    assert trace.decided({BAT: decision(-4e3)}, *at(3601)) == 0
+    assert trace.decided({BAT: decision(-4e3)}, *at(3602)) == 1
 
 
 def test_numbers_that_move_no_setpoint_do_not_flood_it(trace: Trace) -> None:
-    rows = sum(trace.decided({BAT: decision(-5e3 + n % 2, note=f"clamped from {-9000 - n} W")}, asked(n)) for n in range(600))
+    rows = sum(trace.decided({BAT: decision(-5e3 + n % 2, note=f"clamped from {-9000 - n} W")}, *at(n)) for n in range(600))
     assert rows == 10  # the first, and one a minute for the numbers in its words
 
 
 def test_the_number_inside_a_name_is_a_change(trace: Trace) -> None:
-    assert trace.decided({BAT: decision(reason="plan plan-7, step 3")}, asked(0)) == 1
-    assert trace.decided({BAT: decision(reason="plan plan-7, step 4")}, asked(1)) == 0
-    assert trace.decided({BAT: decision(reason="plan plan-8, step 1")}, asked(2)) == 1
+    assert trace.decided({BAT: decision(reason="plan plan-7, step 3")}, *at(0)) == 1
+    assert trace.decided({BAT: decision(reason="plan plan-7, step 4")}, *at(1)) == 0
+    assert trace.decided({BAT: decision(reason="plan plan-8, step 1")}, *at(2)) == 1
 
 
 def test_a_write_begun_with_another_value_inside_the_deadband_is_kept_with_its_value(trace: Trace, path: Path) -> None:
-    trace.decided({BAT: decision(-5000.0)}, asked(0), {BAT})
-    assert trace.decided({BAT: decision(-4996.0)}, asked(60)) == 0
-    assert trace.decided({BAT: decision(-4996.0)}, asked(61), {BAT}) == 1
+    trace.decided({BAT: decision(-5000.0)}, *at(0), {BAT})
+    assert trace.decided({BAT: decision(-4996.0)}, *at(60)) == 0
+    assert trace.decided({BAT: decision(-4996.0)}, *at(61), {BAT}) == 1
     trace.flush()
     told = explain(path, BAT, NOW + timedelta(seconds=62))
     assert told["action"]["power_w"] == -4996.0
@@ -91,7 +95,7 @@ def test_a_write_begun_with_another_value_inside_the_deadband_is_kept_with_its_v
 
 
 def test_refreshes_are_counted_and_told_with_the_next_row(trace: Trace, path: Path) -> None:
-    trace.decided({BAT: decision()}, asked(0))
+    trace.decided({BAT: decision()}, *at(0))
     trace.happened(outcome(1))
     for minute in range(1, 31):
         trace.happened(outcome(60 * minute, refresh=True))
@@ -105,14 +109,14 @@ def test_refreshes_are_counted_and_told_with_the_next_row(trace: Trace, path: Pa
 
 
 def test_a_clock_that_was_put_back_does_not_silence_it(trace: Trace) -> None:
-    trace.decided({BAT: decision()}, asked(7200))
-    assert trace.decided({BAT: decision()}, asked(0)) == 1
+    trace.decided({BAT: decision()}, asked(0), NOW)
+    assert trace.decided({BAT: decision()}, asked(3600), NOW - timedelta(hours=5)) == 1
 
 
 def test_blocks_and_loose_rows_read_as_one(trace: Trace, path: Path) -> None:
     count = 2 * PACK_ROWS + 50
     for number in range(count):
-        trace.decided({BAT: decision(-10.0 * (number + 1))}, asked(number))
+        trace.decided({BAT: decision(-10.0 * (number + 1))}, *at(number))
     trace.flush()
     with RingReader(path) as ring:
         assert [line.at_us for line in ring.between(BAT, 0, 2**62, 10_000)] == sorted(
@@ -130,7 +134,7 @@ def test_the_ring_stays_within_its_size_and_forgets_the_oldest(path: Path) -> No
     dice = random.Random(7)
     for number in range(20 * PACK_ROWS):
         # Words that no compression makes shorter than half.
-        trace.decided({BAT: decision(-10.0 * (number % 499), note=f"x{dice.randbytes(200).hex()}")}, asked(number))
+        trace.decided({BAT: decision(-10.0 * (number % 499), note=f"x{dice.randbytes(200).hex()}")}, *at(number))
         if number % 100 == 0:
             trace.flush()
     trace.close()
@@ -144,7 +148,7 @@ def test_the_ring_stays_within_its_size_and_forgets_the_oldest(path: Path) -> No
 def test_what_is_older_than_its_age_goes(path: Path) -> None:
     trace = Trace.open(path, max_age=timedelta(hours=1))
     for number in range(4 * PACK_ROWS):
-        trace.decided({BAT: decision(-10.0 * (number % 499))}, asked(20 * number))
+        trace.decided({BAT: decision(-10.0 * (number % 499))}, *at(20 * number))
         trace.flush()
     trace.close()
     with RingReader(path) as ring:
@@ -162,7 +166,7 @@ def test_a_file_that_cannot_be_used_is_set_aside_because_a_trace_never_stops_con
             old.execute("CREATE TABLE trace (id INTEGER PRIMARY KEY)")
         old.close()
     opened = Trace.open(path)
-    assert opened.decided({BAT: decision()}, asked(0)) == 1
+    assert opened.decided({BAT: decision()}, *at(0)) == 1
     opened.close()
     assert kinds(path) == ["decision"]
     assert path.with_name("trace.sqlite.unreadable").exists()
@@ -171,7 +175,7 @@ def test_a_file_that_cannot_be_used_is_set_aside_because_a_trace_never_stops_con
 def test_a_disk_that_refuses_costs_the_explanation_and_not_the_control(path: Path) -> None:
     trace = Trace.open(path)
     trace._ring._db.execute("DROP TABLE line")
-    assert trace.decided({BAT: decision()}, asked(0)) == 1
+    assert trace.decided({BAT: decision()}, *at(0)) == 1
     trace.happened(outcome(1))
     trace.flush()
     assert trace.lost == 2
@@ -189,7 +193,7 @@ def test_a_disk_that_never_answers_costs_a_bounded_memory(path: Path) -> None:
 
 async def test_it_writes_by_itself_while_it_runs_and_ends_when_cancelled(trace: Trace, path: Path) -> None:
     running = asyncio.create_task(trace.run())
-    trace.decided({BAT: decision()}, asked(0))
+    trace.decided({BAT: decision()}, *at(0))
     async with asyncio.timeout(20.0):
         while not kinds(path):  # noqa: ASYNC110 - the file is looked at as another process would
             await asyncio.sleep(0.02)
@@ -200,6 +204,6 @@ async def test_it_writes_by_itself_while_it_runs_and_ends_when_cancelled(trace: 
 
 def test_equal_specifications_are_kept_once(trace: Trace, path: Path) -> None:
     for number in range(5):
-        trace.decided({BAT: decision(-100.0 * number)}, replace(asked(number), specs={BAT: replace(SPEC)}))
+        trace.decided({BAT: decision(-100.0 * number)}, replace(asked(number), specs={BAT: replace(SPEC)}), NOW)
     trace.flush()
     assert trace._ring._db.execute("SELECT count(*) FROM spec").fetchone() == (1,)

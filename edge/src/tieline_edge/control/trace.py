@@ -130,29 +130,36 @@ class Trace:
         self.flush(ended=True)
         self._ring.close()
 
-    def decided(self, decisions: Mapping[DeviceId, Decision], asked: Asked, writing: Collection[DeviceId] = frozenset()) -> int:
+    def decided(
+        self,
+        decisions: Mapping[DeviceId, Decision],
+        asked: Asked,
+        utc: datetime,
+        writing: Collection[DeviceId] = frozenset(),
+    ) -> int:
         """Keep the decisions that have changed, those a write was begun with, and each device's once an hour.
 
         Args:
             decisions: What the arbiter answered.
-            asked: What it was asked.
+            asked: What it was asked; its instant counts what elapses, whatever happens to the wall clock.
+            utc: The same instant for the reader, who asks by wall clock.
             writing: Devices a write was begun to in this cycle.
 
         Returns:
             How many rows are kept.
         """
         now, kept = asked.at, 0
-        self._seen = now
+        self._seen = utc
         for device, decision in decisions.items():
             held = self._last.get(device)
             shape = _shape(decision)
             kind = self._kind(held, decision, shape, asked, device in writing)
             if kind is None:
                 continue
-            since = now if held is None or kind == "decision" else held.since
+            since = utc if held is None or kind == "decision" else held.since
             self._last[device] = _Told(decision, shape, now, since)
             self._close_refreshes(device)
-            self._put(_Waiting(device, now, kind, decision, since, asked.about(device)))
+            self._put(_Waiting(device, utc, kind, decision, since, asked.about(device)))
             kept += 1
         return kept
 
@@ -168,8 +175,7 @@ class Trace:
                 return "decision" if moved else "heartbeat"
         age_s = (asked.at - held.at).total_seconds()
         quiet = decision.interval != held.decision.interval or decision.notes != held.decision.notes
-        # A clock that was put back must not silence the trace until it has caught up.
-        return "heartbeat" if age_s >= HEARTBEAT_S or age_s < 0 or (quiet and age_s >= QUIET_S) else None
+        return "heartbeat" if age_s >= HEARTBEAT_S or (quiet and age_s >= QUIET_S) else None
 
     def happened(self, outcome: Outcome) -> None:
         """Keep what became of a write; successful repeats are only counted."""
