@@ -185,6 +185,7 @@ class EdgeSettings(_Section):
     shedding: SheddingSettings = SheddingSettings()
     forecast: ForecastSettings = ForecastSettings()
     metrics: MetricsSettings = MetricsSettings()
+    dry_run: bool = Field(default=False, description="decide, trace and report everything, write nothing to any device")
 
     @model_validator(mode="after")
     def _consistent(self) -> EdgeSettings:

@@ -164,6 +164,11 @@ class Executor:
         """True while a write is under way."""
         return any(line.busy for line in self._lines.values())
 
+    def writing(self, device: DeviceId) -> bool:
+        """True while a write to this device is under way."""
+        line = self._lines.get(device)
+        return line is not None and line.busy
+
     def take_handles(self, handles: Mapping[DeviceId, DeviceHandle]) -> None:
         """Work with another set of devices from now on; what was written to a device that stays is still known.
 
@@ -183,6 +188,10 @@ class Executor:
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
+                continue
+            if decision.hands_off:
+                # Others have their hands on it: what was written before says nothing of how it stands afterwards.
+                line.written, line.failures, line.not_before = None, 0, None
                 continue
             await self._judge(device, line, facts, now)
             if decision.action is None or not self._read_first(line, decision, facts.of(device), now):
