@@ -79,7 +79,7 @@ class DuckDbStore(DuckDbQuery):
         ValueError: There is no such time zone.
     """
 
-    def __init__(self, path: Path, memory_limit: str = "96MB", examiner: Examiner | None = None, timezone: str = "UTC") -> None:
+    def __init__(self, path: Path, memory_limit: str = "64MB", examiner: Examiner | None = None, timezone: str = "UTC") -> None:
         zone = zone_of(timezone)
         self.path = path
         self._connection = connect(path, memory_limit)
