@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tieline_core.clock import Clock
@@ -35,7 +35,7 @@ class Rehearsal(Executor):
             line.source = "" if decision.winner is None else decision.winner.source
             await self._listener(Outcome(device, CommandState.COMMANDED, action, line.source, DRY_RUN, now))
 
-    async def release_all(self) -> None:
+    async def release(self, _devices: Iterable[DeviceId]) -> None:
         """Nothing was taken, so nothing is handed back."""
 
     def _is_news(self, device: DeviceId, action: Action) -> bool:
