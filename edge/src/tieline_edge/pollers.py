@@ -9,6 +9,7 @@ from datetime import datetime
 
 from tieline_core.ids import DeviceId, PointId
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.sampling import DeviceHandle, Poller
 from tieline_edge.settings import CycleSettings
 
@@ -45,8 +46,9 @@ class Pollers:
             if meters is not None and meters.meters:
                 group.create_task(meters.run(), name="field-broker")
             self._group = group
-            for number, handle in enumerate(self._first.values()):
-                self._start(handle, number / len(self._first), recorded_at)
+            offsets = poll_offsets(handle.settings for handle in self._first.values())
+            for handle in self._first.values():
+                self._start(handle, offsets[handle.id], recorded_at)
             if on_ready is not None:
                 on_ready()
             # Also without a single device there is somebody to add one to.

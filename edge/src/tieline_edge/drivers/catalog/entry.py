@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tieline_core.quantities import QUANTITIES
 from tieline_edge.drivers.capabilities import Capability, Role
+from tieline_edge.drivers.catalog.quality import Ledger
 
 
 class _Form(BaseModel):
@@ -66,8 +67,12 @@ class Register(_Form):
     model: int | None = Field(default=None, ge=1, le=65534)
     name: str = Field(default="", max_length=40, description="name in the source document")
     byte_order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=1.0, gt=0, description="value = raw x scale x 10^scale_factor + offset")
+    offset: float = Field(default=0.0, description="added after scaling, in the point's unit")
     scale_factor: int | None = Field(default=None, ge=0, le=65535)
+    absent: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="bit patterns that say 'no value' (plain registers; SunSpec has its own)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Register:
@@ -77,6 +82,10 @@ class Register(_Form):
             raise ValueError("scale_factor needs a SunSpec model")
         if self.model is not None and self.table is not Table.HOLDING:
             raise ValueError("SunSpec models live in holding registers")
+        if self.model is not None and (self.absent or self.byte_order != "ABCD"):
+            raise ValueError("SunSpec fixes byte order and 'not implemented' patterns itself")
+        if any(pattern >= 1 << 16 * self.type.words for pattern in self.absent):
+            raise ValueError(f"a pattern of absent is wider than {self.type.value}")
         return self
 
     @property
@@ -84,6 +93,19 @@ class Register(_Form):
         """Short name for messages."""
         place = f"model {self.model} offset {self.address}" if self.model else f"{self.table.value} {self.address}"
         return f"{self.name} ({place})" if self.name else place
+
+
+class Span(_Form):
+    """A closed range in the unit of its value."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Span:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
 
 
 class Point(_Form):
@@ -94,6 +116,9 @@ class Point(_Form):
     node: str | None = Field(default=None, max_length=200, description="OPC-UA node id; {root} is the instance's root")
     field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a message")
     sign: Literal[1, -1] = Field(default=1, description="-1 where the source counts generation positive")
+    plausible: Span | None = Field(
+        default=None, description="outside it the value cannot be; default by quantity, see drivers/plausibility.py"
+    )
 
     @model_validator(mode="after")
     def _known_and_placed(self) -> Point:
@@ -104,21 +129,23 @@ class Point(_Form):
         return self
 
 
-Variable = Literal["power_w", "power_pct", "limit_pct", "revert_s", "off_timer_s"]
+Variable = Literal["power_w", "power_pct", "limit_w", "limit_pct", "revert_s", "revert_again_s", "off_timer_s"]
 
 
 class Write(_Form):
     """One register of a write; steps are written in order, neighbours in one request.
 
     ``value`` is a constant or a variable: ``power_w`` the signed setpoint, ``power_pct`` the same in per cent of
-    ``rating``, ``limit_pct`` the largest allowed generation in per cent of the rated one, ``revert_s`` and
-    ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest).
+    ``rating``, ``limit_w`` and ``limit_pct`` the largest allowed generation, in per cent of the rated one,
+    ``revert_s`` and ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest),
+    ``revert_again_s`` one second more or less than ``revert_s``, for a device whose timer restarts when it changes.
     """
 
     register_: Register = Field(alias="register")
     value: float | Variable
     sign: Literal[1, -1] = 1
     optional: bool = Field(default=False, description="skipped when the device has not implemented the register")
+    writable: Span | None = Field(default=None, description="what the device takes; beyond it nothing is written")
 
 
 class Writes(_Form):
@@ -129,6 +156,19 @@ class Writes(_Form):
     open: tuple[Write, ...] = ()
     close: tuple[Write, ...] = ()
     release: tuple[Write, ...] = ()
+
+
+class Reversion(_Form):
+    """How the device's own reversion timer is watched and started again.
+
+    ``remaining`` is read back after each write. Where rewriting did not restart the timer, ``nudge`` is tried, which
+    leaves the control on; then ``toggle``, which switches it off and on within one turn of the bus and is therefore
+    given only where the device is harmless for that moment. Where neither helps, it is reported.
+    """
+
+    remaining: Register
+    nudge: tuple[Write, ...] = ()
+    toggle: tuple[Write, ...] = ()
 
 
 class MessageForm(_Form):
@@ -154,13 +194,17 @@ class CatalogEntry(_Form):
     writes: Writes = Writes()
     rating: Register | None = Field(default=None, description="register of the rating that power_pct refers to [W]")
     message: MessageForm | None = None
+    max_fill: int = Field(default=0, ge=0, le=64, description="largest hole between plain registers that one read may bridge")
+    nominal_v: float = Field(default=230.0, gt=0, description="nominal of v_v [V]; a device may say otherwise")
     reverts: bool = False
+    reversion: Reversion | None = None
     off_timer: bool = False
     safe_closed: bool = True
     safe_power_w: float | None = Field(default=None, description="power the device falls back to; None = its own rule")
     dead_time_s: float = Field(default=0.0, ge=0)
     min_on_s: float = Field(default=0.0, ge=0)
     min_off_s: float = Field(default=0.0, ge=0)
+    quality: Ledger = Ledger()
 
     @model_validator(mode="after")
     def _consistent(self) -> CatalogEntry:
@@ -170,6 +214,8 @@ class CatalogEntry(_Form):
         place = {"modbus": "register_", "opcua": "node", "mqtt": "field"}[self.protocol]
         if wrong := [point.quantity for point in self.points if getattr(point, place) is None]:
             raise ValueError(f"points without {place.rstrip('_')}: {', '.join(wrong)}")
+        if self.reversion is not None and not self.reverts:
+            raise ValueError("reversion belongs to a device that reverts")
         if (self.protocol == "mqtt") != (self.message is not None):
             raise ValueError("message belongs to protocol mqtt, and only to it")
         needed = {
@@ -181,3 +227,19 @@ class CatalogEntry(_Form):
             if (capability in self.capabilities) != any(steps[:-1]) or (any(steps[:-1]) and not all(steps)):
                 raise ValueError(f"capability {capability.value} and its writes (release included) belong together")
         return self
+
+    @property
+    def written_registers(self) -> tuple[Register, ...]:
+        """Every register that some action writes, each once."""
+        writes, again = self.writes, self.reversion
+        steps = (*writes.hold_power, *writes.limit_generation, *writes.open, *writes.close, *writes.release)
+        steps += (*again.nudge, *again.toggle) if again else ()
+        return tuple(dict.fromkeys(step.register_ for step in steps))
+
+    @property
+    def registers(self) -> tuple[Register, ...]:
+        """Every register the entry names, each once."""
+        read = [point.register_ for point in self.points if point.register_ is not None]
+        extra = [self.rating] if self.rating else []
+        extra += [self.reversion.remaining] if self.reversion else []
+        return tuple(dict.fromkeys((*read, *self.written_registers, *extra)))

@@ -74,7 +74,8 @@ def _check(action: Action, spec: DeviceSpec) -> None:
         raise DevicePermanentError(f"{spec.device_id}: {'; '.join(reasons)}; nothing was written")
 
 
-def _steps(action: Action, entry: CatalogEntry) -> tuple[Write, ...]:
+def steps_of(action: Action, entry: CatalogEntry) -> tuple[Write, ...]:
+    """The entry's own steps for an action; empty when it has none."""
     writes = entry.writes
     match action:
         case HoldPower():
@@ -91,27 +92,41 @@ def _variables(action: Action, spec: DeviceSpec, rating_w: float | None) -> dict
     match action:
         case HoldPower(power_w=power_w, revert_s=revert_s):
             power_w = min(max(power_w, spec.p_min_w), spec.p_max_w)
-            found = {"power_w": power_w, "revert_s": float(math.ceil(revert_s))}
+            found = {"power_w": power_w, **_times(revert_s)}
             if rating_w:
                 found["power_pct"] = 100.0 * power_w / rating_w
             return found
         case LimitGeneration(min_power_w=float() | int() as limit_w, revert_s=revert_s):
             share = min(1.0, limit_w / spec.p_min_w) + 0.0
-            return {"limit_pct": 100.0 * share, "revert_s": float(math.ceil(revert_s))}
+            return {"limit_w": -max(limit_w, spec.p_min_w) + 0.0, "limit_pct": 100.0 * share, **_times(revert_s)}
         case SwitchContact(off_timer_s=off_timer_s):
             return {"off_timer_s": float(math.ceil(off_timer_s))}
         case _:
             return {}
 
 
-def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales) -> tuple[RegisterWrite, ...]:
+def _times(revert_s: float) -> dict[str, float]:
+    whole_s = float(math.ceil(revert_s))
+    return {"revert_s": whole_s, "revert_again_s": whole_s + (1.0 if whole_s % 2 else -1.0)}
+
+
+def plan_writes(
+    action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales, steps: tuple[Write, ...] | None = None
+) -> tuple[RegisterWrite, ...]:
     """The requests an action becomes, in order; neighbouring registers share one request.
+
+    Args:
+        action: What is wanted.
+        spec: What the device is.
+        entry: Its catalogue entry.
+        scales: Read from the device.
+        steps: Other steps than the entry's own for the action, with the same variables.
 
     Raises:
         DevicePermanentError: When the device cannot do it or a value fits no register.
     """
     _check(action, spec)
-    steps = _steps(action, entry)
+    steps = steps_of(action, entry) if steps is None else steps
     if not steps and not isinstance(action, Release):
         raise DevicePermanentError(f"{spec.device_id}: catalogue entry {entry.name} has no writes for {action}")
     variables = _variables(action, spec, scales.rating_w)
@@ -129,8 +144,11 @@ def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: S
             value = variables[step.value] * step.sign
         else:
             value = step.value * step.sign
-        if step.value in ("revert_s", "off_timer_s"):
-            value = min(value, largest(register))
+        if step.value in ("revert_s", "revert_again_s", "off_timer_s"):
+            value = min(value, step.writable.high if step.writable else largest(register))
+        if step.writable is not None and not step.writable.low <= value <= step.writable.high:
+            span = f"{step.writable.low:g} to {step.writable.high:g}"
+            raise DevicePermanentError(f"{spec.device_id}: {register.label} takes {span}, not {value:g}; nothing was written")
         try:
             words = encode_raw(value, register, exponent)
         except ValueError as error:
