@@ -23,6 +23,7 @@ from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
 from tieline_edge.settings import EdgeSettings
@@ -100,7 +101,8 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
     meters = None
     if settings.field_broker is not None:
         meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
-    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox)
+    pki = Pki(paths.pki, settings.edge_id)
+    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox, pki=pki)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     outlet = Outlet(settings.edge_id, clock, outbox)

@@ -18,6 +18,7 @@ class StatePaths:
     history: Path
     models: Path
     artifacts: Path
+    pki: Path
 
     @classmethod
     def below(cls, folder: Path) -> StatePaths:
@@ -31,4 +32,5 @@ class StatePaths:
             folder / "history.sqlite",
             folder / "models",
             folder / "artifacts",
+            folder / "pki",
         )

@@ -8,6 +8,7 @@ from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
 from tieline_edge.drivers.modbus.link import ModbusLinks
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.snapshot import ProcessImage
 
@@ -24,6 +25,7 @@ class DriverContext:
         meters: The client of the field broker; None when the site has none.
         recorded: What the outbox held before this start; None = nothing is known.
         modbus_links: One connection for each Modbus server.
+        pki: Own OPC-UA certificate and trusted servers; None = only servers declared insecure can be reached.
     """
 
     edge_id: EdgeId
@@ -33,3 +35,4 @@ class DriverContext:
     meters: MeterGateway | None = None
     recorded: RecordedInstants | None = None
     modbus_links: ModbusLinks = field(default_factory=ModbusLinks)
+    pki: Pki | None = None
