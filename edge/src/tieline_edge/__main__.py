@@ -21,8 +21,10 @@ a first hour with a new site:
   tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
   tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
+  tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
   tieline-edge status --config site.yaml    how it stands
   tieline-edge why bat1 --config site.yaml  why a device does what it does, now or --at a moment of the past
+  tieline-edge tag load01 --config site.yaml --by NAME --reason TEXT   do not operate this device; untag, tags
 
 exit codes: 0 done, 1 it went wrong or mistakes were found, 2 it could not begin, 3 the edge is not running
 """
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "and PV back to their own defaults and leaves shed loads open.",
     )
     run.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the site")
+    run.add_argument("--dry-run", action="store_true", help="decide, trace and report everything, write nothing to any device")
     run.set_defaults(run=_run)
     check = commands.add_parser(
         "check-config",
@@ -76,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     _add_scan(commands)
     _add_certificate(commands)
+    from tieline_edge.commissioning.tag_commands import add_tag_commands
+
+    add_tag_commands(commands)
     why = commands.add_parser(
         "why",
         help="why a device does what it does",
@@ -128,7 +134,10 @@ def _run(options: argparse.Namespace) -> int:
     if mistakes:
         _print_mistakes(mistakes)
         return 2
-    agent = Agent(load_settings(options.config))
+    settings = load_settings(options.config)
+    if options.dry_run:
+        settings = settings.model_copy(update={"dry_run": True})
+    agent = Agent(settings)
     try:
         asyncio.run(agent.run())
     except BaseExceptionGroup as group:

@@ -19,6 +19,11 @@ class StatePaths:
     models: Path
     artifacts: Path
     pki: Path
+    tags: Path
+    token: Path
+    dry_run: Path
+    checkout: Path
+    site: Path
 
     @classmethod
     def below(cls, folder: Path) -> StatePaths:
@@ -33,4 +38,9 @@ class StatePaths:
             folder / "models",
             folder / "artifacts",
             folder / "pki",
+            folder / "tags.json",
+            folder / "local.token",
+            folder / "dry-run",
+            folder / "checkout",
+            folder / "site.json",
         )
