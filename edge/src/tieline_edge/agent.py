@@ -13,18 +13,18 @@ from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError, TransientError
-from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.timegrid import floor_to
 from tieline_edge import status as status_page
+from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
 from tieline_edge.commissioning.orders import Orders, tag_orders
 from tieline_edge.commissioning.token import new_token
 from tieline_edge.control.rehearsal import DRY_RUN
-from tieline_edge.control.trace import why
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
@@ -95,6 +95,7 @@ class Agent:
                 group.create_task(lanes.downlink.follow(), name="downlink"),
                 group.create_task(lanes.live.run(), name="live-lane"),
             ]
+            running.append(group.create_task(parts.trace.run(), name="trace"))
             if self._settings.metrics.port:
                 orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
                 pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes), orders.answer)
@@ -230,9 +231,9 @@ class Agent:
             return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
 
         async def explain(query: Mapping[str, str]) -> Page:
-            at = datetime.fromisoformat(query["at"]) if "at" in query else self._clock.now()
-            device = DeviceId(query.get("device", ""))
-            return Page.of_json({"text": await asyncio.to_thread(why, parts.paths.trace, device, at)})
+            now, zone = self._clock.now(), ZoneInfo(self._settings.site.time_zone)
+            await asyncio.to_thread(parts.trace.flush)
+            return Page.of_json(await asyncio.to_thread(why.answer, parts.paths.trace, query, now, zone))
 
         async def tags(_query: Mapping[str, str]) -> Page:
             return Page.of_json(parts.tags.document())

@@ -6,6 +6,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.ids import DeviceId, PointId
@@ -126,7 +127,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
     context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox, pki=pki, barred=gate)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
-    trace = Trace.open(paths.trace)
+    trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(

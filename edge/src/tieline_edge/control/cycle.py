@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -32,6 +32,7 @@ from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
 from tieline_edge.control.rehearsal import DRY_RUN
+from tieline_edge.control.replay import Asked
 from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
@@ -96,8 +97,8 @@ class Parts:
 class Hands(Protocol):
     """Who carries out decisions: the executor, or somebody who only pretends to."""
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start what is due; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
+        """Start what is due, without waiting for devices; returns the devices a write was begun to."""
         ...
 
 
@@ -174,12 +175,13 @@ class ControlCycle:
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages, parts.tagged())
         self._take_standing(utc, facts)
         if not parts.monitor_only:
-            claims = self._hear(RuleView(now, snapshot, facts, ages), utc)
-            judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
+            asked = Asked(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
             await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
-            await hands.carry_out(self.decisions, facts)
-            parts.trace.decided(self.decisions, utc)
+            begun = await hands.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, asked, utc, begun)
             for report in parts.commands.expire(utc):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)

@@ -177,9 +177,14 @@ class Executor:
         kept = {device: line for device, line in self._lines.items() if handles.get(device) is line.handle}
         self._lines = {device: kept.get(device) or _Line(handle) for device, handle in handles.items()}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> frozenset[DeviceId]:
+        """Start the writes that are due and judge the effect of earlier ones, without waiting for devices.
+
+        Returns:
+            The devices a write was begun to.
+        """
         now = self._steady.now()
+        begun: set[DeviceId] = set()
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
@@ -195,7 +200,9 @@ class Executor:
             if not self._due(line, decision, now):
                 continue
             line.busy = True
+            begun.add(device)
             self._tasks.create_task(self._write(device, line, decision, facts.of(device).p_w), name=f"write-{device}")
+        return frozenset(begun)
 
     async def release_all(self) -> None:
         """Hand storages and plants back to their own default; shed loads stay as they are."""

@@ -24,7 +24,7 @@ class Rehearsal(Executor):
         super().__init__(handles, clock, timing, listener)
         self._would: dict[DeviceId, Action] = {}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], _facts: SiteFacts) -> None:
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], _facts: SiteFacts) -> frozenset[DeviceId]:
         """Tell what would be written now; no device is asked for anything."""
         now = self._clock.now()
         for device, decision in decisions.items():
@@ -34,6 +34,7 @@ class Rehearsal(Executor):
             self._would[device] = action
             line.source = "" if decision.winner is None else decision.winner.source
             await self._listener(Outcome(device, CommandState.COMMANDED, action, line.source, DRY_RUN, now))
+        return frozenset()
 
     async def release_all(self) -> None:
         """Nothing was taken, so nothing is handed back."""
