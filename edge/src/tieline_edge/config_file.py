@@ -164,7 +164,7 @@ def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> I
 
 def _place(device: DeviceSettings) -> tuple[str, ...]:
     if device.modbus is not None:
-        return ("modbus", device.modbus.host, str(device.modbus.port), str(device.modbus.unit))
+        return ("modbus", device.modbus.place, f"unit {device.modbus.unit}")
     if device.opcua is not None:
         return ("opcua", device.opcua.url, device.opcua.root)
     return ("mqtt", device.mqtt.serial if device.mqtt else "")

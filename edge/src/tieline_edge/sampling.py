@@ -34,6 +34,7 @@ from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import open_driver
+from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.outbox.ports import Recorder
 from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 from tieline_edge.snapshot import ProcessImage
@@ -292,9 +293,10 @@ async def run_pollers(
     async with asyncio.TaskGroup() as group:
         if context.meters is not None and context.meters.meters:
             group.create_task(context.meters.run(), name="field-broker")
-        for number, handle in enumerate(handles.values()):
+        offsets = poll_offsets(handle.settings for handle in handles.values())
+        for handle in handles.values():
             poller = Poller(handle, context, cycle, random.Random(rng.random()), recorded_at=recorded_at)
-            group.create_task(poller.run(number / len(handles)), name=f"poll-{handle.id}")
+            group.create_task(poller.run(offsets[handle.id]), name=f"poll-{handle.id}")
         if on_ready is not None:
             on_ready()
 

@@ -93,12 +93,32 @@ class ReversionSettings(_Section):
 
 
 class ModbusEndpoint(_Section):
-    """A Modbus TCP server and one of its units."""
+    """A Modbus bus and one of its units: ``host`` for TCP (``framing: rtu`` behind a transparent gateway), or ``serial``."""
 
-    host: str
+    host: str | None = Field(default=None, min_length=1, max_length=253)
     port: Port = 502
+    framing: Literal["tcp", "rtu"] = Field(default="tcp", description="rtu = RTU frames over TCP")
+    serial: str | None = Field(default=None, min_length=1, max_length=255, description="serial line, e.g. /dev/ttyUSB0")
+    baud: int = Field(default=9600, ge=300, le=4_000_000)
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: Literal[1, 2] = 1
     unit: int = Field(default=1, ge=0, le=247)
     timeout_s: float = Field(default=1.0, gt=0, le=30)
+
+    @model_validator(mode="after")
+    def _one_bus(self) -> ModbusEndpoint:
+        if (self.host is None) == (self.serial is None):
+            raise ValueError("exactly one of host and serial says where the bus is")
+        foreign = {"port", "framing"} if self.host is None else {"baud", "parity", "stop_bits"}
+        if given := sorted(foreign & self.model_fields_set):
+            kind = "a serial line" if self.host is None else "a host"
+            raise ValueError(f"{', '.join(given)} does not belong to {kind}")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The bus, as devices on it have it in common."""
+        return self.serial if self.serial is not None else f"{self.host}:{self.port}"
 
 
 class OpcUaEndpoint(_Section):
@@ -155,6 +175,8 @@ class DeviceSettings(_Section):
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
+    nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
+    nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
 
     @model_validator(mode="after")
     def _one_endpoint(self) -> DeviceSettings:

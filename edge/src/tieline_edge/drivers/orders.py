@@ -88,14 +88,19 @@ def variables_of(action: Action, spec: DeviceSpec, rating_w: float | None = None
     match action:
         case HoldPower(power_w=power_w, revert_s=revert_s):
             power_w = min(max(power_w, spec.p_min_w), spec.p_max_w)
-            found = {"power_w": power_w, "revert_s": float(math.ceil(revert_s))}
+            found = {"power_w": power_w, **_times(revert_s)}
             if rating_w:
                 found["power_pct"] = 100.0 * power_w / rating_w
             return found
         case LimitGeneration(min_power_w=float() | int() as limit_w, revert_s=revert_s):
             share = min(1.0, limit_w / spec.p_min_w) + 0.0
-            return {"limit_pct": 100.0 * share, "revert_s": float(math.ceil(revert_s))}
+            return {"limit_w": -max(limit_w, spec.p_min_w) + 0.0, "limit_pct": 100.0 * share, **_times(revert_s)}
         case SwitchContact(off_timer_s=off_timer_s):
             return {"off_timer_s": float(math.ceil(off_timer_s))}
         case _:
             return {}
+
+
+def _times(revert_s: float) -> dict[str, float]:
+    whole_s = float(math.ceil(revert_s))
+    return {"revert_s": whole_s, "revert_again_s": whole_s + (1.0 if whole_s % 2 else -1.0)}

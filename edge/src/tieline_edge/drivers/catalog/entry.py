@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 
 from tieline_core.quantities import QUANTITIES
 from tieline_edge.drivers.capabilities import Capability, Role
-from tieline_edge.drivers.catalog.form import Form, Steps, Variable
+from tieline_edge.drivers.catalog.form import Form, Span, Steps, Variable
 from tieline_edge.drivers.catalog.messages import MessageForm, MessageSource, Order, ReportForm
 from tieline_edge.drivers.catalog.nodes import NodeWrite
+from tieline_edge.drivers.catalog.quality import Ledger
 
 
 class Table(StrEnum):
@@ -65,8 +66,12 @@ class Register(Form):
     model: int | None = Field(default=None, ge=1, le=65534)
     name: str = Field(default="", max_length=40, description="name in the source document")
     byte_order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=1.0, gt=0, description="value = raw x scale x 10^scale_factor + offset")
+    offset: float = Field(default=0.0, description="added after scaling, in the point's unit")
     scale_factor: int | None = Field(default=None, ge=0, le=65535)
+    absent: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="bit patterns that say 'no value' (plain registers; SunSpec has its own)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Register:
@@ -76,6 +81,10 @@ class Register(Form):
             raise ValueError("scale_factor needs a SunSpec model")
         if self.model is not None and self.table is not Table.HOLDING:
             raise ValueError("SunSpec models live in holding registers")
+        if self.model is not None and (self.absent or self.byte_order != "ABCD"):
+            raise ValueError("SunSpec fixes byte order and 'not implemented' patterns itself")
+        if any(pattern >= 1 << 16 * self.type.words for pattern in self.absent):
+            raise ValueError(f"a pattern of absent is wider than {self.type.value}")
         return self
 
     @property
@@ -94,6 +103,9 @@ class Point(Form):
     field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a receipted message")
     messages: tuple[MessageSource, ...] | None = Field(default=None, min_length=1, description="where it stands in messages")
     sign: Literal[1, -1] = Field(default=1, description="-1 where the source counts generation positive")
+    plausible: Span | None = Field(
+        default=None, description="outside it the value cannot be; default by quantity, see drivers/plausibility.py"
+    )
 
     @model_validator(mode="after")
     def _known_and_placed(self) -> Point:
@@ -108,17 +120,32 @@ class Write(Form):
     """One register of a write; steps are written in order, neighbours in one request.
 
     ``value`` is a constant or a variable: ``power_w`` the signed setpoint, ``power_pct`` the same in per cent of
-    ``rating``, ``limit_pct`` the largest allowed generation in per cent of the rated one, ``revert_s`` and
-    ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest).
+    ``rating``, ``limit_w`` and ``limit_pct`` the largest allowed generation, in per cent of the rated one,
+    ``revert_s`` and ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest),
+    ``revert_again_s`` one second more or less than ``revert_s``, for a device whose timer restarts when it changes.
     """
 
     register_: Register = Field(alias="register")
     value: float | Variable
     sign: Literal[1, -1] = 1
     optional: bool = Field(default=False, description="skipped when the device has not implemented the register")
+    writable: Span | None = Field(default=None, description="what the device takes; beyond it nothing is written")
 
 
 Writes = Steps[Write]
+
+
+class Reversion(Form):
+    """How the device's own reversion timer is watched and started again.
+
+    ``remaining`` is read back after each write. Where rewriting did not restart the timer, ``nudge`` is tried, which
+    leaves the control on; then ``toggle``, which switches it off and on within one turn of the bus and is therefore
+    given only where the device is harmless for that moment. Where neither helps, it is reported.
+    """
+
+    remaining: Register
+    nudge: tuple[Write, ...] = ()
+    toggle: tuple[Write, ...] = ()
 
 
 class CatalogEntry(Form):
@@ -137,13 +164,17 @@ class CatalogEntry(Form):
     rating: Register | None = Field(default=None, description="register of the rating that power_pct refers to [W]")
     message: MessageForm | None = Field(default=None, description="for meters that wait for a receipt")
     reports: ReportForm | None = Field(default=None, description="for MQTT devices that report without receipts")
+    max_fill: int = Field(default=0, ge=0, le=64, description="largest hole between plain registers that one read may bridge")
+    nominal_v: float = Field(default=230.0, gt=0, description="nominal of v_v [V]; a device may say otherwise")
     reverts: bool = False
+    reversion: Reversion | None = None
     off_timer: bool = False
     safe_closed: bool = True
     safe_power_w: float | None = Field(default=None, description="power the device falls back to; None = its own rule")
     dead_time_s: float = Field(default=0.0, ge=0)
     min_on_s: float = Field(default=0.0, ge=0)
     min_off_s: float = Field(default=0.0, ge=0)
+    quality: Ledger = Ledger()
 
     @model_validator(mode="after")
     def _consistent(self) -> CatalogEntry:
@@ -153,6 +184,8 @@ class CatalogEntry(Form):
         place = {"modbus": "register_", "opcua": "node", "mqtt": "messages" if self.reports else "field"}[self.protocol]
         if wrong := [point.quantity for point in self.points if getattr(point, place) is None]:
             raise ValueError(f"points without {place.rstrip('_')}: {', '.join(wrong)}")
+        if self.reversion is not None and not self.reverts:
+            raise ValueError("reversion belongs to a device that reverts")
         if (self.protocol == "mqtt") != (self.message is not None or self.reports is not None):
             raise ValueError("message or reports belong to protocol mqtt, and only to it")
         if self.message is not None and self.reports is not None:
@@ -179,3 +212,19 @@ class CatalogEntry(Form):
         if self.protocol == "opcua":
             return self.node_writes
         return self.orders if self.protocol == "mqtt" else self.writes
+
+    @property
+    def written_registers(self) -> tuple[Register, ...]:
+        """Every register that some action writes, each once."""
+        again = self.reversion
+        steps = self.writes.all()
+        steps += (*again.nudge, *again.toggle) if again else ()
+        return tuple(dict.fromkeys(step.register_ for step in steps))
+
+    @property
+    def registers(self) -> tuple[Register, ...]:
+        """Every register the entry names, each once."""
+        read = [point.register_ for point in self.points if point.register_ is not None]
+        extra = [self.rating] if self.rating else []
+        extra += [self.reversion.remaining] if self.reversion else []
+        return tuple(dict.fromkeys((*read, *self.written_registers, *extra)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tieline_edge.drivers.capabilities import Action, DevicePermanentError, DeviceSpec
-from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Table
+from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Table, Write
 from tieline_edge.drivers.modbus.registers import encode_raw, largest
 from tieline_edge.drivers.orders import check_order, steps_of, variables_of
 
@@ -35,14 +35,23 @@ class RegisterWrite:
     labels: tuple[str, ...]
 
 
-def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales) -> tuple[RegisterWrite, ...]:
+def plan_writes(
+    action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales, steps: tuple[Write, ...] | None = None
+) -> tuple[RegisterWrite, ...]:
     """The requests an action becomes, in order; neighbouring registers share one request.
+
+    Args:
+        action: What is wanted.
+        spec: What the device is.
+        entry: Its catalogue entry.
+        scales: Read from the device.
+        steps: Other steps than the entry's own for the action, with the same variables.
 
     Raises:
         DevicePermanentError: When the device cannot do it or a value fits no register.
     """
     check_order(action, spec)
-    steps = steps_of(action, entry.writes, spec, entry.name)
+    steps = steps_of(action, entry.writes, spec, entry.name) if steps is None else steps
     variables = variables_of(action, spec, scales.rating_w)
     requests: list[RegisterWrite] = []
     for step in steps:
@@ -58,8 +67,11 @@ def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: S
             value = variables[step.value] * step.sign
         else:
             value = step.value * step.sign
-        if step.value in ("revert_s", "off_timer_s"):
-            value = min(value, largest(register))
+        if step.value in ("revert_s", "revert_again_s", "off_timer_s"):
+            value = min(value, step.writable.high if step.writable else largest(register))
+        if step.writable is not None and not step.writable.low <= value <= step.writable.high:
+            span = f"{step.writable.low:g} to {step.writable.high:g}"
+            raise DevicePermanentError(f"{spec.device_id}: {register.label} takes {span}, not {value:g}; nothing was written")
         try:
             words = encode_raw(value, register, exponent)
         except ValueError as error:

@@ -27,7 +27,7 @@ INTEGERS: Final = {
 }
 _BOOLEAN, _FLOAT, _DOUBLE = 1, 10, 11
 #: Times that are longer than their node holds are written as the longest.
-_TIMES: Final = ("revert_s", "off_timer_s")
+_TIMES: Final = ("revert_s", "revert_again_s", "off_timer_s")
 
 #: StatusCodes of a write that may pass by themselves; every other Bad is a refusal (OPC 10000-6, annex A).
 _PASSING: Final = frozenset(
@@ -92,17 +92,13 @@ def plan_node_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, root
         else:
             value = step.value * step.sign + 0.0
         is_time = step.value in _TIMES
-        if is_time and step.high is not None:
-            value = min(value, step.high)
-        if (step.low is not None and value < step.low) or (step.high is not None and value > step.high):
-            span = f"{_bound(step.low)} to {_bound(step.high)}"
-            raise DevicePermanentError(f"{spec.device_id}: {node} = {value:g} is outside {span}; nothing was written")
+        if step.writable is not None:
+            value = min(value, step.writable.high) if is_time else value
+            if not step.writable.low <= value <= step.writable.high:
+                span = f"{step.writable.low:g} to {step.writable.high:g}"
+                raise DevicePermanentError(f"{spec.device_id}: {node} takes {span}, not {value:g}; nothing was written")
         planned.append(PlannedWrite(node, value, is_time))
     return tuple(planned)
-
-
-def _bound(value: float | None) -> str:
-    return "no bound" if value is None else f"{value:g}"
 
 
 def encode(planned: PlannedWrite, kind: int) -> float | int | bool:
