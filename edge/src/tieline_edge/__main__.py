@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     check.set_defaults(run=_check)
     _add_scan(commands)
+    _add_certificate(commands)
     _add_why(commands)
     from tieline_edge.commissioning.tag_commands import add_tag_commands
 
@@ -100,6 +101,14 @@ def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     add_scan_arguments(scan)
     scan.set_defaults(run=run_scan)
+
+
+def _add_certificate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.drivers.opcua.command import add_certificate_arguments, run_certificate
+
+    certificate = commands.add_parser("opcua-certificate", help="the edge's OPC-UA certificate, and the servers it trusts")
+    add_certificate_arguments(certificate)
+    certificate.set_defaults(run=run_certificate)
 
 
 def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

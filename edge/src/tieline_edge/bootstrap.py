@@ -24,10 +24,14 @@ from tieline_edge.control.site_points import SITE
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import TagBook
+from tieline_edge.control.time_watch import Dated, Dating
 from tieline_edge.control.trace import Trace
+from tieline_edge.dated_clock import DatedClock, DatedRecorder, last_sign_of_life
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.opcua.pki import Pki
+from tieline_edge.outbox.ports import Recorder
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
 from tieline_edge.settings import EdgeSettings
@@ -80,7 +84,7 @@ def make_clock(settings: EdgeSettings) -> Clock:
     """
     if settings.clock.path is not None:
         return FollowedClock.of_file(settings.clock.path)
-    return SystemClock()
+    return DatedClock(SystemClock(), last_sign_of_life(settings.state_dir))
 
 
 def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -> dict[DeviceId, DeviceSpec]:
@@ -130,17 +134,20 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     """
     settings, rng = site.settings, random.Random()
     paths = StatePaths.below(settings.state_dir)
+    recorder: Recorder = DatedRecorder(outbox, clock) if isinstance(clock, DatedClock) else outbox
+    dating: Dating = clock if isinstance(clock, DatedClock) else Dated()
     steady = SteadyTime(clock)
     image = ProcessImage(clock, steady)
     meters = None
     if settings.field_broker is not None:
-        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
-    outlet = Outlet(settings.edge_id, clock, outbox)
+        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, recorder, image, outbox)
+    outlet = Outlet(settings.edge_id, clock, recorder)
     tags = TagBook(lambda: handles, StateFile(paths.tags), outlet.tell)
     tags.restore()
     if tags.damage is not None:
         outlet.tell(Severity.ALARM, "tag.unreadable", tags.damage)
-    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox, barred=_gate(settings, tags))
+    pki, gate = Pki(paths.pki, settings.edge_id), _gate(settings, tags)
+    context = DriverContext(settings.edge_id, clock, recorder, image, meters, outbox, pki=pki, barred=gate)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
@@ -163,6 +170,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
         speakers=speakers(tags),
         tagged=lambda: tags.tagged,
         steady=steady,
+        dating=dating,
     )
     cycle = ControlCycle(parts)
     hands = Rehearsal if settings.dry_run else Executor

@@ -250,8 +250,9 @@ class Executor:
     def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
         action = decision.action
         free = isinstance(action, Release) or (isinstance(action, LimitGeneration) and action.min_power_w is None)
-        if action is None or (line.written is None and free):
-            # A device nobody has written to is in its default already.
+        if action is None or (line.written is None and free and line.handle.spec.reverts):
+            # Nobody has written to it in this run, and what an earlier run wrote has its timer. A device without one may still
+            # hold the order of a run that was killed: it is let go once.
             return False
         held = line.written
         changed = held is None or not same(line.handle.spec, held.action, action)
