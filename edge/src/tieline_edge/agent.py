@@ -13,23 +13,29 @@ from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError, TransientError
-from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.timegrid import floor_to
 from tieline_edge import status as status_page
+from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
-from tieline_edge.control.trace import why
+from tieline_edge.commissioning.orders import Orders, tag_orders
+from tieline_edge.commissioning.reload import SiteTaker
+from tieline_edge.commissioning.site_in_force import SiteInForce
+from tieline_edge.commissioning.token import new_token
+from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
 from tieline_edge.lanes import Lanes, build
 from tieline_edge.metrics import LoopbackPages, Page, exposition
 from tieline_edge.outbox.store import Outbox
-from tieline_edge.sampling import run_pollers
+from tieline_edge.pollers import Pollers
 from tieline_edge.settings import EdgeSettings
+from tieline_edge.state_lock import hold_state
 
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
@@ -44,12 +50,13 @@ class Agent:
     """Everything an edge does, from start to a clean end.
 
     Args:
-        settings: The configuration.
+        site: The configuration, or only its settings.
         clock: The clock; None makes the one the configuration names.
     """
 
-    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
-        self._settings = settings
+    def __init__(self, site: SiteInForce | EdgeSettings, clock: Clock | None = None) -> None:
+        self._site = site if isinstance(site, SiteInForce) else SiteInForce(site)
+        self._settings = settings = self._site.settings
         self._clock = clock or make_clock(settings)
         self._began_s = time.monotonic()
         self._ready_s: float | None = None
@@ -69,30 +76,33 @@ class Agent:
         Raises:
             tieline_core.errors.TielineError: When the configuration cannot be run.
         """
-        self._settings.state_dir.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold_state(self._settings.state_dir, "the running agent"))
             path = self._settings.state_dir / "outbox.sqlite"
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
             )
-            parts = compose(self._settings, self._clock, outbox)
+            parts = compose(self._site, self._clock, outbox)
             stack.enter_context(closing(parts.trace))
             parts.cycle.restore()
             await self._serve(parts)
 
     async def _serve(self, parts: Composition) -> None:
-        lanes = build(parts)
+        pollers = Pollers(parts.handles, parts.context, self._settings.cycle)
+        lanes = build(parts, SiteTaker(parts, pollers))
         await lanes.downlink.restore()
         async with asyncio.TaskGroup() as group:
             outlet = group.create_task(parts.outlet.run(), name="outlet")
             running = [
-                group.create_task(run_pollers(parts.handles, parts.context, self._settings.cycle), name="pollers"),
+                group.create_task(pollers.run(), name="pollers"),
                 group.create_task(lanes.durable.run(), name="durable-lane"),
                 group.create_task(lanes.downlink.follow(), name="downlink"),
                 group.create_task(lanes.live.run(), name="live-lane"),
             ]
+            running.append(group.create_task(parts.trace.run(), name="trace"))
             if self._settings.metrics.port:
-                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes))
+                orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
+                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes), orders.answer)
                 running.append(group.create_task(pages.run(self._listening), name="pages"))
             if self._settings.forecast.enabled:
                 running.append(group.create_task(self._forecast(parts, lanes), name="forecast"))
@@ -125,6 +135,8 @@ class Agent:
         if parts.monitor_only:
             text = "no hub key is configured: this edge measures, records and sends, and writes to no device"
             parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
+        if self._settings.dry_run:
+            parts.outlet.tell(Severity.ACTION, "edge.dry_run", f"{DRY_RUN}; what would be written is told and traced")
         await self._first_polls(parts)
         try:
             async with parts.executor:
@@ -223,11 +235,14 @@ class Agent:
             return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
 
         async def explain(query: Mapping[str, str]) -> Page:
-            at = datetime.fromisoformat(query["at"]) if "at" in query else self._clock.now()
-            device = DeviceId(query.get("device", ""))
-            return Page.of_json({"text": await asyncio.to_thread(why, parts.paths.trace, device, at)})
+            now, zone = self._clock.now(), ZoneInfo(self._settings.site.time_zone)
+            await asyncio.to_thread(parts.trace.flush)
+            return Page.of_json(await asyncio.to_thread(why.answer, parts.paths.trace, query, now, zone))
 
-        return {"/status": status, "/metrics": metrics, "/why": explain}
+        async def tags(_query: Mapping[str, str]) -> Page:
+            return Page.of_json(parts.tags.document())
+
+        return {"/status": status, "/metrics": metrics, "/why": explain, "/tags": tags}
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -18,6 +18,12 @@ class StatePaths:
     history: Path
     models: Path
     artifacts: Path
+    pki: Path
+    tags: Path
+    token: Path
+    dry_run: Path
+    checkout: Path
+    site: Path
 
     @classmethod
     def below(cls, folder: Path) -> StatePaths:
@@ -31,4 +37,10 @@ class StatePaths:
             folder / "history.sqlite",
             folder / "models",
             folder / "artifacts",
+            folder / "pki",
+            folder / "tags.json",
+            folder / "local.token",
+            folder / "dry-run",
+            folder / "checkout",
+            folder / "site.json",
         )

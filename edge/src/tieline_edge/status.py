@@ -36,12 +36,15 @@ def document(
     states = parts.executor.states
     return {
         "edge": parts.settings.edge_id,
-        "site": parts.settings.site.name,
+        "site": parts.site.settings.site.name,
+        "config_sha256": parts.site.config_sha256,
         "software": SOFTWARE,
         "boot_id": parts.boot_id,
         "at": now.isoformat(),
         "speed": parts.clock.speed(),
         "monitor_only": parts.monitor_only,
+        "dry_run": parts.settings.dry_run,
+        "tags": parts.tags.document(),
         "ready_s": ready_s,
         "hub_online": hub_online,
         "ladder": {"step": int(standing.step), "name": standing.step.name.lower(), "reason": standing.reason},
@@ -59,6 +62,7 @@ def document(
                 "online": handle.online,
                 "error": handle.last_error,
                 "command": states[device].value if device in states else None,
+                "tag": parts.tags.refusal(device),
             }
             for device, handle in parts.handles.items()
         },
@@ -71,7 +75,7 @@ def document(
 
 def _site_values(parts: Composition, now: datetime) -> dict[str, float | None]:
     snapshot, limit_s = parts.image.freeze(now), parts.cycle.ages().default_s
-    transformer = parts.settings.shedding.transformer
+    transformer = parts.site.settings.shedding.transformer
     if transformer is None:
         return {}
     points = {point.quantity: point for point in snapshot.readings if point.device == transformer}
@@ -103,6 +107,10 @@ def _outbox_words(status: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def _config_words(sha256: str | None) -> str:
+    return "the file at the site" if sha256 is None else f"of the hub, {sha256[:16]}"
+
+
 def in_words(status: dict[str, Any]) -> str:
     """A status document for a person at a terminal."""
     ladder = status["ladder"]
@@ -111,6 +119,7 @@ def in_words(status: dict[str, Any]) -> str:
     lines = [
         f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
         f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
+        f"  config    {_config_words(status.get('config_sha256'))}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
         f"  outbox    {_outbox_words(status)}",
         f"  shed      {', '.join(status['shed']) or 'nothing'}",
@@ -119,6 +128,10 @@ def in_words(status: dict[str, Any]) -> str:
         f"  forecast  {status['forecast']}",
         f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
     ]
+    tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row.get("tag")]
+    lines[5:5] = tagged
+    if status.get("dry_run"):
+        lines.insert(1, "  DRY RUN: everything is decided and traced; nothing is written to any device")
     if status["monitor_only"]:
         lines.insert(1, "  MONITOR ONLY: no hub key is configured; nothing is written to any device")
     return "\n".join(lines)

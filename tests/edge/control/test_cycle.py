@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -21,20 +24,26 @@ from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import Event, IssuedForecast
 from tieline_core.quantities import Reading
 from tieline_core.shedding import ThermalOverloadParameters
+from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.claims import Band, Claim, Interval
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.explain import explain
+from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
-from tieline_edge.control.trace import Trace, why
-from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Role, SwitchContact
+from tieline_edge.control.time_watch import Dated
+from tieline_edge.control.trace import Trace
+from tieline_edge.control.words import explanation_words
+from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Release, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite, RuleView, VitalLoadError
 from tieline_edge.shedding.rules import load_rules
 from tieline_edge.snapshot import ProcessImage
+from tieline_edge.steady import SteadyTime
 
 EDGE = EdgeId("harbour")
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
@@ -78,6 +87,7 @@ class Field:
 
     def __init__(self) -> None:
         self.base_w = 100e3
+        self.soc_pct = 50.0
         self.power = {BAT: 0.0}
         self.closed = {LOAD: True, VITAL: True}
         self.told: list[tuple[DeviceId, Action]] = []
@@ -92,7 +102,7 @@ class Field:
             (TR, "v_v"): 400.0,
             (TR, "breaker_closed"): 1.0,
             (BAT, "p_w"): self.power[BAT],
-            (BAT, "soc_pct"): 50.0,
+            (BAT, "soc_pct"): self.soc_pct,
             **{(device, "p_w"): power for device, power in loads.items()},
             **{(device, "closed"): float(closed) for device, closed in self.closed.items()},
         }
@@ -111,6 +121,8 @@ class Handle:
         self._field.told.append((device, action))
         if isinstance(action, HoldPower):
             self._field.power[device] = action.power_w
+        if isinstance(action, Release):
+            self._field.power[device] = 0.0
         if isinstance(action, SwitchContact):
             self._field.closed[device] = action.closed
         return ReadBack(True, "ok")
@@ -131,7 +143,8 @@ class Site:
         self.folder, self.keys = folder, keys
         self.clock = ManualClock(at)
         self.field = field or Field()
-        self.image = ProcessImage()
+        steady = SteadyTime(self.clock)
+        self.image = ProcessImage(self.clock, steady)
         self.events: list[str] = []
         made = settings(folder, keys)
         self.trace = Trace.open(folder / "trace.sqlite")
@@ -151,6 +164,7 @@ class Site:
             monitor_only=not keys,
             rng=random.Random(1),
             speakers=speakers,
+            steady=steady,
         )
         self.parts = parts
         self.cycle = ControlCycle(parts)
@@ -221,8 +235,12 @@ async def test_an_overload_is_shed_and_restored_and_every_step_can_be_asked_for(
     assert site.field.closed == {LOAD: True, VITAL: True}
     assert [code for code in site.events if code.split(".")[0] in ("shed", "restore")] == ["shed.thermal", "restore.thermal"]
     site.close()
-    assert "safety thermal-overload: open" in why(tmp_path / "trace.sqlite", LOAD, shed_at)
-    assert "default: closed" in why(tmp_path / "trace.sqlite", LOAD, site.clock.now())
+    shed, now = (explain(tmp_path / "trace.sqlite", LOAD, at, replay=True) for at in (shed_at, site.clock.now()))
+    assert shed["winner"][:3] == ["safety", "thermal-overload", "open"]
+    assert now["winner"][:3] == ["default", "default", "closed"]
+    assert shed["replay"]["same"]
+    assert now["replay"]["same"]
+    assert "local protection" in explanation_words(shed, ZoneInfo("UTC"))
 
 
 async def test_a_shed_load_stays_shed_over_a_restart_and_returns_after_it(tmp_path: Path) -> None:
@@ -401,4 +419,162 @@ async def test_ages_follow_a_slowing_clock_two_cycles_late(tmp_path: Path) -> No
     assert site.cycle.ages().default_s == 135.0, "what was measured under the fast clock is not old yet"
     await site.run(3)
     assert site.cycle.ages().default_s == 10.0
+    site.close()
+
+
+async def test_f36_a_set_clock_ends_no_minimum_off_time_and_delays_none(tmp_path: Path) -> None:
+    """F36 (I4): the load comes back when 5 s have passed, not at once (+2 h) and not two hours late (-2 h)."""
+    for number, step_s in enumerate((7200.0, -7200.0, 0.9)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        site = Site(folder, at=NOW)
+        site.field.base_w = 150e3
+        await site.run(8)
+        assert site.field.closed[LOAD] is False
+        site.clock.step(step_s)
+        site.field.base_w = 60e3
+        await site.run(3)
+        assert site.field.closed[LOAD] is False, step_s
+        await site.run(14)
+        assert site.field.closed[LOAD] is True, step_s
+        site.close()
+
+
+async def test_f4_what_was_ordered_but_never_seen_is_read_before_anything_is_decided(tmp_path: Path) -> None:
+    """F4 (I5): the opening of an expired command is not repeated after a restart that came between journal and write."""
+    first = Site(tmp_path)
+    until = NOW + timedelta(seconds=20)
+    first.cycle.take_command(command(device_id="load01", action="open", value_w=None, expires_at=until))
+    first.image.put(first.field.readings(first.clock.now()))
+    hands = Nobody()
+    await first.cycle.run_once(hands)
+    await first.cycle.close()
+    assert hands.decided[LOAD].action == SwitchContact(closed=False)
+    second = first.again()
+    await second.clock.advance(60.0)
+    await second.run(10)
+    assert second.field.told == []
+    assert second.field.closed[LOAD] is True
+    second.close()
+
+
+class Nobody:
+    """Hands that die before they write."""
+
+    def __init__(self) -> None:
+        self.decided: Mapping[DeviceId, Decision] = {}
+
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
+        self.decided = decisions
+        return ()
+
+
+async def test_f5_what_was_written_but_not_recorded_is_found_in_place(tmp_path: Path) -> None:
+    """F5 (I2, I9): after a restart between write and read-back the device is read; the command becomes effective unwritten."""
+    first = Site(tmp_path)
+    first.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    first.image.put(first.field.readings(first.clock.now()))
+    await first.cycle.run_once(Nobody())
+    await first.cycle.close()
+    first.field.closed[LOAD] = False
+    second = first.again()
+    await second.run(3)
+    assert second.field.told == []
+    assert second.parts.commands.reports()[0].state is CommandState.EFFECTIVE
+    second.close()
+
+
+async def test_f13_a_reboot_loop_cuts_no_minimum_off_time(tmp_path: Path) -> None:
+    """F13 (I4): ten starts in a row; the shed load comes back no earlier than without them, with and without a memory."""
+    site = Site(tmp_path)
+    site.field.base_w = 150e3
+    await site.run(8)
+    site.field.base_w = 60e3
+    opened_at = site.clock.now()
+    for _ in range(10):
+        await site.run(1)
+        site = site.again()
+    if site.field.closed[LOAD]:
+        closed_after = (site.clock.now() - opened_at).total_seconds()
+        assert closed_after >= 5.0
+    lost = site.again()
+    (tmp_path / "control.json").unlink()
+    told = len(lost.field.told)
+    for _ in range(10):
+        lost = lost.again()
+        await lost.run(1)
+    assert not [action for _, action in lost.field.told[told:] if isinstance(action, SwitchContact) and action.closed]
+    lost.close()
+
+
+async def test_another_configuration_is_taken_without_a_restart(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    await site.run(1)
+    fewer = {device: spec for device, spec in SPECS.items() if device != LOAD}
+    site.cycle.take_site(replace(site.parts.rule_site, specs=fewer), dict.fromkeys(fewer, 30.0))
+    assert set(site.cycle.specs) == set(fewer)
+    assert site.cycle.ages().of(BAT) == 90.0
+    refused = site.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    assert refused.state is CommandState.REFUSED
+    vital = site.parts.settings.shedding.model_copy(update={"vital": (LOAD,)})
+    with pytest.raises(VitalLoadError):
+        site.cycle.take_site(replace(site.parts.rule_site, settings=vital), {})
+    assert set(site.cycle.specs) == set(fewer), "a refused one changes nothing"
+    site.close()
+
+
+class Lost:
+    """No time of day."""
+
+    behind_s: float | None = None
+
+    def undated(self) -> str | None:
+        return "the clock says 1970"
+
+
+async def test_f37_without_a_time_of_day_no_plan_and_no_command_is_obeyed_and_safety_acts(tmp_path: Path) -> None:
+    """F37 (I5, I6): validity cannot be judged, so devices are in their default; an overload is shed all the same."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(), "a" * 64)
+    site.cycle.take_command(command())
+    object.__setattr__(site.parts, "dating", Lost())
+    site.field.base_w = 150e3
+    await site.run(8)
+    assert site.ladder() is LadderStep.DEVICE_DEFAULT
+    assert "validity of plans cannot be judged: the clock says 1970" in site.cycle.standing.reason
+    assert site.field.power[BAT] == 0.0
+    assert site.field.closed[LOAD] is False
+    object.__setattr__(site.parts, "dating", Dated())
+    await site.run(2)
+    assert site.field.power[BAT] == -30e3
+    site.close()
+
+
+async def test_f36_an_expired_command_is_not_revived_by_a_clock_set_back(tmp_path: Path) -> None:
+    """F36 (I5): what has ended stays ended, and its end on the line of timers is where it was."""
+    site = Site(tmp_path)
+    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=5)))
+    await site.run(7)
+    assert site.field.power[BAT] == 0.0
+    site.clock.step(-7200.0)
+    told = len(site.field.told)
+    await site.run(5)
+    assert [action for _, action in site.field.told[told:] if isinstance(action, HoldPower) and action.power_w] == []
+    assert "clock.stepped" in site.events
+    site.close()
+
+
+async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle(tmp_path: Path) -> None:
+    """F45 (I4): the state of charge flickers around its lower end; one stop, one report, no oscillation."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [-40e3, -40e3]}]), "a" * 64)
+    await site.run(5)
+    assert site.field.power[BAT] == -40e3
+    for second in range(150):
+        site.field.soc_pct = 9.9 if second % 3 else 10.2
+        await site.run(1)
+    powers = [action.power_w for device, action in site.field.told if device == BAT and isinstance(action, HoldPower)]
+    changes = [after for before, after in pairwise(powers) if before != after]
+    assert changes == [0.0]
+    assert site.events.count("plan.deviation") == 1
     site.close()

@@ -14,12 +14,12 @@ from types import MappingProxyType
 
 from tieline_core.ids import DeviceId
 from tieline_core.shedding import VITAL
-from tieline_edge.control import contacts, power
+from tieline_edge.control import contacts, energy, power
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Interval
 from tieline_edge.control.facts import DeviceFacts, SiteFacts
 from tieline_edge.control.limits import Bounds, intersect
 from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
-from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, Role
+from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class Decision:
     interval: Interval = NO_LIMIT
     notes: tuple[str, ...] = ()
     ages_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def hands_off(self) -> bool:
+        """True when nothing at all may be written to the device."""
+        return self.winner is not None and self.winner.hands_off
 
     @property
     def band(self) -> Band | None:
@@ -89,7 +94,11 @@ def decide(
     for device in sorted(specs):
         spec, known = specs[device], facts.of(device)
         own = [claim for claim in everything if claim.device == device]
-        if Capability.SWITCH in spec.capabilities:
+        barred = next((claim for claim in own if claim.hands_off), None)
+        if barred is not None:
+            decisions[device] = _hands_off(barred, own, known)
+            _watch(spec, memory, known, now, positions, powers)
+        elif Capability.SWITCH in spec.capabilities:
             decisions[device], positions[device] = _contact(
                 spec, own, memory.contacts.get(device, ContactMemory()), known, facts.bus_live, now
             )
@@ -98,6 +107,37 @@ def decide(
     kept = tuple(claim for claim in limits if claim.band is not Band.INTERLOCK and claim.limit != NO_LIMIT)
     new = ArbiterMemory(powers, positions, kept)
     return Decisions(MappingProxyType(decisions), new)
+
+
+def _hands_off(barred: Claim, own: list[Claim], known: DeviceFacts) -> Decision:
+    """The decision under a tag: whatever else is wanted, limits of the device included, nothing is written."""
+    others = [claim for claim in own if claim is not barred]
+    return Decision(
+        barred.device,
+        None,
+        barred,
+        losers=tuple(claim for claim in others if claim.limit is None),
+        dropped=tuple(claim for claim in others if claim.limit is not None),
+        notes=("nothing is written to it while the tag stands",),
+        ages_s=known.ages_s,
+    )
+
+
+def _watch(
+    spec: DeviceSpec,
+    memory: ArbiterMemory,
+    known: DeviceFacts,
+    now: datetime,
+    positions: dict[DeviceId, ContactMemory],
+    powers: dict[DeviceId, PowerMemory],
+) -> None:
+    """Remember what the field shows of a device that others have their hands on, for times and ramps afterwards."""
+    device = spec.device_id
+    if Capability.SWITCH in spec.capabilities:
+        request = contacts.Request(spec, memory.contacts.get(device, ContactMemory()), known, None, now)
+        positions[device] = contacts.switch(request, None, None, 0.0).memory
+    else:
+        powers[device] = power.unheld(memory.power.get(device, PowerMemory()), known)
 
 
 def _remembered(heard: tuple[Claim, ...], held: tuple[Claim, ...], now: datetime) -> tuple[Claim, ...]:
@@ -110,36 +150,30 @@ def _remembered(heard: tuple[Claim, ...], held: tuple[Claim, ...], now: datetime
     )
 
 
-def interlocks(spec: DeviceSpec, known: DeviceFacts) -> tuple[Claim, ...]:
+def interlocks(spec: DeviceSpec, known: DeviceFacts, memory: PowerMemory) -> tuple[Claim, ...]:
     """Limits a device has by itself: rating and, for a storage, the window of its state of charge."""
     rating = Claim(spec.device_id, Band.INTERLOCK, "rating", "limits of the device", limit=Interval(spec.p_min_w, spec.p_max_w))
-    if spec.role is not Role.STORAGE:
-        return (rating,)
-    soc = known.soc_pct
-    if soc is None:
-        window, reason = Interval(0.0, 0.0), "state of charge is not known now"
-    elif soc <= spec.soc_min_pct:
-        window, reason = Interval(lo=0.0), f"state of charge {soc:g} % is at its lower end {spec.soc_min_pct:g} %"
-    elif soc >= spec.soc_max_pct:
-        window, reason = Interval(hi=0.0), f"state of charge {soc:g} % is at its upper end {spec.soc_max_pct:g} %"
-    else:
-        return (rating,)
-    return rating, Claim(spec.device_id, Band.INTERLOCK, "soc-window", reason, limit=window)
+    window = energy.window(spec, known, memory)
+    return (rating,) if window is None else (rating, window)
 
 
 def _power(
     spec: DeviceSpec, own: list[Claim], memory: PowerMemory, known: DeviceFacts, now: datetime, revert_s: float
 ) -> tuple[Decision, PowerMemory]:
+    memory = energy.looked(spec, known, memory)
     own_limits = [claim for claim in own if claim.limit is not None]
-    site = intersect([*own_limits, *(one for one in interlocks(spec, known) if one.source != "rating")], now)
-    bounds = intersect([*own_limits, *interlocks(spec, known)], now)
+    rating, *inherent = interlocks(spec, known, memory)
+    site = intersect([*own_limits, *inherent], now)
+    bounds = intersect([*own_limits, rating, *inherent], now)
     wishes = [claim for claim in own if claim.limit is None and claim.live(now)]
     able = Capability.HOLD_POWER in spec.capabilities
     fitting = [claim for claim in wishes if able and claim.setpoint_w is not None]
     misfits = tuple(claim for claim in wishes if claim not in fitting)
     winner = _first(fitting)
+    kept = energy.reserve(spec, memory, winner)
+    allowed, claimed = _kept(bounds.interval, kept), _kept(site.interval, kept)
     spoken = any(claim.limit_at(now) != NO_LIMIT for claim in own_limits)
-    request = power.Request(spec, memory, known, bounds.interval, site.interval, spoken, now, revert_s)
+    request = power.Request(spec, memory, known, allowed, claimed, spoken, now, revert_s)
     if able:
         result = power.hold(request, None if winner is None else winner.setpoint_w)
     else:
@@ -152,11 +186,16 @@ def _power(
         tuple(claim for claim in fitting if claim is not winner),
         bounds.active,
         (*bounds.dropped, *misfits),
-        bounds.interval,
-        (*bounds.notes, *_refusals(misfits, spec), *result.notes),
+        allowed,
+        (*bounds.notes, *((kept,) if kept else ()), *_refusals(misfits, spec), *result.notes),
         known.ages_s,
     )
     return decision, result.memory
+
+
+def _kept(interval: Interval, kept: str | None) -> Interval:
+    """The interval without discharging; a limit that demands a discharge is stronger than the reserve."""
+    return interval if kept is None else interval.meet(Interval(lo=0.0)) or interval
 
 
 def _contact(

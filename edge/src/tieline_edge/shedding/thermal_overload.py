@@ -258,13 +258,14 @@ class ThermalOverload:
 
         limit_s = view.ages.of(self._transformer)
         loading = value("loading_pct")
-        reading = view.snapshot.readings.get(PointId.of(self._site.edge, self._transformer, "loading_pct"))
+        point = PointId.of(self._site.edge, self._transformer, "loading_pct")
+        reading = view.snapshot.readings.get(point)
         known = loading is not None and reading is not None
         burden = Burden(loading, self._site.rated_va, value("p_w"), value("q_var")) if loading is not None else None
         return View(
             view.now,
             burden,
-            reading.measured_at if known and reading is not None else None,
+            view.snapshot.measured_at(point) if known else None,
             reading is not None and reading.quality is Quality.GOOD,
             limit_s,
             MappingProxyType({device: view.facts.of(device) for device in self.parameters.loads}),
