@@ -201,7 +201,7 @@ class ControlCycle:
             self._tell(self._deviations.look(self.decisions, self.specs, now))
             for report in parts.commands.expire(utc) if parts.dating.undated() is None else ():
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
-        power = site_power(self.specs, facts, parts.settings.shedding.transformer)
+        power = site_power(self.specs, facts, self._rules.transformer)
         self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
         self.stats.count += 1
