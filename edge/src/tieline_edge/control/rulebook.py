@@ -46,6 +46,11 @@ class RuleBook:
         return self._site.specs
 
     @property
+    def transformer(self) -> DeviceId | None:
+        """Whose power is the site's."""
+        return self._site.settings.transformer
+
+    @property
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
         return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
