@@ -190,6 +190,7 @@ def _bind(
         plans=books.plans,
         models=books.models,
         commands=books.commands,
+        configs=books.configs,
         desired=books.desired,
         artifacts=books.artifacts,
         events=books.events,
