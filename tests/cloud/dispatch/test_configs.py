@@ -17,7 +17,7 @@ TEXT = "edge_id: harbour  # with its comment\n"
 
 
 def reported(config: str | None = None, refused: str | None = None) -> Reported:
-    refusals = ()
+    refusals: tuple[Refusal, ...] = ()
     if refused is not None:
         refusals = (Refusal(what="config", sha256=refused, check="fixed", reason="hub.public_keys: not hot", at=NOW),)
     return Reported(
