@@ -55,12 +55,34 @@ class CycleStats:
 
     count: int = 0
     last_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+    #: How much later than due the last cycles began.
+    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+    #: Cycles that began a whole period late.
+    late: int = 0
+    _began_s: float | None = None
 
     @property
     def p99_ms(self) -> float:
         """99th percentile of the last durations."""
-        ranked = sorted(self.last_ms)
-        return ranked[min(len(ranked) - 1, int(0.99 * len(ranked)))] if ranked else 0.0
+        return _p99(self.last_ms)
+
+    @property
+    def jitter_p99_ms(self) -> float:
+        """99th percentile of the last delays of a start."""
+        return _p99(self.late_ms)
+
+    def began(self, at_s: float, period_s: float) -> None:
+        """Note a start.
+
+        Args:
+            at_s: Monotonic wall time [s].
+            period_s: How long after the last start it was due [wall s].
+        """
+        if self._began_s is not None:
+            delay_s = max(0.0, at_s - self._began_s - period_s)
+            self.late_ms.append(1000.0 * delay_s)
+            self.late += delay_s >= period_s
+        self._began_s = at_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +114,11 @@ class Parts:
     offload: Offload = asyncio.to_thread
     steady: SteadyTime | None = None
     tagged: Callable[[], frozenset[DeviceId]] = frozenset
+
+
+def _p99(values: deque[float]) -> float:
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(0.99 * len(ranked)))] if ranked else 0.0
 
 
 class Hands(Protocol):
