@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
             "p90": [one * 1.15 for one in median],
         },
         "autonomy": {"hours": 9.25, "reason": "until bat1 reaches its reserve at the forecast load"},
-        "cycle": {"count": 86412, "p99_ms": 11.2, "jitter_p99_ms": 4.31, "late": 0},
+        "cycle": {"count": 86412, "p99_ms": 11.2, "late_p99_ms": 4.31, "missed": 0},
         "backlog": {"alarm": {"readings": 0}, "measure": {"readings": 48200}, "bulk": {"readings": 0}},
         "outbox": {"usable": True, "used_bytes": 81e6, "max_bytes": 512e6, "room_h": 611.0},
         "devices": {
@@ -235,7 +235,7 @@ def test_it_shows_how_the_edge_stands_with_unit_time_and_quality(
         ("#asof", "2016-12-07 17:45:12 Europe/Berlin"),
         ("#ladder", "local schedule"),
         ("#reason", "step 2 of 3: no plan covers now"),
-        ("#hub", "not reached"),
+        ("#hub", "away"),
         ("#heard", "last heard 2016-12-07 15:45:12"),
         ("#shed", "2 loads"),
         ("#shedlist", "load03, load07"),

@@ -22,7 +22,7 @@ from tieline_edge.metrics import exposition
 from tieline_edge.page.html import status_page
 from tieline_edge.pages import Handler, Page
 
-#: However many look at the page, the outbox is asked this seldom [wall s].
+#: However many look at it on the network, the outbox is asked this seldom [wall s].
 _FRESH_S: Final = 0.5
 _ALARM_SPAN: Final = timedelta(days=1)
 
@@ -58,29 +58,32 @@ class LocalPages:
 
     def read_only(self) -> dict[str, Handler]:
         """Pages that anybody on the substation's network may see."""
-        return {"/": self._page, "/status": self._status, "/why": self._why, "/alarms": self._alarms}
+        return {"/": self._page, "/status": self._shared_status, "/why": self._why, "/alarms": self._alarms}
 
     def loopback(self) -> dict[str, Handler]:
         """All pages."""
-        return {**self.read_only(), "/metrics": self._metrics, "/tags": self._tags}
+        return {**self.read_only(), "/status": self._status, "/metrics": self._metrics, "/tags": self._tags}
 
     async def document(self) -> dict[str, Any]:
-        """The status document."""
+        """The status document of now."""
+        report, local = await self._lanes.reporter.report(), self._local()
+        return status_document.document(
+            self._parts,
+            report.backlog,
+            report.outbox,
+            hub_online=self._lanes.uplink.online,
+            hub_heard_at=self._lanes.uplink.heard_at,
+            ready_s=local.ready_s,
+            forecast=local.forecast,
+            issued=local.issued,
+        )
+
+    async def _shared_status(self, _query: Mapping[str, str]) -> Page:
         async with self._making:
             if self._made is None or time.monotonic() - self._made[0] > _FRESH_S:
-                report, local = await self._lanes.reporter.report(), self._local()
-                made = status_document.document(
-                    self._parts,
-                    report.backlog,
-                    report.outbox,
-                    hub_online=self._lanes.uplink.online,
-                    hub_heard_at=self._lanes.uplink.heard_at,
-                    ready_s=local.ready_s,
-                    forecast=local.forecast,
-                    issued=local.issued,
-                )
+                made = await self.document()
                 self._made = time.monotonic(), made
-            return self._made[1]
+            return Page.of_json(self._made[1])
 
     async def _page(self, _query: Mapping[str, str]) -> Page:
         return status_page()

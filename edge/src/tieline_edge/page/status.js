@@ -63,7 +63,7 @@ function cards(status) {
   $("ladder").className = `big${step > 0 ? " finding" : ""}`;
   const plan = status.plan ? `; plan ${status.plan.plan_id} until ${day(status.plan.end)} ${clock(status.plan.end, false)}` : "";
   text($("reason"), `step ${step} of 3: ${status.ladder.reason}${plan}`);
-  text($("hub"), status.hub_online ? "answers" : "not reached");
+  text($("hub"), status.hub_online ? "answers" : "away");
   $("hub").className = `big${status.hub_online ? "" : " finding"}`;
   text($("heard"), status.hub_heard_at ? `last heard ${day(status.hub_heard_at)} ${clock(status.hub_heard_at)}` : "not heard since the start");
   text($("shed"), status.shed.length ? `${status.shed.length} load${status.shed.length > 1 ? "s" : ""}` : "nothing");
@@ -75,9 +75,9 @@ function cards(status) {
   const room = status.outbox, waiting = Object.values(status.backlog).reduce((sum, row) => sum + row.readings, 0);
   text($("room"), room?.room_h == null ? "not known" : hours(room.room_h));
   text($("outbox"), room ? `${Math.round(room.used_bytes / 1e6)} of ${Math.round(room.max_bytes / 1e6)} MB used; ${waiting} readings wait` : "");
-  text($("jitter"), `${Number(status.cycle.jitter_p99_ms.toPrecision(2))} ms late`);
-  $("jitter").className = `big${status.cycle.late ? " finding" : ""}`;
-  text($("cycle"), `99 % of starts; work ${Number(status.cycle.p99_ms.toPrecision(2))} ms; ${status.cycle.late} of ${status.cycle.count} began a period late`);
+  text($("jitter"), `${Number(status.cycle.late_p99_ms.toPrecision(2))} ms late`);
+  $("jitter").className = `big${status.cycle.missed ? " finding" : ""}`;
+  text($("cycle"), `99 % of starts; work ${Number(status.cycle.p99_ms.toPrecision(2))} ms; ${status.cycle.missed} of ${status.cycle.count} missed`);
 }
 
 function row(name, device, now) {
