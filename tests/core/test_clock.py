@@ -126,3 +126,38 @@ async def test_the_system_clock_is_aware_and_runs_at_one() -> None:
     await clock.sleep(0.001)
     assert clock.now() > before
     assert (clock.speed(), before.tzinfo) == (1.0, UTC)
+
+
+def test_elapsed_time_follows_the_speed_and_no_step() -> None:
+    wall = Wall((0.0, NOON, 60.0))
+    clock = wall.follow()
+    began = clock.elapsed_s()
+    wall.now = 10.0
+    assert clock.elapsed_s() - began == pytest.approx(600.0)
+    wall.publish((0.0, NOON - 7200.0, 60.0))
+    wall.now = 11.0
+    assert clock.now() < datetime.fromtimestamp(NOON, UTC), "the publisher has set it back"
+    assert clock.elapsed_s() - began == pytest.approx(660.0)
+    wall.publish((0.0, NOON - 7200.0, 60.0), (11.5, NOON - 7200.0 + 690.0, 1.0))
+    wall.now = 12.0
+    assert clock.elapsed_s() - began == pytest.approx(690.5), "a change of speed is no step"
+
+
+async def test_setting_a_manual_clock_elapses_nothing_and_wakes_nobody() -> None:
+    clock = ManualClock(datetime(2016, 12, 7, tzinfo=UTC))
+    sleeper = asyncio.create_task(clock.sleep(5.0))
+    await clock.settle()
+    clock.step(7200.0)
+    await clock.advance(4.0)
+    assert not sleeper.done()
+    assert clock.now() == datetime(2016, 12, 7, 2, 0, 4, tzinfo=UTC)
+    await clock.advance(1.0)
+    assert sleeper.done()
+    assert clock.elapsed_s() == 5.0
+
+
+async def test_the_system_clock_counts_what_elapses() -> None:
+    clock = SystemClock()
+    began = clock.elapsed_s()
+    await clock.sleep(0.01)
+    assert clock.elapsed_s() > began

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.edge.drivers.field import START
+from tieline_core.clock import ManualClock
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.snapshot import ProcessImage
+from tieline_edge.steady import SteadyTime
 
 POINT = PointId("harbour/tr1/p_w")
 
@@ -61,3 +63,39 @@ def test_a_value_from_the_future_decides_nothing() -> None:
     image = ProcessImage()
     image.put([at(3600, 80.0)])
     assert image.freeze(START).value(POINT, 5.0) is None
+
+
+def test_a_step_of_the_clock_makes_nothing_older_and_keeps_nothing_fresh_out() -> None:
+    clock = ManualClock(START)
+    image = ProcessImage(clock, SteadyTime(clock))
+    image.put([Reading(POINT, 1.0, clock.now())])
+    for step_s in (7200.0, -14400.0):
+        clock.step(step_s)
+        assert image.freeze(clock.now()).value(POINT, 5.0) is not None, step_s
+    image.put([Reading(POINT, 2.0, clock.now())])
+    assert image.freeze(clock.now()).value(POINT, 5.0) == 2.0, "stamped two hours before the last one, and newer"
+
+
+async def test_after_a_step_back_a_silent_device_still_grows_old() -> None:
+    clock = ManualClock(START)
+    image = ProcessImage(clock, SteadyTime(clock))
+    image.put([Reading(POINT, 1.0, clock.now())])
+    measured = image.freeze(clock.now()).measured_at(POINT)
+    clock.step(-7200.0)
+    await clock.advance(30.0)
+    view = image.freeze(clock.now())
+    assert view.age_s(POINT) == 30.0
+    assert view.value(POINT, 10.0) is None
+    assert view.measured_at(POINT) == measured
+
+
+async def test_the_steady_line_never_goes_back_over_a_restart() -> None:
+    clock = ManualClock(START)
+    line = SteadyTime(clock)
+    await clock.advance(10.0)
+    clock.step(3600.0)
+    assert line.now() == START + timedelta(seconds=10)
+    assert line.of(clock.now() + timedelta(seconds=5), clock.now()) == START + timedelta(seconds=15)
+    after = SteadyTime(ManualClock(datetime(1970, 1, 1, tzinfo=UTC)))
+    after.resume(line.now())
+    assert after.now() == line.now()

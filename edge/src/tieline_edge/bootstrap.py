@@ -29,6 +29,7 @@ from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.state_paths import StatePaths
+from tieline_edge.steady import SteadyTime
 
 SOFTWARE = f"tieline-edge/{__version__}"
 
@@ -96,7 +97,8 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         tieline_core.errors.TielineError: When the configuration cannot be run; nothing was connected.
     """
     paths = StatePaths.below(settings.state_dir)
-    image = ProcessImage()
+    steady = SteadyTime(clock)
+    image = ProcessImage(clock, steady)
     meters = None
     if settings.field_broker is not None:
         meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
@@ -121,6 +123,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         monitor_only=not settings.hub.public_keys,
         rng=random.Random(),
         speakers=speakers(),
+        steady=steady,
     )
     cycle = ControlCycle(parts)
     writable = {

@@ -206,6 +206,9 @@ def _limit_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tup
     soc_high = device.soc_max_pct if device.soc_max_pct is not None else 100.0
     if soc_low >= soc_high:
         yield "soc_min_pct", device.soc_min_pct, f"limits are crossed: {soc_low:g} % is not below soc_max_pct {soc_high:g} %"
+    elif device.soc_reserve_pct is not None and device.soc_reserve_pct >= soc_high - soc_low:
+        reason = f"leaves plans nothing of the window from {soc_low:g} % to {soc_high:g} %"
+        yield "soc_reserve_pct", device.soc_reserve_pct, reason
 
 
 def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:

@@ -134,10 +134,14 @@ class DeviceSettings(_Section):
     energy_wh: float | None = Field(default=None, gt=0)
     soc_min_pct: float | None = Field(default=None, ge=0, le=100)
     soc_max_pct: float | None = Field(default=None, ge=0, le=100)
+    soc_reserve_pct: float | None = Field(
+        default=None, ge=0, le=100, description="energy above soc_min_pct that only safety and operators may discharge"
+    )
     ramp_w_per_s: float | None = Field(default=None, gt=0)
     dead_time_s: float | None = Field(default=None, ge=0)
     min_on_s: float | None = Field(default=None, ge=0)
     min_off_s: float | None = Field(default=None, ge=0)
+    effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
 
     @model_validator(mode="after")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+from tieline_core.clock import Clock
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
+from tieline_edge.steady import SteadyTime
 
 #: A source may be this far ahead of our clock [s]; beyond it its clock is wrong and its value decides nothing.
 AHEAD_S: Final = 60.0
+#: Two looks at two clocks lie this far apart at most; a reading that is no older than this counts as the same age.
+_SAME: Final = timedelta(seconds=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,14 @@ class Snapshot:
     Attributes:
         at: When the view was frozen.
         readings: Last reading of each point.
+        steady_at: The same instant on the line that never steps; None when nobody keeps one.
+        measured: When each point was measured, on that line.
     """
 
     at: datetime
     readings: Mapping[PointId, Reading]
+    steady_at: datetime | None = None
+    measured: Mapping[PointId, datetime] = field(default_factory=lambda: MappingProxyType({}))
 
     def value(self, point: PointId, max_age_s: float) -> float | None:
         """The number of a point when it is usable, young enough and not from the future, else None."""
@@ -35,23 +43,48 @@ class Snapshot:
         return reading.value
 
     def age_s(self, point: PointId) -> float:
-        """Seconds since the point was measured; infinite when it never was."""
+        """Seconds since the point was measured; infinite when it never was. Setting the time of day does not change it."""
+        measured_at = self.measured_at(point)
+        return float("inf") if measured_at is None else ((self.steady_at or self.at) - measured_at).total_seconds()
+
+    def measured_at(self, point: PointId) -> datetime | None:
+        """When the point was measured, on the line timers live on; the same for the same reading in every view."""
+        steady = self.measured.get(point)
+        if steady is not None:
+            return steady
         reading = self.readings.get(point)
-        return float("inf") if reading is None else (self.at - reading.measured_at).total_seconds()
+        return None if reading is None else reading.measured_at
 
 
 class ProcessImage:
-    """The only mutable holder of last values; owned by the agent, written by pollers, frozen by the cycle."""
+    """The only mutable holder of last values; owned by the agent, written by pollers, frozen by the cycle.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Tells how old a reading was when it came.
+        steady: From then on its age grows by what elapses. Without the two, ages are differences of stamps.
+    """
+
+    def __init__(self, clock: Clock | None = None, steady: SteadyTime | None = None) -> None:
+        self._clock = clock
+        self._steady = steady
         self._last: dict[PointId, Reading] = {}
+        self._measured: dict[PointId, datetime] = {}
 
     def put(self, readings: Iterable[Reading]) -> None:
-        """Keep each reading that is not older than what is held."""
+        """Keep each reading that was not measured before what is held."""
+        if self._clock is None or self._steady is None:
+            for reading in readings:
+                held = self._last.get(reading.point)
+                if held is None or reading.measured_at >= held.measured_at:
+                    self._last[reading.point] = reading
+            return
+        offset = self._steady.now() - self._clock.now()
         for reading in readings:
-            held = self._last.get(reading.point)
-            if held is None or reading.measured_at >= held.measured_at:
-                self._last[reading.point] = reading
+            measured = reading.measured_at + offset
+            before = self._measured.get(reading.point)
+            # By stamps alone, a clock set back by two hours would keep every fresh value out for two hours.
+            if before is None or measured >= before - _SAME:
+                self._last[reading.point], self._measured[reading.point] = reading, measured
 
     def mark_stale(self, points: Iterable[PointId]) -> list[Reading]:
         """Lower the quality of points whose device is offline; returns the readings that changed."""
@@ -65,4 +98,7 @@ class ProcessImage:
 
     def freeze(self, at: datetime) -> Snapshot:
         """A view that no later put changes."""
-        return Snapshot(at, MappingProxyType(dict(self._last)))
+        readings = MappingProxyType(dict(self._last))
+        if self._steady is None:
+            return Snapshot(at, readings)
+        return Snapshot(at, readings, self._steady.now(), MappingProxyType(dict(self._measured)))

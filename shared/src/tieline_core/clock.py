@@ -23,6 +23,8 @@ from tieline_core.timegrid import EPOCH
 #: Longest wait in one piece: a change of speed is noticed within it.
 _NAP_S: Final = 0.2
 _REREAD_S: Final = 0.1
+#: A published clock that is further off than this from its own speed was set [s].
+_STEP_S: Final = 0.5
 
 
 class Clock(Protocol):
@@ -34,6 +36,10 @@ class Clock(Protocol):
 
     def speed(self) -> float:
         """Seconds of this clock a second of wall time; 1 in production."""
+        ...
+
+    def elapsed_s(self) -> float:
+        """Seconds of this clock since some instant of this process; never steps, whoever sets the time of day."""
         ...
 
     async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
@@ -54,6 +60,10 @@ class SystemClock:
     def speed(self) -> float:
         """Always 1."""
         return 1.0
+
+    def elapsed_s(self) -> float:
+        """The monotonic clock."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Plain sleep."""
@@ -88,6 +98,26 @@ def parse_segments(text: str, source: str) -> tuple[ClockSegment, ...]:
     return segments
 
 
+class _Progress:
+    """Adds up how far a published clock has run, leaving out the steps it was made to take."""
+
+    def __init__(self, now_s: float, monotonic_s: float, speed: float) -> None:
+        self._last = (now_s, monotonic_s, speed)
+        self._sum_s = 0.0
+
+    def elapsed_s(self, now_s: float, monotonic_s: float, speed: float) -> float:
+        """The sum up to a look at clock, monotonic time and speed."""
+        then_s, since_s, before = self._last
+        self._last = (now_s, monotonic_s, speed)
+        ran_s, wall_s = now_s - then_s, monotonic_s - since_s
+        slow, fast = sorted((before, speed))
+        if not wall_s * slow - _STEP_S <= ran_s <= wall_s * fast + _STEP_S:
+            # Somebody has set it: what has really passed is known by the other clock only.
+            ran_s = wall_s * speed
+        self._sum_s += max(0.0, ran_s)
+        return self._sum_s
+
+
 class FollowedClock:
     """Follows a published clock; keeps running on the last schedule while the publisher is away.
 
@@ -112,6 +142,7 @@ class FollowedClock:
         self._segments: tuple[ClockSegment, ...] = ()
         self._text: str | None = None
         self._next_look_s = float("-inf")
+        self._progress: _Progress | None = None
         self._look()
         if not self._segments:
             raise BadInputError(source, "", None, "no clock is published there")
@@ -163,6 +194,13 @@ class FollowedClock:
         """Simulated seconds a wall second at present."""
         return self._segment()[0].speed
 
+    def elapsed_s(self) -> float:
+        """Simulated seconds since the first question, without the steps the publisher has made."""
+        now_s, monotonic_s, speed = (self.now() - EPOCH).total_seconds(), self._monotonic(), self.speed()
+        if self._progress is None:
+            self._progress = _Progress(now_s, monotonic_s, speed)
+        return self._progress.elapsed_s(now_s, monotonic_s, speed)
+
     async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Wait in short naps, so that a change of speed is followed."""
         until, floor = self.now() + timedelta(seconds=seconds), self._monotonic() + at_least_wall_s
@@ -177,17 +215,28 @@ class ManualClock:
     """A clock that stands still until it is moved: for tests and replays."""
 
     def __init__(self, start: datetime, speed: float = 1.0) -> None:
-        self._now = start
+        self._start = start
+        # Time that has really passed; setting the time of day moves only what is added to it.
+        self._line = start
+        self._set_by = timedelta()
         self._speed = speed
         self._sleepers: list[tuple[datetime, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
         """The instant it was moved to."""
-        return self._now
+        return self._line + self._set_by
 
     def speed(self) -> float:
         """The speed it was made with; 1 unless a test is about a fast clock."""
         return self._speed
+
+    def elapsed_s(self) -> float:
+        """Seconds it was advanced by."""
+        return (self._line - self._start).total_seconds()
+
+    def step(self, seconds: float) -> None:
+        """Set the time of day forward or back; nothing has elapsed by it, and no sleeper wakes."""
+        self._set_by += timedelta(seconds=seconds)
 
     async def sleep(self, seconds: float, at_least_wall_s: float = 0.0) -> None:
         """Wait until :meth:`advance` has passed the instant; a wall second is ``speed`` of its own."""
@@ -196,19 +245,19 @@ class ManualClock:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self._now + timedelta(seconds=seconds), future))
+        self._sleepers.append((self._line + timedelta(seconds=seconds), future))
         await future
 
     async def advance(self, seconds: float) -> None:
         """Move on, waking sleepers in the order of their instants and letting each run before time goes on."""
-        end = self._now + timedelta(seconds=seconds)
+        end = self._line + timedelta(seconds=seconds)
         while due := sorted((row for row in self._sleepers if row[0] <= end), key=lambda row: row[0])[:1]:
             self._sleepers.remove(due[0])
-            self._now = max(self._now, due[0][0])
+            self._line = max(self._line, due[0][0])
             if not due[0][1].done():
                 due[0][1].set_result(None)
             await self.settle()
-        self._now = end
+        self._line = end
         await self.settle()
 
     @staticmethod

@@ -42,12 +42,9 @@ class SwitchingParameters(_Parameters):
 
 
 class StorageParameters(_Parameters):
-    """What batteries and plants do before any customer is shed, and what is kept in reserve for it."""
+    """What batteries do before any customer is shed. Their reserve for it is a key of the device, ``soc_reserve_pct``."""
 
     relieve: bool = Field(default=True, description="batteries discharge into an overload before customers are shed")
-    reserve_pct: float = Field(
-        default=0.0, ge=0, le=90, description="state of charge above the lower end that only safety may use"
-    )
     hold_s: float = Field(default=60.0, ge=0, description="calm this long before a battery's help is taken back")
 
 
@@ -61,7 +58,7 @@ class _Levels(_Parameters):
     target_pct: float = Field(default=95.0, gt=0, le=200)
     restore_pct: float = Field(default=85.0, gt=0, le=200)
     restore_hold_s: float = Field(default=600.0, ge=0)
-    stuck_s: float = Field(default=900.0, gt=0, description="a value that has not moved for so long is not believed")
+    stuck_s: float = Field(default=3600.0, gt=0, description="a value that has not moved for so long is not believed")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -134,7 +131,7 @@ class VoltageParameters(_Parameters):
     high_pu: float = Field(default=1.10, gt=1, lt=1.5)
     high_hold_s: float = Field(default=60.0, gt=0)
     high_restore_pu: float = Field(default=1.08, gt=1, lt=1.5)
-    stuck_s: float = Field(default=900.0, gt=0)
+    stuck_s: float = Field(default=3600.0, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> VoltageParameters:
@@ -245,7 +242,7 @@ class ExchangeParameters(_Parameters):
     hold_s: float = Field(default=30.0, gt=0)
     restore_share: float = Field(default=0.9, gt=0, lt=1, description="share of the cap below which loads return")
     restore_hold_s: float = Field(default=300.0, ge=0)
-    stuck_s: float = Field(default=900.0, gt=0)
+    stuck_s: float = Field(default=3600.0, gt=0)
 
 
 class LossOfMainsParameters(_Parameters):

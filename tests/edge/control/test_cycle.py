@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import Event, IssuedForecast
 from tieline_core.quantities import Reading
 from tieline_core.shedding import ThermalOverloadParameters
+from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.claims import Band, Claim, Interval
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
 from tieline_edge.control.speaker import Speaker
@@ -35,6 +38,7 @@ from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite, RuleView, VitalLoadError
 from tieline_edge.shedding.rules import load_rules
 from tieline_edge.snapshot import ProcessImage
+from tieline_edge.steady import SteadyTime
 
 EDGE = EdgeId("harbour")
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
@@ -131,7 +135,8 @@ class Site:
         self.folder, self.keys = folder, keys
         self.clock = ManualClock(at)
         self.field = field or Field()
-        self.image = ProcessImage()
+        steady = SteadyTime(self.clock)
+        self.image = ProcessImage(self.clock, steady)
         self.events: list[str] = []
         made = settings(folder, keys)
         self.trace = Trace.open(folder / "trace.sqlite")
@@ -151,6 +156,7 @@ class Site:
             monitor_only=not keys,
             rng=random.Random(1),
             speakers=speakers,
+            steady=steady,
         )
         self.parts = parts
         self.cycle = ControlCycle(parts)
@@ -401,4 +407,104 @@ async def test_ages_follow_a_slowing_clock_two_cycles_late(tmp_path: Path) -> No
     assert site.cycle.ages().default_s == 135.0, "what was measured under the fast clock is not old yet"
     await site.run(3)
     assert site.cycle.ages().default_s == 10.0
+    site.close()
+
+
+async def test_f36_a_set_clock_ends_no_minimum_off_time_and_delays_none(tmp_path: Path) -> None:
+    """F36 (I4): the load comes back when 5 s have passed, not at once (+2 h) and not two hours late (-2 h)."""
+    for number, step_s in enumerate((7200.0, -7200.0, 0.9)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        site = Site(folder, at=NOW)
+        site.field.base_w = 150e3
+        await site.run(8)
+        assert site.field.closed[LOAD] is False
+        site.clock.step(step_s)
+        site.field.base_w = 60e3
+        await site.run(3)
+        assert site.field.closed[LOAD] is False, step_s
+        await site.run(14)
+        assert site.field.closed[LOAD] is True, step_s
+        site.close()
+
+
+async def test_f4_what_was_ordered_but_never_seen_is_read_before_anything_is_decided(tmp_path: Path) -> None:
+    """F4 (I5): the opening of an expired command is not repeated after a restart that came between journal and write."""
+    first = Site(tmp_path)
+    until = NOW + timedelta(seconds=20)
+    first.cycle.take_command(command(device_id="load01", action="open", value_w=None, expires_at=until))
+    first.image.put(first.field.readings(first.clock.now()))
+    hands = Nobody()
+    await first.cycle.run_once(hands)
+    await first.cycle.close()
+    assert hands.decided[LOAD].action == SwitchContact(closed=False)
+    second = first.again()
+    await second.clock.advance(60.0)
+    await second.run(10)
+    assert second.field.told == []
+    assert second.field.closed[LOAD] is True
+    second.close()
+
+
+class Nobody:
+    """Hands that die before they write."""
+
+    def __init__(self) -> None:
+        self.decided: Mapping[DeviceId, Decision] = {}
+
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+        self.decided = decisions
+
+
+async def test_f5_what_was_written_but_not_recorded_is_found_in_place(tmp_path: Path) -> None:
+    """F5 (I2, I9): after a restart between write and read-back the device is read; the command becomes effective unwritten."""
+    first = Site(tmp_path)
+    first.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    first.image.put(first.field.readings(first.clock.now()))
+    await first.cycle.run_once(Nobody())
+    await first.cycle.close()
+    first.field.closed[LOAD] = False
+    second = first.again()
+    await second.run(3)
+    assert second.field.told == []
+    assert second.parts.commands.reports()[0].state is CommandState.EFFECTIVE
+    second.close()
+
+
+async def test_f13_a_reboot_loop_cuts_no_minimum_off_time(tmp_path: Path) -> None:
+    """F13 (I4): ten starts in a row; the shed load comes back no earlier than without them, with and without a memory."""
+    site = Site(tmp_path)
+    site.field.base_w = 150e3
+    await site.run(8)
+    site.field.base_w = 60e3
+    opened_at = site.clock.now()
+    for _ in range(10):
+        await site.run(1)
+        site = site.again()
+    if site.field.closed[LOAD]:
+        closed_after = (site.clock.now() - opened_at).total_seconds()
+        assert closed_after >= 5.0
+    lost = site.again()
+    (tmp_path / "control.json").unlink()
+    told = len(lost.field.told)
+    for _ in range(10):
+        lost = lost.again()
+        await lost.run(1)
+    assert not [action for _, action in lost.field.told[told:] if isinstance(action, SwitchContact) and action.closed]
+    lost.close()
+
+
+async def test_another_configuration_is_taken_without_a_restart(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    await site.run(1)
+    fewer = {device: spec for device, spec in SPECS.items() if device != LOAD}
+    site.cycle.take_site(replace(site.parts.rule_site, specs=fewer), dict.fromkeys(fewer, 30.0))
+    assert set(site.cycle.specs) == set(fewer)
+    assert site.cycle.ages().of(BAT) == 90.0
+    refused = site.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    assert refused.state is CommandState.REFUSED
+    vital = site.parts.settings.shedding.model_copy(update={"vital": (LOAD,)})
+    with pytest.raises(VitalLoadError):
+        site.cycle.take_site(replace(site.parts.rule_site, settings=vital), {})
+    assert set(site.cycle.specs) == set(fewer), "a refused one changes nothing"
     site.close()

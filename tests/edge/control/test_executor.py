@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -281,3 +282,85 @@ def test_a_fast_clock_widens_window_and_back_off() -> None:
     assert timing.effect_at(90.0) == 180.0
     assert timing.backoff_at(3, 60.0, 1.0) == 4.0
     assert timing.backoff_at(1, 60.0, 90.0) == 22.5
+
+
+async def test_a_device_not_heard_since_the_start_is_not_written_to_and_by_safety_only_after_a_while() -> None:
+    bench = Bench()
+    facts = SiteFacts({})
+    claim = Claim(LOAD, Band.SAFETY, "thermal", "r", closed=False, expires_at=NOW)
+    plan = Claim(BAT, Band.PLAN, "plan", "r", setpoint_w=5e3, expires_at=NOW)
+    decisions = {
+        LOAD: Decision(LOAD, SwitchContact(closed=False), claim),
+        BAT: Decision(BAT, HoldPower(5e3, 180.0), plan),
+    }
+    async with bench.executor:
+        for second in range(12):
+            await bench.executor.carry_out(decisions, facts)
+            await bench.clock.settle()
+            assert bool(bench.handles[LOAD].told) == (second >= 10)
+            await bench.clock.advance(1.0)
+    assert bench.handles[BAT].told == []
+
+
+async def test_a_value_of_before_the_start_is_no_reading(bench: Bench) -> None:
+    old = SiteFacts({BAT: DeviceFacts(5e3, ages_s=MappingProxyType({"p_w": 30.0}))})
+    claim = Claim(BAT, Band.PLAN, "plan", "r", setpoint_w=5e3, expires_at=NOW)
+    await bench.executor.carry_out({BAT: Decision(BAT, HoldPower(5e3, 180.0), claim)}, old)
+    await bench.clock.settle()
+    assert bench.handles[BAT].told == []
+
+
+async def test_a_contactor_that_stands_where_it_should_is_found_not_written(bench: Bench) -> None:
+    await bench.cycle(LOAD, SwitchContact(closed=False), Band.OPERATOR, source="command c1", closed=False)
+    assert bench.handles[LOAD].told == []
+    assert [(one.state, one.source) for one in bench.heard] == [(CommandState.EFFECTIVE, "command c1")]
+    assert "found in place" in bench.heard[0].text
+    await bench.cycle(LOAD, SwitchContact(closed=True), Band.DEFAULT, closed=False)
+    assert bench.handles[LOAD].told == [SwitchContact(closed=True)]
+
+
+async def test_an_opening_with_a_device_timer_is_written_again_whatever_is_found(bench: Bench) -> None:
+    await bench.cycle(LOAD, SwitchContact(closed=False, off_timer_s=600.0), Band.SAFETY, closed=False)
+    assert bench.handles[LOAD].told == [SwitchContact(closed=False, off_timer_s=600.0)]
+
+
+async def test_a_slow_device_has_its_own_window_and_is_told_once() -> None:
+    slow = replace(SPECS[BAT], effect_s=90.0)
+    bench = Bench()
+    bench.handles[BAT].spec = slow
+    async with bench.executor:
+        for second in range(60):
+            await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=-50e3 * second / 60.0)
+    assert len(bench.handles[BAT].told) == 1
+    assert bench.states() == [CommandState.CONFIRMED, CommandState.EFFECTIVE]
+
+
+async def test_a_device_that_acts_late_after_a_retry_acts_once(bench: Bench) -> None:
+    for second in range(80):
+        await bench.cycle(BAT, HoldPower(-50e3, 180.0), p_w=0.0 if second < 40 else -50e3)
+    assert set(bench.handles[BAT].told) == {HoldPower(-50e3, 180.0)}, "every try asks for the same absolute power"
+    assert bench.states()[-1] is CommandState.EFFECTIVE
+    assert len(bench.handles[BAT].told) <= 6
+
+
+async def test_no_setting_of_the_clock_cuts_a_pause_or_a_refresh(bench: Bench) -> None:
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    for step_s in (7200.0, -7200.0):
+        bench.clock.step(step_s)
+        for _ in range(29):
+            await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    assert len(bench.handles[BAT].told) == 1
+    for _ in range(5):
+        await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    assert len(bench.handles[BAT].told) == 2, "the device timer was refreshed when a minute had passed, not two hours later"
+
+
+async def test_another_set_of_devices_keeps_what_is_known_of_those_that_stay(bench: Bench) -> None:
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    await bench.cycle(LOAD, SwitchContact(closed=False), Band.SAFETY, closed=True)
+    bench.executor.take_handles({BAT: bench.handles[BAT], PV: bench.handles[PV]})
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    await bench.cycle(LOAD, SwitchContact(closed=True), Band.SAFETY, closed=False)
+    assert len(bench.handles[BAT].told) == 1
+    assert len(bench.handles[LOAD].told) == 1, "it is gone"
+    assert set(bench.executor.states) == {BAT}

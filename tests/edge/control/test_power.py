@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -25,11 +26,12 @@ def run(
     dead_s: float = 0.0,
     claimed: list[Interval] | None = None,
     start_w: float = 0.0,
+    known: bool = True,
 ) -> list[float]:
     spec = DeviceSpec(
         DeviceId("bat1"), Role.STORAGE, frozenset(), p_min_w=-100, p_max_w=100, ramp_w_per_s=ramp, dead_time_s=dead_s
     )
-    memory, out = PowerMemory(), []
+    memory, out = PowerMemory(sign=0) if known else PowerMemory(), []
     for second, setpoint in enumerate(setpoints):
         limit = claimed[second] if claimed else NO_LIMIT
         bounds = RATING.meet(limit)
@@ -91,3 +93,15 @@ def test_ramp_and_dead_time_hold_for_any_sequence_of_setpoints(setpoints: list[f
             if last_sign_at is not None and last_sign_at[0] != sign and dead:
                 assert second - last_sign_at[1] > dead
             last_sign_at = (sign, second)
+
+
+def test_a_direction_that_is_not_known_at_the_start_counts_as_just_left() -> None:
+    assert run([10.0] * 5, dead_s=3.0, known=False) == [0.0, 0.0, 0.0, 10.0, 10.0]
+    assert run([10.0] * 2, dead_s=3.0, known=False, start_w=30.0) == [10.0, 10.0], "it charges already: no change of sign"
+
+
+def test_what_nobody_claims_any_more_goes_with_the_ramp_and_is_then_released() -> None:
+    out = run([30.0, None, None, None, None], ramp=10.0, start_w=30.0)
+    assert out[:3] == [30.0, 20.0, 10.0]
+    assert all(math.isnan(value) for value in out[3:])
+    assert math.isnan(run([30.0, None], start_w=30.0)[1]), "a device without a ramp is let go at once"

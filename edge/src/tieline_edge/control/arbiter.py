@@ -14,12 +14,12 @@ from types import MappingProxyType
 
 from tieline_core.ids import DeviceId
 from tieline_core.shedding import VITAL
-from tieline_edge.control import contacts, power
+from tieline_edge.control import contacts, energy, power
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Interval
 from tieline_edge.control.facts import DeviceFacts, SiteFacts
 from tieline_edge.control.limits import Bounds, intersect
 from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
-from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, Role
+from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +110,30 @@ def _remembered(heard: tuple[Claim, ...], held: tuple[Claim, ...], now: datetime
     )
 
 
-def interlocks(spec: DeviceSpec, known: DeviceFacts) -> tuple[Claim, ...]:
+def interlocks(spec: DeviceSpec, known: DeviceFacts, memory: PowerMemory) -> tuple[Claim, ...]:
     """Limits a device has by itself: rating and, for a storage, the window of its state of charge."""
     rating = Claim(spec.device_id, Band.INTERLOCK, "rating", "limits of the device", limit=Interval(spec.p_min_w, spec.p_max_w))
-    if spec.role is not Role.STORAGE:
-        return (rating,)
-    soc = known.soc_pct
-    if soc is None:
-        window, reason = Interval(0.0, 0.0), "state of charge is not known now"
-    elif soc <= spec.soc_min_pct:
-        window, reason = Interval(lo=0.0), f"state of charge {soc:g} % is at its lower end {spec.soc_min_pct:g} %"
-    elif soc >= spec.soc_max_pct:
-        window, reason = Interval(hi=0.0), f"state of charge {soc:g} % is at its upper end {spec.soc_max_pct:g} %"
-    else:
-        return (rating,)
-    return rating, Claim(spec.device_id, Band.INTERLOCK, "soc-window", reason, limit=window)
+    window = energy.window(spec, known, memory)
+    return (rating,) if window is None else (rating, window)
 
 
 def _power(
     spec: DeviceSpec, own: list[Claim], memory: PowerMemory, known: DeviceFacts, now: datetime, revert_s: float
 ) -> tuple[Decision, PowerMemory]:
+    memory = energy.looked(spec, known, memory)
     own_limits = [claim for claim in own if claim.limit is not None]
-    site = intersect([*own_limits, *(one for one in interlocks(spec, known) if one.source != "rating")], now)
-    bounds = intersect([*own_limits, *interlocks(spec, known)], now)
+    rating, *inherent = interlocks(spec, known, memory)
+    site = intersect([*own_limits, *inherent], now)
+    bounds = intersect([*own_limits, rating, *inherent], now)
     wishes = [claim for claim in own if claim.limit is None and claim.live(now)]
     able = Capability.HOLD_POWER in spec.capabilities
     fitting = [claim for claim in wishes if able and claim.setpoint_w is not None]
     misfits = tuple(claim for claim in wishes if claim not in fitting)
     winner = _first(fitting)
+    kept = energy.reserve(spec, memory, winner)
+    allowed, claimed = _kept(bounds.interval, kept), _kept(site.interval, kept)
     spoken = any(claim.limit_at(now) != NO_LIMIT for claim in own_limits)
-    request = power.Request(spec, memory, known, bounds.interval, site.interval, spoken, now, revert_s)
+    request = power.Request(spec, memory, known, allowed, claimed, spoken, now, revert_s)
     if able:
         result = power.hold(request, None if winner is None else winner.setpoint_w)
     else:
@@ -152,11 +146,16 @@ def _power(
         tuple(claim for claim in fitting if claim is not winner),
         bounds.active,
         (*bounds.dropped, *misfits),
-        bounds.interval,
-        (*bounds.notes, *_refusals(misfits, spec), *result.notes),
+        allowed,
+        (*bounds.notes, *((kept,) if kept else ()), *_refusals(misfits, spec), *result.notes),
         known.ages_s,
     )
     return decision, result.memory
+
+
+def _kept(interval: Interval, kept: str | None) -> Interval:
+    """The interval without discharging; a limit that demands a discharge is stronger than the reserve."""
+    return interval if kept is None else interval.meet(Interval(lo=0.0)) or interval
 
 
 def _contact(

@@ -7,7 +7,7 @@ are closed intervals of signed watts, positive = drawn from the grid. ``NO_LIMIT
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import ClassVar, Final
@@ -129,6 +129,10 @@ class Claim:
         """A total order, so that no result depends on who spoke first."""
         wish = f"{self.setpoint_w!r}/{self.closed!r}/{self.limit!r}/{self.failsafe!r}/{self.off_timer_s!r}"
         return self.device, self.band, self.source, wish, f"{self.expires_at}/{self.reason}"
+
+    def moved(self, by: timedelta) -> Claim:
+        """The same claim on a time line that is ahead by so much."""
+        return replace(self, expires_at=self.expires_at + by) if by and self.expires_at is not None else self
 
     def live(self, now: datetime) -> bool:
         """True while it has not expired."""

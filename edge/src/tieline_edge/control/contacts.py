@@ -23,8 +23,8 @@ class Request:
 
     @property
     def since_switch_s(self) -> float:
-        """Seconds since the last change of position."""
-        return (self.now - (self.memory.switched_at or self.now)).total_seconds()
+        """Seconds since the last change of position; one that lies ahead was just now."""
+        return max(0.0, (self.now - (self.memory.switched_at or self.now)).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _observed(request: Request) -> ContactMemory:
         return memory
     measured_at = request.now - timedelta(seconds=request.known.ages_s.get("closed", 0.0))
     if memory.closed is None:
-        return replace(memory, closed=seen, settled=True)
+        return replace(memory, closed=seen, settled=True, ours=memory.ours and not seen)
     if measured_at < memory.switched_at:
         return memory
     if seen == memory.closed:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
+from typing import Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from tieline_core.clock import Clock
 from tieline_core.ids import DeviceId
@@ -25,42 +24,27 @@ from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
-from tieline_edge.control.executor import Executor, Outcome
+from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
-from tieline_edge.control.local_schedule import Battery, LocalSchedule, local_schedule
-from tieline_edge.control.memory import ArbiterMemory
+from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, local_schedule
+from tieline_edge.control.memory import ArbiterMemory, after_restart
+from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import DeviceSpec
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.shedding.rule import Rule, RuleSite, RuleView
-from tieline_edge.shedding.rules import load_rules, with_policy
-from tieline_edge.snapshot import ProcessImage, Snapshot
+from tieline_edge.shedding.rule import RuleSite, RuleView
+from tieline_edge.snapshot import ProcessImage
+from tieline_edge.steady import SteadyTime
 
-_LOG = logging.getLogger(__name__)
 #: Under a fast clock inputs may be this much wall time old: three polls on a busy machine.
 _AGE_WALL_S: Final = 1.5
-#: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
-_STORE_EVERY_S: Final = 60.0
-_STORE_WAIT_S: Final = 0.25
 _PROBLEMS: Final = frozenset({CommandState.FAILED, CommandState.UNCONFIRMED})
-
-
-class StoredState(BaseModel):
-    """What survives a restart besides plans and commands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: int = 1
-    arbiter: ArbiterMemory = ArbiterMemory()
-    rules: dict[str, str] = Field(default_factory=dict)
-
-
-_STATE: Final = TypeAdapter(StoredState)
 
 
 @dataclass(slots=True)
@@ -85,6 +69,8 @@ class Parts:
         rule_site: The site as the rules know it, before any policy.
         poll_s: Poll period by device [s].
         speakers: Further sources of claims, asked in every cycle.
+        offload: Runs blocking writes beside the loop.
+        steady: The line timers live on; None makes one from the clock.
     """
 
     settings: EdgeSettings
@@ -100,6 +86,16 @@ class Parts:
     monitor_only: bool
     rng: random.Random
     speakers: tuple[Speaker, ...] = ()
+    offload: Offload = asyncio.to_thread
+    steady: SteadyTime | None = None
+
+
+class Hands(Protocol):
+    """Who carries out decisions: the executor, or somebody who only pretends to."""
+
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+        """Start what is due; returns without waiting for devices."""
+        ...
 
 
 class ControlCycle:
@@ -114,46 +110,48 @@ class ControlCycle:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._rules: dict[str, Rule] = load_rules(parts.rule_site, parts.rng)
-        self._site = parts.rule_site
+        self._rules = RuleBook(parts.rule_site, parts.rng)
+        self._poll_s = parts.poll_s
+        self._steady = parts.steady or SteadyTime(parts.clock)
         self._memory = ArbiterMemory()
-        self._stored: tuple[object, ...] = ()
-        self._stored_at: datetime | None = None
-        self._storing: asyncio.Task[None] | None = None
+        self._store = MemoryStore(parts.state, parts.offload)
         # What was measured while the clock still ran fast is as old as it must be: ages follow a slowing clock two cycles late.
         self._speeds: deque[float] = deque(maxlen=3)
         self.stats = CycleStats()
         self.standing = Standing(LadderStep.DEVICE_DEFAULT, "starting", ())
         self.decisions: Mapping[DeviceId, Decision] = {}
         self.local: LocalSchedule | None = None
-        self.policy: Policy | None = None
         #: Derived readings of the last cycle.
         self.derived: tuple[Reading, ...] = ()
 
     @property
     def specs(self) -> Mapping[DeviceId, DeviceSpec]:
         """Devices with their classes as a policy has set them."""
-        return self._site.specs
+        return self._rules.specs
 
     @property
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
-        return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
+        return self._rules.shed
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force."""
+        return self._rules.policy
 
     def restore(self) -> None:
         """Take up what an earlier run remembered; what is unreadable is kept aside and said."""
         parts = self._parts
         told = [parts.plans.restore(), parts.commands.restore()]
-        text = parts.state.read()
-        if text is not None:
-            try:
-                stored = _STATE.validate_json(text)
-                for name, rule in self._rules.items():
-                    if name in stored.rules:
-                        rule.load(stored.rules[name])
-                self._memory = stored.arbiter
-            except (ValidationError, ValueError) as error:
-                told.append(f"control memory was unreadable ({type(error).__name__}): {parts.state.set_aside().name}")
+        try:
+            stored = self._store.read()
+            if stored is not None:
+                self._rules.load(stored.rules)
+                self._memory = after_restart(stored.arbiter)
+                if stored.at is not None:
+                    self._steady.resume(stored.at)
+        except (ValidationError, ValueError) as error:
+            told.append(f"control memory was unreadable ({type(error).__name__}): {self._store.set_aside()}")
         for message in filter(None, told):
             parts.outlet.tell(Severity.ALARM, "state.unreadable", message)
 
@@ -162,27 +160,27 @@ class ControlCycle:
         cycle, speed = self._parts.settings.cycle, max(self._parts.clock.speed(), *self._speeds, 0.0)
         wall_s = max(3.0 * cycle.floor_wall_s, _AGE_WALL_S) * speed if speed > 1.0 else 3.0 * cycle.floor_wall_s
         base_s = max(cycle.max_input_age_s, wall_s)
-        return AgeLimits(base_s, {device: max(base_s, 3.0 * poll_s) for device, poll_s in self._parts.poll_s.items()})
+        return AgeLimits(base_s, {device: max(base_s, 3.0 * poll_s) for device, poll_s in self._poll_s.items()})
 
-    async def run_once(self, executor: Executor) -> None:
+    async def run_once(self, hands: Hands) -> None:
         """One cycle."""
         started = time.perf_counter()
         self._speeds.append(self._parts.clock.speed())
-        parts, now, ages = self._parts, self._parts.clock.now(), self.ages()
-        snapshot = parts.image.freeze(now)
+        parts, utc, now, ages = self._parts, self._parts.clock.now(), self._steady.now(), self.ages()
+        snapshot = parts.image.freeze(utc)
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
-        self._take_standing(now, facts)
+        self._take_standing(utc, facts)
         if not parts.monitor_only:
-            claims = self._hear(snapshot, facts, ages, now)
+            claims = self._hear(RuleView(now, snapshot, facts, ages), utc)
             judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
             self._memory, self.decisions = judged.memory, judged.by_device
-            await self._store(now)
-            await executor.carry_out(self.decisions, facts)
-            parts.trace.decided(self.decisions, now)
-            for report in parts.commands.expire(now):
+            await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
+            await hands.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, utc)
+            for report in parts.commands.expire(utc):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)
-        self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, now))
+        self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
         self.stats.count += 1
         self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
@@ -203,50 +201,22 @@ class ControlCycle:
                 data={"step": int(self.standing.step), "from": int(before.step), "bus_live": facts.bus_live},
             )
 
-    def _hear(self, snapshot: Snapshot, facts: SiteFacts, ages: AgeLimits, now: datetime) -> list[Claim]:
-        claims = [*default_claims(self.specs, now, ages.default_s), *self.standing.claims, *self._parts.commands.claims(now)]
-        view = RuleView(now, snapshot, facts, ages)
+    def _hear(self, view: RuleView, utc: datetime) -> list[Claim]:
+        # Plans and commands end at instants of the calendar; the arbiter's timers live on the line that never steps.
+        calendar = (*self.standing.claims, *self._parts.commands.claims(utc))
+        claims = [*default_claims(self.specs, view.now, view.ages.default_s)]
+        claims.extend(claim.moved(view.now - utc) for claim in calendar)
         for speaker in self._parts.speakers:
             claims.extend(speaker.claims(view))
-        for rule in self._rules.values():
-            result = rule.step(view)
-            claims.extend(result.claims)
-            for event in result.events:
-                self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
+        heard = self._rules.hear(view)
+        claims.extend(heard.claims)
+        for event in heard.events:
+            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
         return claims
-
-    async def _store(self, now: datetime) -> None:
-        """Positions and sheddings reach the disk before anything is written to a device."""
-        urgent = (
-            tuple(sorted((device, one.closed, one.ours, one.switched_at) for device, one in self._memory.contacts.items())),
-            self.shed,
-            # Without their expiry, which a rule renews each cycle.
-            tuple((claim.key, str(claim.limit)) for claim in self._memory.limits),
-        )
-        due = self._stored_at is None or now - self._stored_at >= timedelta(seconds=_STORE_EVERY_S * self._parts.clock.speed())
-        if urgent == self._stored and not due:
-            return
-        text = _STATE.dump_json(
-            StoredState(arbiter=self._memory, rules={name: rule.dump() for name, rule in self._rules.items()})
-        ).decode()
-        self._stored, self._stored_at = urgent, now
-        if self._storing is not None:
-            await self._storing
-        self._storing = asyncio.create_task(asyncio.to_thread(self._write_state, text), name="store-control")
-        # A sick disk must not hold up a shedding: after this long the loop goes on and the write ends by itself.
-        await asyncio.wait([self._storing], timeout=_STORE_WAIT_S)
-
-    def _write_state(self, text: str) -> None:
-        try:
-            self._parts.state.write(text)
-        except OSError as error:
-            # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
-            _LOG.warning("control memory was not stored: %s", error)
 
     async def close(self) -> None:
         """Wait for the last write of the memory."""
-        if self._storing is not None:
-            await self._storing
+        await self._store.close()
 
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""
@@ -285,24 +255,28 @@ class ControlCycle:
         Raises:
             tieline_core.errors.PermanentError: When the policy could shed a vital load; the old rules stay.
         """
-        site = with_policy(self._parts.rule_site, policy)
-        rules = load_rules(site, self._parts.rng)
-        for name, rule in rules.items():
-            if name in self._rules:
-                rule.load(self._rules[name].dump())
-        self._rules, self._site, self.policy = rules, site, policy
-        self._parts.plans.specs = self._parts.commands.specs = site.specs
+        self._rules.take_policy(policy)
+        self._parts.plans.specs = self._parts.commands.specs = self.specs
         self._parts.outlet.tell(Severity.INFORMATION, "policy.taken", f"shedding policy {policy.policy_id} taken")
+
+    def take_site(self, site: RuleSite, poll_s: Mapping[DeviceId, float]) -> None:
+        """Take another set of devices without a restart; plans and commands on devices that are gone are not heard.
+
+        Args:
+            site: The site as configured, before any policy.
+            poll_s: Poll period by device [s].
+
+        Raises:
+            tieline_core.errors.PermanentError: When the rules could shed a vital load; everything stays as it was.
+        """
+        self._rules.take_site(site)
+        self._poll_s = poll_s
+        self._parts.plans.specs = self._parts.commands.specs = self.specs
 
     def take_forecast(self, forecast: IssuedForecast) -> None:
         """Make the local schedule anew from a forecast."""
         now = self._parts.clock.now()
         snapshot = self._parts.image.freeze(now)
         facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
-        batteries = []
-        for device, spec in self.specs.items():
-            soc = facts.of(device).soc_pct
-            battery = None if soc is None else Battery.of(spec, soc)
-            if battery is not None:
-                batteries.append(battery)
+        batteries = batteries_of(self.specs, facts)
         self.local = local_schedule(forecast, batteries, now) if batteries else None

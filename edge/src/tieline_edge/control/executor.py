@@ -20,7 +20,7 @@ from tieline_core.messages.command import CommandState
 from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.claims import Band
 from tieline_edge.control.effect import Written, effective, same
-from tieline_edge.control.facts import SiteFacts
+from tieline_edge.control.facts import DeviceFacts, SiteFacts
 from tieline_edge.drivers.capabilities import (
     Action,
     DevicePermanentError,
@@ -31,6 +31,7 @@ from tieline_edge.drivers.capabilities import (
     Release,
     SwitchContact,
 )
+from tieline_edge.steady import SteadyTime
 
 _LOG = logging.getLogger(__name__)
 #: Longest back-off between tries [s]; what safety asked for is tried oftener.
@@ -64,6 +65,7 @@ class Timing:
         refresh_s: After this long the same action is written again, so that device timers do not run out.
         effect_s: Within this time a write must show its effect.
         retry_s: First back-off after a failure; doubled each time.
+        unread_s: Safety writes to a device that has not been heard since the start only after this long.
         wall_s: Wall time that polling and writing need at least; with a fast clock it outweighs the other two.
     """
 
@@ -71,10 +73,11 @@ class Timing:
     effect_s: float = 10.0
     retry_s: float = 1.0
     wall_s: float = 2.0
+    unread_s: float = 10.0
 
-    def effect_at(self, speed: float) -> float:
-        """Effect window at a speed of the clock [s]."""
-        return max(self.effect_s, self.wall_s * speed if speed > 1.0 else 0.0)
+    def effect_at(self, speed: float, of_device_s: float | None = None) -> float:
+        """Effect window of a device at a speed of the clock [s]."""
+        return max(of_device_s or self.effect_s, self.wall_s * speed if speed > 1.0 else 0.0)
 
     def backoff_at(self, failures: int, cap_s: float, speed: float) -> float:
         """Back-off after this many failures in a row at a speed of the clock [s]."""
@@ -119,6 +122,7 @@ class _Line:
     failures: int = 0
     not_before: datetime | None = None
     busy: bool = False
+    seen: bool = False
 
 
 class Executor:
@@ -134,6 +138,9 @@ class Executor:
     def __init__(self, handles: Mapping[DeviceId, DeviceHandle], clock: Clock, timing: Timing, listener: Listener) -> None:
         self._lines = {device: _Line(handle) for device, handle in handles.items()}
         self._clock = clock
+        # Back-offs, refreshes and windows count what elapses; only what is told carries the time of day.
+        self._steady = SteadyTime(clock)
+        self._began = self._steady.now()
         self._timing = timing
         self._listener = listener
         self._tasks = asyncio.TaskGroup()
@@ -157,15 +164,26 @@ class Executor:
         """True while a write is under way."""
         return any(line.busy for line in self._lines.values())
 
+    def take_handles(self, handles: Mapping[DeviceId, DeviceHandle]) -> None:
+        """Work with another set of devices from now on; what was written to a device that stays is still known.
+
+        A write under way to a device that is gone, or has got a new handle, ends on its old one.
+        """
+        kept = {device: line for device, line in self._lines.items() if handles.get(device) is line.handle}
+        self._lines = {device: kept.get(device) or _Line(handle) for device, handle in handles.items()}
+
     async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
         """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
-        now = self._clock.now()
+        now = self._steady.now()
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
                 continue
             await self._judge(device, line, facts, now)
-            if decision.action is None or not self._due(line, decision, now):
+            if decision.action is None or not self._read_first(line, decision, facts.of(device), now):
+                continue
+            await self._adopt(device, line, decision, facts.of(device), now)
+            if not self._due(line, decision, now):
                 continue
             line.busy = True
             self._tasks.create_task(self._write(device, line, decision, facts.of(device).p_w), name=f"write-{device}")
@@ -176,6 +194,38 @@ class Executor:
             for device, line in self._lines.items():
                 tasks.create_task(self._release(device, line), name=f"release-{device}")
 
+    def _read_first(self, line: _Line, decision: Decision, known: DeviceFacts, now: datetime) -> bool:
+        """Whether the device has been heard since the start: what an earlier run ordered may have been carried out or not.
+
+        A device that measures nothing, or is silent, is written to unread only by safety, and after a while.
+        """
+        if line.written is not None or line.seen:
+            return True
+        line.seen = any(now - timedelta(seconds=age_s) >= self._began for age_s in known.ages_s.values())
+        if line.seen:
+            return True
+        waited_s = (now - self._began).total_seconds()
+        return _urgent(decision) and waited_s >= self._timing.unread_s
+
+    async def _adopt(self, device: DeviceId, line: _Line, decision: Decision, known: DeviceFacts, now: datetime) -> None:
+        """Take a contactor that already stands where it should for written: nothing is repeated blindly.
+
+        A device timer that runs is the exception, nobody knows how much is left of it.
+        """
+        action = decision.action
+        if (
+            line.written is not None
+            or line.failures
+            or not isinstance(action, SwitchContact)
+            or known.closed is not action.closed
+        ):
+            return
+        if not action.closed and action.off_timer_s > 0:
+            return
+        line.written, line.state, line.source = Written(action, now, None), CommandState.EFFECTIVE, _source(decision)
+        text = "found in place: read, not written"
+        await self._listener(Outcome(device, line.state, action, line.source, text, self._clock.now()))
+
     def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
         action = decision.action
         free = isinstance(action, Release) or (isinstance(action, LimitGeneration) and action.min_power_w is None)
@@ -184,10 +234,9 @@ class Executor:
             return False
         held = line.written
         changed = held is None or not same(line.handle.spec, held.action, action)
-        urgent = decision.band is not None and decision.band <= Band.SAFETY
         if line.not_before is not None and now < line.not_before:
             # A new wish of safety does not wait for the back-off of an older one.
-            return changed and urgent and line.source != _source(decision)
+            return changed and _urgent(decision) and line.source != _source(decision)
         if changed or line.state in (CommandState.FAILED, CommandState.UNCONFIRMED):
             return True
         timed = isinstance(action, SwitchContact) and action.off_timer_s > 0
@@ -211,7 +260,7 @@ class Executor:
             _LOG.exception("driver of %s failed in an unforeseen way", device)
             await self._failed(device, line, decision, CommandState.FAILED, f"driver defect: {error!r}")
         else:
-            now = self._clock.now()
+            now = self._steady.now()
             baseline = line.written.baseline_w if repeated and line.written is not None else power_w
             line.written = Written(action, now, baseline)
             if not read_back.confirmed:
@@ -220,20 +269,21 @@ class Executor:
             line.failures, line.not_before = (line.failures if repeated else 0), None
             known_good = repeated and line.state is CommandState.EFFECTIVE
             line.state = CommandState.EFFECTIVE if known_good else CommandState.CONFIRMED
-            await self._listener(Outcome(device, line.state, action, source, read_back.text, now, repeated))
+            await self._listener(Outcome(device, line.state, action, source, read_back.text, self._clock.now(), repeated))
         finally:
             line.busy = False
 
     async def _failed(self, device: DeviceId, line: _Line, decision: Decision, state: CommandState, text: str) -> None:
-        now = self._clock.now()
         line.failures += 1
-        cap_s = MAX_SAFETY_BACKOFF_S if decision.band is not None and decision.band <= Band.SAFETY else MAX_BACKOFF_S
-        line.not_before = now + timedelta(seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed()))
+        cap_s = MAX_SAFETY_BACKOFF_S if _urgent(decision) else MAX_BACKOFF_S
+        line.not_before = self._steady.now() + timedelta(
+            seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed())
+        )
         first = line.state is not state or line.failures == 1
         line.state = state
         if first and decision.action is not None:
             # Told on the edge of change: a device that stays dead does not fill the trace.
-            await self._listener(Outcome(device, state, decision.action, line.source, text, now))
+            await self._listener(Outcome(device, state, decision.action, line.source, text, self._clock.now()))
 
     async def _judge(self, device: DeviceId, line: _Line, facts: SiteFacts, now: datetime) -> None:
         written = line.written
@@ -242,8 +292,9 @@ class Executor:
         seen = effective(line.handle.spec, written, facts.of(device), now)
         if line.state is CommandState.CONFIRMED and seen:
             line.state, line.failures = CommandState.EFFECTIVE, 0
-            await self._listener(Outcome(device, line.state, written.action, line.source, "the field shows it", now))
-        window_s = self._timing.effect_at(self._clock.speed())
+            text = "the field shows it"
+            await self._listener(Outcome(device, line.state, written.action, line.source, text, self._clock.now()))
+        window_s = self._timing.effect_at(self._clock.speed(), line.handle.spec.effect_s)
         late = (now - written.at).total_seconds() > window_s
         lost = line.state is CommandState.EFFECTIVE and isinstance(written.action, SwitchContact) and seen is False
         if late and (lost or (line.state is CommandState.CONFIRMED and not seen)):
@@ -253,7 +304,7 @@ class Executor:
             line.not_before = now + timedelta(seconds=wait_s)
             shown = facts.of(device)
             text = f"no effect within {window_s:g} s: p_w {shown.p_w}, closed {shown.closed}"
-            await self._listener(Outcome(device, line.state, written.action, line.source, text, now))
+            await self._listener(Outcome(device, line.state, written.action, line.source, text, self._clock.now()))
 
     async def _release(self, device: DeviceId, line: _Line) -> None:
         if line.written is None or isinstance(line.written.action, Release | SwitchContact):
@@ -263,8 +314,11 @@ class Executor:
         except (DevicePermanentError, DeviceTransientError) as error:
             _LOG.warning("%s could not be released, its own timer will do it: %s", device, error)
             return
-        now = self._clock.now()
-        await self._listener(Outcome(device, CommandState.CONFIRMED, Release(), "", read_back.text, now))
+        await self._listener(Outcome(device, CommandState.CONFIRMED, Release(), "", read_back.text, self._clock.now()))
+
+
+def _urgent(decision: Decision) -> bool:
+    return decision.band is not None and decision.band <= Band.SAFETY
 
 
 def _source(decision: Decision) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import IssuedForecast
+from tieline_edge.control.facts import SiteFacts
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 
 #: One-way efficiency assumed for a battery whose own is not known: 0.92 for the round trip.
@@ -51,6 +52,13 @@ class Battery:
         room = spec.energy_wh * (spec.soc_max_pct - spec.soc_min_pct) / 100.0
         stored = spec.energy_wh * (soc_pct - spec.soc_min_pct) / 100.0
         return cls(spec.device_id, max(spec.p_max_w, 0.0), max(-spec.p_min_w, 0.0), room, min(max(stored, 0.0), room))
+
+
+def batteries_of(specs: Mapping[DeviceId, DeviceSpec], facts: SiteFacts) -> tuple[Battery, ...]:
+    """Batteries whose state of charge is known now."""
+    states = ((spec, facts.of(device).soc_pct) for device, spec in specs.items())
+    batteries = (Battery.of(spec, soc) for spec, soc in states if soc is not None)
+    return tuple(battery for battery in batteries if battery is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tieline_core.ids import DeviceId
@@ -17,14 +17,18 @@ class PowerMemory:
     Attributes:
         power_w: Setpoint or limit [W]; None = never decided, or no limit.
         at: When it was decided.
-        sign: Sign of the last power that was not zero.
+        sign: Sign of the last power that was not zero; 0 = there was none, None = not known (it may have been either).
         zero_since: Since when the setpoint is 0 W; None while it is not.
+        at_end: End of its energy a storage stands at: -1 empty, +1 full, 0 neither; left only with a margin.
+        at_reserve: It is down to the energy kept for safety.
     """
 
     power_w: float | None = None
     at: datetime | None = None
-    sign: int = 0
+    sign: int | None = None
     zero_since: datetime | None = None
+    at_end: int = 0
+    at_reserve: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +63,17 @@ class ArbiterMemory:
     power: Mapping[DeviceId, PowerMemory] = field(default_factory=dict)
     contacts: Mapping[DeviceId, ContactMemory] = field(default_factory=dict)
     limits: tuple[Claim, ...] = ()
+
+
+def after_restart(memory: ArbiterMemory) -> ArbiterMemory:
+    """What may still be believed after a time in which nobody looked; what is not known counts as just switched.
+
+    Powers: the field is asked again where the device stands, the ramp starts there, and the dead time runs anew. Contacts: a
+    position the field has shown stays believed, with the time of its last change; one that was ordered but never seen may or
+    may not have been carried out, so the device is read first. Limits go on until their failsafes are over.
+    """
+    power = {
+        device: PowerMemory(sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve) for device, one in memory.power.items()
+    }
+    contacts = {device: one if one.settled else replace(one, closed=None) for device, one in memory.contacts.items()}
+    return ArbiterMemory(power, contacts, memory.limits)

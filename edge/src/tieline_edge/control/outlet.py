@@ -24,6 +24,10 @@ _RETRY_S: Final = 0.5
 Tap = Callable[[Reading], Awaitable[None]]
 
 
+def _random_id() -> str:
+    return uuid.uuid4().hex
+
+
 @dataclass(slots=True)
 class OutletCounters:
     """What has passed."""
@@ -40,14 +44,16 @@ class Outlet:
         edge: Whose events they are.
         clock: For the stamps of events.
         recorder: The outbox.
+        new_id: Makes the ids of events.
     """
 
-    def __init__(self, edge: EdgeId, clock: Clock, recorder: Recorder) -> None:
+    def __init__(self, edge: EdgeId, clock: Clock, recorder: Recorder, new_id: Callable[[], str] = _random_id) -> None:
         self.counters = OutletCounters()
         self.taps: list[Tap] = []
         self._edge = edge
         self._clock = clock
         self._recorder = recorder
+        self._new_id = new_id
         self._queue: asyncio.Queue[Event | Sequence[Reading]] = asyncio.Queue(MAX_WAITING)
 
     def tell(
@@ -55,7 +61,7 @@ class Outlet:
     ) -> None:
         """Queue an event, stamped now."""
         event = Event(
-            event_id=uuid.uuid4().hex,
+            event_id=self._new_id(),
             edge_id=self._edge,
             device_id=device,
             severity=severity,

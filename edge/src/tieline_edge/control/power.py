@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tieline_edge.control.claims import Interval
@@ -52,7 +52,11 @@ class Result:
 def hold(request: Request, setpoint_w: float | None) -> Result:
     """Power of a storage: the setpoint through all gates; released when nobody wants anything and nothing limits it."""
     if setpoint_w is None and not request.spoken:
-        return Result(Release(), _moved(request, 0.0, 0.0), ("nobody claims a setpoint: released",))
+        value = _fading(request)
+        if value == 0.0:
+            return Result(Release(), _moved(request, 0.0, 0.0), ("nobody claims a setpoint: released",))
+        note = f"nobody claims a setpoint: {value:g} W on the way to its release"
+        return Result(HoldPower(value, request.revert_s), _moved(request, value, value), (note,))
     notes: list[str] = []
     wanted = 0.0 if setpoint_w is None else setpoint_w
     target = request.bounds.clamp(wanted)
@@ -83,7 +87,7 @@ def limit_generation(request: Request) -> Result:
         if value != target:
             notes = (f"ramped: limit {value:g} W on the way to {target:g} W",)
     free = value <= full
-    memory = PowerMemory(None if free else value, request.now)
+    memory = replace(request.memory, power_w=None if free else value, at=request.now)
     return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
 
 
@@ -91,6 +95,15 @@ def _last(request: Request) -> float:
     if request.memory.power_w is not None:
         return request.memory.power_w
     return request.known.p_w or 0.0
+
+
+def _fading(request: Request) -> float:
+    """What is left of a power nobody claims any more [W]: it goes with the ramp, a device without one is let go at once."""
+    last, rate = request.memory.power_w, request.spec.ramp_w_per_s
+    if last is None or rate is None:
+        return 0.0
+    value = request.bounds.clamp(_ramped(request, last, 0.0))
+    return 0.0 if _sign(value) != _sign(last) else value
 
 
 def _ramped(request: Request, last: float, target: float) -> float:
@@ -103,9 +116,14 @@ def _ramped(request: Request, last: float, target: float) -> float:
     return request.bounds.clamp(last + min(max(target - last, -step), step))
 
 
+def _before(request: Request, last: float) -> int | None:
+    """Sign of the power before; None = not known, as for a device at rest after a start without a memory."""
+    return _sign(last) or request.memory.sign
+
+
 def _must_rest(request: Request, last: float, value: float) -> bool:
     memory, dead_s = request.memory, request.spec.dead_time_s
-    before = _sign(last) or memory.sign
+    before = _before(request, last)
     if dead_s <= 0 or _sign(value) == 0 or before in (0, _sign(value)):
         return False
     return _sign(last) != 0 or memory.zero_since is None or _elapsed_s(memory.zero_since, request.now) < dead_s
@@ -116,7 +134,8 @@ def _moved(request: Request, last: float, value: float) -> PowerMemory:
     zero_since = None
     if sign == 0:
         zero_since = request.memory.zero_since if request.memory.zero_since is not None else request.now
-    return PowerMemory(value, request.now, sign or _sign(last) or request.memory.sign, zero_since)
+    before = sign or _before(request, last)
+    return replace(request.memory, power_w=value, at=request.now, sign=before, zero_since=zero_since)
 
 
 def _sign(value: float) -> int:

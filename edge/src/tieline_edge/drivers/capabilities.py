@@ -51,6 +51,7 @@ class DeviceSpec:
         energy_wh: Usable storage capacity [Wh]; None when it is no storage.
         soc_min_pct: Lower end of the state-of-charge window [%].
         soc_max_pct: Upper end of the state-of-charge window [%].
+        soc_reserve_pct: Kept above the lower end for safety: plans and local schedules do not discharge it [%].
         reverts: True when the device has a reversion timer of its own that a write carries.
         off_timer: True when an opened contactor closes by itself after the written time; False means latched.
         safe_closed: Declared safe position of a contactor.
@@ -58,6 +59,7 @@ class DeviceSpec:
         dead_time_s: Pause at 0 W before the sign of storage power changes [s].
         min_on_s: Shortest time closed [s].
         min_off_s: Shortest time open [s].
+        effect_s: Within this time a write must show its effect; None = the executor's own window [s].
     """
 
     device_id: DeviceId
@@ -69,6 +71,7 @@ class DeviceSpec:
     energy_wh: float | None = None
     soc_min_pct: float = 0.0
     soc_max_pct: float = 100.0
+    soc_reserve_pct: float = 0.0
     reverts: bool = False
     off_timer: bool = False
     safe_closed: bool = True
@@ -76,6 +79,7 @@ class DeviceSpec:
     dead_time_s: float = 0.0
     min_on_s: float = 0.0
     min_off_s: float = 0.0
+    effect_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

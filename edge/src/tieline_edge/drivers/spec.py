@@ -32,6 +32,7 @@ def spec_of(settings: DeviceSettings) -> DeviceSpec:
         energy_wh=settings.energy_wh,
         soc_min_pct=_or(settings.soc_min_pct, 0.0),
         soc_max_pct=_or(settings.soc_max_pct, 100.0),
+        soc_reserve_pct=_or(settings.soc_reserve_pct, 0.0),
         reverts=entry.reverts,
         off_timer=entry.off_timer,
         safe_closed=entry.safe_closed,
@@ -39,4 +40,5 @@ def spec_of(settings: DeviceSettings) -> DeviceSpec:
         dead_time_s=_or(settings.dead_time_s, entry.dead_time_s),
         min_on_s=_or(settings.min_on_s, entry.min_on_s),
         min_off_s=_or(settings.min_off_s, entry.min_off_s),
+        effect_s=settings.effect_s,
     )

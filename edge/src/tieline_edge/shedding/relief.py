@@ -134,12 +134,9 @@ def _able(parameters: Parameters, finding: Finding, view: RuleView, *, deliverin
 
 def _plants(parameters: Parameters, finding: Finding) -> dict[DeviceId, Helper]:
     return {
-        device: helper
-        for device, helper in parameters.helpers.items()
-        if not helper.storage and finding.factor(device) > 0.0
+        device: helper for device, helper in parameters.helpers.items() if not helper.storage and finding.factor(device) > 0.0
     }
 
 
 def _measured_w(helpers: Mapping[DeviceId, Helper], view: RuleView) -> float:
     return sum(view.facts.of(device).p_w or 0.0 for device in helpers)
-

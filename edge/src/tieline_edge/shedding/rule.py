@@ -211,4 +211,3 @@ class VitalLoadError(PermanentError):
     def __init__(self, device: DeviceId, priority: int | None) -> None:
         self.device = device
         super().__init__(f"{device} is on the vital list and has class {priority}: a vital load needs class {VITAL}")
-

@@ -43,9 +43,7 @@ def load_rules(site: RuleSite, rng: random.Random) -> RuleSet:
     """
     loads = {device: _sheddable(site, device) for device in sheddable_loads(site)}
     helpers = {device: helper for device, spec in site.specs.items() if (helper := _helper(spec)) is not None}
-    parameters = Parameters(
-        site.settings.switching, site.settings.storage, MappingProxyType(loads), MappingProxyType(helpers)
-    )
+    parameters = Parameters(site.settings.switching, site.settings.storage, MappingProxyType(loads), MappingProxyType(helpers))
     return RuleSet(tuple(rule for build in RULES.values() for rule in build(site)), parameters, rng)
 
 

@@ -16,7 +16,6 @@ from tieline_edge.shedding.shed_state import Parameters, ShedMemory
 
 #: How long a limit stays when its rule falls silent in the middle of a violation [s].
 FAILSAFE_S: Final = 60.0
-RESERVE: Final = "reserve"
 _Key = tuple[DeviceId, str, int]
 _Limit = tuple[DeviceId, str, float, float]
 
@@ -103,14 +102,15 @@ def _barred(parameters: Parameters, memory: ShedMemory, findings: Iterable[Findi
     ]
 
 
-def _windows(
-    parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView
-) -> dict[_Key, _Window]:
+def _windows(parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView) -> dict[_Key, _Window]:
     windows: dict[_Key, _Window] = {}
     for finding in findings:
-        for device, reason, lo, hi in (*_of_storages(parameters, memory, finding, view), *_of_plants(parameters, memory, finding)):
+        for device, reason, lo, hi in (
+            *_of_storages(parameters, memory, finding, view),
+            *_of_plants(parameters, memory, finding),
+        ):
             windows.setdefault((device, finding.rule, int(finding.band)), _Window()).narrow(reason, lo, hi)
-    return {**windows, **_reserved(parameters, windows, view)}
+    return windows
 
 
 def _of_storages(parameters: Parameters, memory: ShedMemory, finding: Finding, view: RuleView) -> Iterator[_Limit]:
@@ -125,7 +125,9 @@ def _of_storages(parameters: Parameters, memory: ShedMemory, finding: Finding, v
     if give > 0.0:
         yield from ((device, f"{finding.element} needs relief", -math.inf, -give * fed[device].deliver_w) for device in giving)
     if take > 0.0:
-        yield from ((device, f"{finding.element} delivers too much", take * fed[device].charge_w, math.inf) for device in taking)
+        yield from (
+            (device, f"{finding.element} delivers too much", take * fed[device].charge_w, math.inf) for device in taking
+        )
     if share == 0.0:
         yield from ((device, f"{finding.text}: stand-by", 0.0, 0.0) for device in fed)
     elif share is not None and share < 0.0:
@@ -147,19 +149,3 @@ def _of_plants(parameters: Parameters, memory: ShedMemory, finding: Finding) -> 
 def _share(total_w: float, each_w: Iterable[float]) -> float:
     able_w = sum(each_w)
     return min(1.0, total_w / able_w) if able_w > 0.0 else 0.0
-
-
-def _reserved(parameters: Parameters, windows: dict[_Key, _Window], view: RuleView) -> dict[_Key, _Window]:
-    """What is kept for safety: below its reserve a storage discharges for nobody else."""
-    kept: dict[_Key, _Window] = {}
-    if parameters.storage.reserve_pct <= 0.0:
-        return kept
-    called = {device for (device, _, _), window in windows.items() if window.hi < 0.0}
-    for device, helper in parameters.helpers.items():
-        soc = view.facts.of(device).soc_pct
-        if not helper.storage or device in called or soc is None or soc > helper.soc_min_pct + parameters.storage.reserve_pct:
-            continue
-        window = _Window(lo=0.0)
-        window.reasons.append(f"state of charge {soc:g} % is kept in reserve for safety")
-        kept[(device, RESERVE, int(Band.SAFETY))] = window
-    return kept

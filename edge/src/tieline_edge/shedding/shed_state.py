@@ -49,8 +49,8 @@ class Helper:
 class Parameters:
     """What the mechanism is told: times, whom it may open, and who may help first."""
 
-    switching: SwitchingParameters = SwitchingParameters()
-    storage: StorageParameters = StorageParameters()
+    switching: SwitchingParameters = field(default_factory=SwitchingParameters)
+    storage: StorageParameters = field(default_factory=StorageParameters)
     loads: Mapping[DeviceId, Sheddable] = field(default_factory=lambda: MappingProxyType({}))
     helpers: Mapping[DeviceId, Helper] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -130,7 +130,6 @@ class ElementMemory:
     strained: bool = False
     exhausted: bool = False
     blind: bool = False
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Sample:
 
     Attributes:
         value: In the unit of its quantity.
-        at: When it was measured.
+        at: When it was measured, on the line timers live on.
         good: Its quality is good and it moves; otherwise it counts for no hold.
     """
 
@@ -82,8 +82,8 @@ def read(view: RuleView, source: Source) -> Sample | None:
     value = view.snapshot.value(source.point, view.ages.of(source.device))
     if value is None or not source.low <= value <= source.high:
         return None
-    reading = view.snapshot.readings[source.point]
-    return Sample(value, reading.measured_at, reading.quality is Quality.GOOD)
+    measured_at = view.snapshot.measured_at(source.point) or view.now
+    return Sample(value, measured_at, view.snapshot.readings[source.point].quality is Quality.GOOD)
 
 
 def sense(
