@@ -10,7 +10,6 @@ import os
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +20,10 @@ a first hour with a new site:
   tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
   tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
+  tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
   tieline-edge status --config site.yaml    how it stands
   tieline-edge why bat1 --config site.yaml  why a device does what it does, now or --at a moment of the past
+  tieline-edge tag load01 --config site.yaml --by NAME --reason TEXT   do not operate this device; untag, tags
 
 exit codes: 0 done, 1 it went wrong or mistakes were found, 2 it could not begin, 3 the edge is not running
 """
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "and PV back to their own defaults and leaves shed loads open.",
     )
     run.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the site")
+    run.add_argument("--dry-run", action="store_true", help="decide, trace and report everything, write nothing to any device")
     run.set_defaults(run=_run)
     check = commands.add_parser(
         "check-config",
@@ -75,16 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     check.set_defaults(run=_check)
     _add_scan(commands)
-    why = commands.add_parser(
-        "why",
-        help="why a device does what it does",
-        description="Tell the decision in force for a device: winner, losers, limits, notes, ages of the inputs, and what "
-        "became of the writes. Reads the trace beside a running edge or after a stopped one.",
-    )
-    why.add_argument("device", metavar="DEVICE", help="device id, e.g. bat1")
-    why.add_argument("--at", metavar="T", help="instant, e.g. 2016-12-07T17:45:00Z (without a zone: UTC); default: latest")
-    why.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
-    why.set_defaults(run=_why)
+    _add_why(commands)
+    from tieline_edge.commissioning.tag_commands import add_tag_commands
+
+    add_tag_commands(commands)
     status = commands.add_parser(
         "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."
     )
@@ -106,6 +102,20 @@ def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     scan.set_defaults(run=run_scan)
 
 
+def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.why import add_why_arguments
+
+    why = commands.add_parser(
+        "why",
+        help="why a device does what it does",
+        description="Tell the decision in force for a device: winner, losers, limits, notes, ages of the inputs, and what "
+        "became of the writes; or a line for each change of a span. Reads the trace beside a running edge or "
+        "after a stopped one.",
+    )
+    add_why_arguments(why)
+    why.set_defaults(run=_why)
+
+
 def _run(options: argparse.Namespace) -> int:
     # One thread for each numeric library, before any of them is loaded.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -119,7 +129,10 @@ def _run(options: argparse.Namespace) -> int:
     if mistakes:
         _print_mistakes(mistakes)
         return 2
-    agent = Agent(load_settings(options.config))
+    settings = load_settings(options.config)
+    if options.dry_run:
+        settings = settings.model_copy(update={"dry_run": True})
+    agent = Agent(settings)
     try:
         asyncio.run(agent.run())
     except BaseExceptionGroup as group:
@@ -153,20 +166,9 @@ def _print_mistakes(mistakes: Sequence[BadInputError]) -> None:
 
 
 def _why(options: argparse.Namespace) -> int:
-    from tieline_core.ids import DeviceId
-    from tieline_edge.config_file import load_settings
-    from tieline_edge.control.trace import why
-    from tieline_edge.state_paths import StatePaths
+    from tieline_edge.why import run_why
 
-    settings = load_settings(options.config)
-    try:
-        device = DeviceId(options.device)
-        at = datetime.max.replace(tzinfo=UTC) if options.at is None else datetime.fromisoformat(options.at)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(why(StatePaths.below(settings.state_dir).trace, device, at if at.tzinfo else at.replace(tzinfo=UTC)))
-    return 0
+    return run_why(options)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -13,15 +13,18 @@ from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError, TransientError
-from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.timegrid import floor_to
 from tieline_edge import status as status_page
+from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
-from tieline_edge.control.trace import why
+from tieline_edge.commissioning.orders import Orders, tag_orders
+from tieline_edge.commissioning.token import new_token
+from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
@@ -30,6 +33,7 @@ from tieline_edge.metrics import LoopbackPages, Page, exposition
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import run_pollers
 from tieline_edge.settings import EdgeSettings
+from tieline_edge.state_lock import hold_state
 
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
@@ -69,8 +73,8 @@ class Agent:
         Raises:
             tieline_core.errors.TielineError: When the configuration cannot be run.
         """
-        self._settings.state_dir.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            stack.enter_context(hold_state(self._settings.state_dir, "the running agent"))
             path = self._settings.state_dir / "outbox.sqlite"
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
@@ -91,8 +95,10 @@ class Agent:
                 group.create_task(lanes.downlink.follow(), name="downlink"),
                 group.create_task(lanes.live.run(), name="live-lane"),
             ]
+            running.append(group.create_task(parts.trace.run(), name="trace"))
             if self._settings.metrics.port:
-                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes))
+                orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
+                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes), orders.answer)
                 running.append(group.create_task(pages.run(self._listening), name="pages"))
             if self._settings.forecast.enabled:
                 running.append(group.create_task(self._forecast(parts, lanes), name="forecast"))
@@ -125,6 +131,8 @@ class Agent:
         if parts.monitor_only:
             text = "no hub key is configured: this edge measures, records and sends, and writes to no device"
             parts.outlet.tell(Severity.ACTION, "edge.monitor_only", text)
+        if self._settings.dry_run:
+            parts.outlet.tell(Severity.ACTION, "edge.dry_run", f"{DRY_RUN}; what would be written is told and traced")
         await self._first_polls(parts)
         try:
             async with parts.executor:
@@ -223,11 +231,14 @@ class Agent:
             return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
 
         async def explain(query: Mapping[str, str]) -> Page:
-            at = datetime.fromisoformat(query["at"]) if "at" in query else self._clock.now()
-            device = DeviceId(query.get("device", ""))
-            return Page.of_json({"text": await asyncio.to_thread(why, parts.paths.trace, device, at)})
+            now, zone = self._clock.now(), ZoneInfo(self._settings.site.time_zone)
+            await asyncio.to_thread(parts.trace.flush)
+            return Page.of_json(await asyncio.to_thread(why.answer, parts.paths.trace, query, now, zone))
 
-        return {"/status": status, "/metrics": metrics, "/why": explain}
+        async def tags(_query: Mapping[str, str]) -> Page:
+            return Page.of_json(parts.tags.document())
+
+        return {"/status": status, "/metrics": metrics, "/why": explain, "/tags": tags}
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.ids import DeviceId, PointId
+from tieline_core.messages.telemetry import Severity
 from tieline_core.shedding import VITAL
 from tieline_edge import __version__
 from tieline_edge.control.commands import CommandBook
@@ -16,9 +18,11 @@ from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook
+from tieline_edge.control.rehearsal import DRY_RUN, Rehearsal
 from tieline_edge.control.site_points import SITE
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.tags import TagBook
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.drivers.context import DriverContext
@@ -49,6 +53,7 @@ class Composition:
     trace: Trace
     plans: PlanBook
     commands: CommandBook
+    tags: TagBook
     cycle: ControlCycle
     executor: Executor
     boot_id: str
@@ -80,9 +85,18 @@ def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -
     return specs
 
 
-def speakers() -> tuple[Speaker, ...]:
+def speakers(tags: TagBook) -> tuple[Speaker, ...]:
     """Everyone who claims beside rules, commands and plans; a new speaker is one line here."""
-    return ()
+    return (tags,)
+
+
+def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | None]:
+    """Why nothing may be written to a device, as the last door before the wire asks."""
+    if settings.dry_run:
+        return lambda _device: DRY_RUN
+    if not settings.hub.public_keys:
+        return lambda _device: "monitor only: no hub key is configured"
+    return tags.refusal
 
 
 def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition:
@@ -102,11 +116,15 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
     meters = None
     if settings.field_broker is not None:
         meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
-    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox)
+    outlet = Outlet(settings.edge_id, clock, outbox)
+    tags = TagBook(lambda: handles, StateFile(paths.tags), outlet.tell)
+    tags.restore()
+    if tags.damage is not None:
+        outlet.tell(Severity.ALARM, "tag.unreadable", tags.damage)
+    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox, barred=_gate(settings, tags))
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
-    outlet = Outlet(settings.edge_id, clock, outbox)
-    trace = Trace.open(paths.trace)
+    trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(
@@ -124,11 +142,13 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         commands=commands,
         trace=trace,
         outlet=outlet,
-        state=StateFile(paths.control),
+        # A dry run must leave no memory of openings that never happened.
+        state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
         poll_s={device: handle.period_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
         rng=random.Random(),
-        speakers=speakers(),
+        speakers=speakers(tags),
+        tagged=lambda: tags.tagged,
         steady=steady,
     )
     cycle = ControlCycle(parts)
@@ -137,7 +157,8 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         for device, handle in handles.items()
         if specs[device].capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
     }
-    executor = Executor(writable, clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
+    hands = Rehearsal if settings.dry_run else Executor
+    executor = hands(writable, clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
     return Composition(
         settings=settings,
         paths=paths,
@@ -150,6 +171,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         trace=trace,
         plans=plans,
         commands=commands,
+        tags=tags,
         cycle=cycle,
         executor=executor,
         boot_id=uuid.uuid4().hex,

@@ -160,6 +160,8 @@ def running_state(parts: Composition) -> RunningState:
         ladder_reason=standing.reason[:200],
         plan_id=None if standing.held is None else standing.held.plan.plan_id,
         monitor_only=parts.monitor_only,
+        dry_run=parts.settings.dry_run,
+        tagged=tuple(sorted(parts.tags.tagged)),
         devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
         shed=parts.cycle.shed,
         commands=parts.commands.reports(),
@@ -180,5 +182,7 @@ def live_view(parts: Composition) -> LiveView:
             "ladder_reason": parts.cycle.standing.reason,
             "shed_loads": len(parts.cycle.shed),
             "monitor_only": int(parts.monitor_only),
+            "dry_run": int(parts.settings.dry_run),
+            "tagged_devices": len(parts.tags.tagged),
         },
     )

@@ -1,6 +1,7 @@
 """Prometheus metrics and small JSON pages, on loopback only: /metrics, /status and /why?device=bat1&at=...
 
-A deliberately small HTTP/1.0 server: GET only, one answer a connection, bounded request, no third-party framework.
+A deliberately small HTTP/1.0 server: GET, and POST for orders; one answer a connection, bounded request, no third-party
+framework.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Page:
 
 #: Makes a page from the query of a request.
 Handler = Callable[[Mapping[str, str]], Awaitable[Page]]
+#: Carries out an order: path, headers with lower-case names, body.
+OrderTaker = Callable[[str, Mapping[str, str], bytes], Awaitable[Page]]
 
 
 class LoopbackPages:
@@ -53,11 +56,13 @@ class LoopbackPages:
     Args:
         port: TCP port.
         pages: Handler by path.
+        orders: Who answers a POST; None = nobody.
     """
 
-    def __init__(self, port: int, pages: Mapping[str, Handler]) -> None:
+    def __init__(self, port: int, pages: Mapping[str, Handler], orders: OrderTaker | None = None) -> None:
         self._port = port
         self._pages = dict(pages)
+        self._orders = orders
 
     async def run(self, on_listening: Callable[[int], None] = lambda _port: None) -> None:
         """Serve.
@@ -73,7 +78,7 @@ class LoopbackPages:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                page = await self._answer(await reader.readuntil(b"\r\n\r\n"))
+                page = await self._answer(await reader.readuntil(b"\r\n\r\n"), reader)
                 head = (
                     f"HTTP/1.0 {page.status.value} {page.status.phrase}\r\nContent-Type: {page.kind}\r\n"
                     f"Content-Length: {len(page.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
@@ -86,21 +91,40 @@ class LoopbackPages:
         finally:
             writer.close()
 
-    async def _answer(self, request: bytes) -> Page:
+    async def _answer(self, request: bytes, reader: asyncio.StreamReader) -> Page:
         words = request.split(b"\r\n", 1)[0].decode("latin-1").split()
-        if len(words) != 3 or words[0] != "GET":
-            return Page.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here")
+        if len(words) != 3 or words[0] not in ("GET", "POST"):
+            return Page.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and POST are served here")
         target = urlsplit(words[1])
-        handler = self._pages.get(target.path)
-        if handler is None:
-            return Page.problem(HTTPStatus.NOT_FOUND, f"there is: {', '.join(sorted(self._pages))}")
         try:
+            if words[0] == "POST":
+                return await self._order(target.path, _headers(request), reader)
+            handler = self._pages.get(target.path)
+            if handler is None:
+                return Page.problem(HTTPStatus.NOT_FOUND, f"there is: {', '.join(sorted(self._pages))}")
             return await handler({key: values[-1] for key, values in parse_qs(target.query).items()})
         except (BadInputError, ValueError) as error:
             return Page.problem(HTTPStatus.BAD_REQUEST, str(error))
         except Exception as error:  # noqa: BLE001 - a page that cannot be made must not end the agent; the client is told
             _LOG.exception("page %s could not be made", target.path)
             return Page.problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error}")
+
+    async def _order(self, path: str, headers: Mapping[str, str], reader: asyncio.StreamReader) -> Page:
+        if self._orders is None or path in self._pages:
+            return Page.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is served here")
+        return await self._orders(path, headers, await _body(headers, reader))
+
+
+def _headers(request: bytes) -> dict[str, str]:
+    rows = (line.partition(":") for line in request.decode("latin-1").split("\r\n")[1:] if line)
+    return {name.strip().lower(): value.strip() for name, _, value in rows}
+
+
+async def _body(headers: Mapping[str, str], reader: asyncio.StreamReader) -> bytes:
+    length = headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _MAX_REQUEST:
+        raise BadInputError("order", "content-length", length, f"a body of at most {_MAX_REQUEST} bytes is expected")
+    return await reader.readexactly(int(length))
 
 
 def exposition(parts: Composition, status: Mapping[str, Any]) -> bytes:
@@ -123,6 +147,12 @@ def exposition(parts: Composition, status: Mapping[str, Any]) -> bytes:
     gauge("cycle_p99_seconds", "99th percentile of the cycle's duration", status["cycle"]["p99_ms"] / 1000.0)
     gauge("hub_online", "1 = the durable lane is answered", float(status["hub_online"]))
     gauge("monitor_only", "1 = no hub key, nothing is written", float(status["monitor_only"]))
+    gauge("dry_run", "1 = decides and traces, writes to no device", float(status["dry_run"]))
+    gauge(
+        "tagged_devices",
+        "Devices under a tag do not operate",
+        sum(row["tag"] is not None for row in status["devices"].values()),
+    )
     gauge("unrecorded_readings", "Readings given up because the disk refused", status["unrecorded"])
     for stream, row in status["backlog"].items():
         gauge("backlog_frames", "Frames that wait in the outbox", row["frames"], stream=stream)

@@ -72,13 +72,22 @@ class DeviceHandle:
         driver: Its driver.
         points: Ids of its points.
         period_s: Poll period [clock seconds].
+        barred: Says why nothing may be written to it now; None when it may.
     """
 
     MAX_PENDING: Final = 20_000
 
-    def __init__(self, settings: DeviceSettings, driver: Driver, points: Sequence[PointId], period_s: float) -> None:
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        driver: Driver,
+        points: Sequence[PointId],
+        period_s: float,
+        barred: Callable[[DeviceId], str | None] = lambda _device: None,
+    ) -> None:
         self.settings, self.points, self.period_s = settings, tuple(points), period_s
         self._driver = driver
+        self._barred = barred
         self.online = False
         self.last_error: str | None = None
         self.counters = PollCounters()
@@ -105,6 +114,9 @@ class DeviceHandle:
             DeviceTransientError: At once when the device is offline: nothing waits behind its retries.
             DevicePermanentError: Refused, nothing was written.
         """
+        # The last door before the wire: whatever went wrong above, a tag and a dry run hold here.
+        if (barred := self._barred(self.id)) is not None:
+            raise DevicePermanentError(f"{self.id}: {barred}; nothing was written")
         if not self.online:
             raise DeviceTransientError(f"{self.id} is offline: {self.last_error or 'not reached yet'}; nothing was written")
         return await self._driver.apply(action)
@@ -122,7 +134,8 @@ def open_devices(settings: EdgeSettings, context: DriverContext) -> dict[DeviceI
         entry = catalog_entry(device.catalog)
         period_s = max(device.poll_s, entry.message.report_s if entry.message else 0.0)
         points = PointTable(settings.edge_id, device, entry).ids()
-        handles[device.id] = DeviceHandle(device, open_driver(device, settings.edge_id, context), points, period_s)
+        driver = open_driver(device, settings.edge_id, context)
+        handles[device.id] = DeviceHandle(device, driver, points, period_s, context.barred)
     return handles
 
 

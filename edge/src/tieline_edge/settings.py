@@ -89,6 +89,13 @@ class OutboxSettings(_Section):
     frame_readings: int = Field(default=1000, ge=1, le=10000)
 
 
+class TraceSettings(_Section):
+    """Bounds of what is kept of decisions, for ``why``."""
+
+    max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    max_age_days: float = Field(default=42.0, gt=0, le=3660)
+
+
 class ReversionSettings(_Section):
     """Timers written into devices: they must outlast two polls at every speed."""
 
@@ -217,11 +224,13 @@ class EdgeSettings(_Section):
     field_broker: MqttEndpoint | None = None
     cycle: CycleSettings = CycleSettings()
     outbox: OutboxSettings = OutboxSettings()
+    trace: TraceSettings = TraceSettings()
     reversion: ReversionSettings = ReversionSettings()
     devices: tuple[DeviceSettings, ...] = Field(min_length=1)
     shedding: SheddingSettings = SheddingSettings()
     forecast: ForecastSettings = ForecastSettings()
     metrics: MetricsSettings = MetricsSettings()
+    dry_run: bool = Field(default=False, description="decide, trace and report everything, write nothing to any device")
 
     @model_validator(mode="after")
     def _consistent(self) -> EdgeSettings:

@@ -18,6 +18,11 @@ class StatePaths:
     history: Path
     models: Path
     artifacts: Path
+    tags: Path
+    token: Path
+    dry_run: Path
+    checkout: Path
+    site: Path
 
     @classmethod
     def below(cls, folder: Path) -> StatePaths:
@@ -31,4 +36,9 @@ class StatePaths:
             folder / "history.sqlite",
             folder / "models",
             folder / "artifacts",
+            folder / "tags.json",
+            folder / "local.token",
+            folder / "dry-run",
+            folder / "checkout",
+            folder / "site.json",
         )

@@ -42,6 +42,8 @@ def document(
         "at": now.isoformat(),
         "speed": parts.clock.speed(),
         "monitor_only": parts.monitor_only,
+        "dry_run": parts.settings.dry_run,
+        "tags": parts.tags.document(),
         "ready_s": ready_s,
         "hub_online": hub_online,
         "ladder": {"step": int(standing.step), "name": standing.step.name.lower(), "reason": standing.reason},
@@ -59,6 +61,7 @@ def document(
                 "online": handle.online,
                 "error": handle.last_error,
                 "command": states[device].value if device in states else None,
+                "tag": parts.tags.refusal(device),
             }
             for device, handle in parts.handles.items()
         },
@@ -119,6 +122,10 @@ def in_words(status: dict[str, Any]) -> str:
         f"  forecast  {status['forecast']}",
         f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
     ]
+    tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row.get("tag")]
+    lines[4:4] = tagged
+    if status.get("dry_run"):
+        lines.insert(1, "  DRY RUN: everything is decided and traced; nothing is written to any device")
     if status["monitor_only"]:
         lines.insert(1, "  MONITOR ONLY: no hub key is configured; nothing is written to any device")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from tieline_core.ids import DeviceId
 from tieline_edge.control.arbiter import Decisions, decide
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
 from tieline_edge.control.facts import DeviceFacts, SiteFacts
-from tieline_edge.control.memory import ArbiterMemory
+from tieline_edge.control.memory import ArbiterMemory, PowerMemory
 from tieline_edge.drivers.capabilities import (
     Capability,
     DeviceSpec,
@@ -228,3 +228,45 @@ def test_an_opening_of_a_vital_load_is_refused_with_a_note() -> None:
 def test_an_infinite_setpoint_never_comes_out() -> None:
     decisions = judge(want(Band.PLAN, limit=Interval(lo=-math.inf, hi=math.inf)), want(Band.PLAN, setpoint_w=1e12))
     assert power_of(decisions) == 60e3
+
+
+def test_nothing_is_written_to_a_tagged_device_whoever_wants_what() -> None:
+    tag = {device: Claim(device, Band.INTERLOCK, "tag", "work on the busbar", hands_off=True) for device in (BAT, LOAD, PV)}
+    shed = want(Band.SAFETY, LOAD, closed=False)
+    plan = want(Band.PLAN, setpoint_w=20e3)
+    cap = want(Band.ENVELOPE, source="dso", limit=Interval(hi=10e3), failsafe=Failsafe(Interval(hi=0.0), 900))
+    decisions = judge(*tag.values(), shed, plan, cap, want(Band.PLAN, PV, limit=Interval(lo=0.0)))
+    for device, one in tag.items():
+        assert decisions.by_device[device].action is None
+        assert decisions.by_device[device].winner == one
+        assert decisions.by_device[device].hands_off
+    assert decisions.by_device[LOAD].losers == (shed,)
+    assert decisions.by_device[BAT].losers == (plan,)
+    assert decisions.by_device[BAT].dropped == (cap,)
+    assert "do not operate" in str(tag[BAT])
+
+
+def test_after_a_tag_a_load_that_a_hand_has_opened_is_not_closed_by_default() -> None:
+    def seen(closed: bool) -> SiteFacts:
+        return SiteFacts({LOAD: DeviceFacts(closed=closed)})
+
+    tag = Claim(LOAD, Band.INTERLOCK, "tag", "work", hands_off=True)
+    on = want(Band.DEFAULT, LOAD, closed=True, ttl_s=1e6)
+    memory = judge(on, facts=seen(True)).memory
+    for second, closed in ((1, True), (2, False), (3, False)):
+        memory = judge(on, tag, facts=seen(closed), memory=memory, now=NOW + timedelta(seconds=second)).memory
+    after = judge(on, facts=seen(False), memory=memory, now=NOW + timedelta(hours=1))
+    assert after.by_device[LOAD].action is None
+    assert "not opened here" in after.by_device[LOAD].notes[0]
+
+
+def test_after_a_tag_the_ramp_of_a_storage_starts_from_what_it_shows() -> None:
+    specs = {BAT: replace(SPECS[BAT], ramp_w_per_s=1e3)}
+    plan = want(Band.PLAN, setpoint_w=50e3, ttl_s=1000)
+    tag = Claim(BAT, Band.INTERLOCK, "tag", "work", hands_off=True)
+    far = judge(plan, specs=specs, memory=ArbiterMemory({BAT: PowerMemory(50e3, NOW)})).memory
+    resting = SiteFacts({BAT: DeviceFacts(p_w=0.0, soc_pct=50.0)})
+    left = judge(plan, tag, specs=specs, memory=far, facts=resting).memory
+    first = judge(plan, specs=specs, memory=left, facts=resting, now=NOW + timedelta(seconds=1))
+    assert power_of(first) == 0.0
+    assert power_of(judge(plan, specs=specs, memory=first.memory, facts=resting, now=NOW + timedelta(seconds=3))) == 2e3

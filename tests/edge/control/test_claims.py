@@ -64,3 +64,10 @@ def test_a_claim_reads_like_a_sentence() -> None:
     assert "open" in str(Claim(BAT, Band.SAFETY, "s", "r", closed=False, expires_at=NOW))
     assert "closed" in str(Claim(BAT, Band.SAFETY, "s", "r", closed=True, expires_at=NOW))
     assert "limit [0, 0] W" in str(Claim(BAT, Band.INTERLOCK, "s", "r", limit=Interval(0, 0)))
+
+
+def test_only_an_interlock_takes_all_hands_off_a_device_and_it_wants_nothing_else() -> None:
+    with pytest.raises(ValueError, match="only an interlock"):
+        Claim(BAT, Band.OPERATOR, "tag", "work", hands_off=True, expires_at=NOW)
+    with pytest.raises(ValueError, match="exactly one"):
+        Claim(BAT, Band.INTERLOCK, "tag", "work", hands_off=True, closed=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -27,12 +28,14 @@ from tieline_edge.control.claims import Band, Claim, Interval
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.explain import explain
 from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
-from tieline_edge.control.trace import Trace, why
+from tieline_edge.control.trace import Trace
+from tieline_edge.control.words import explanation_words
 from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite, RuleView, VitalLoadError
@@ -231,8 +234,12 @@ async def test_an_overload_is_shed_and_restored_and_every_step_can_be_asked_for(
     assert site.field.closed == {LOAD: True, VITAL: True}
     assert [code for code in site.events if code.split(".")[0] in ("shed", "restore")] == ["shed.thermal", "restore.thermal"]
     site.close()
-    assert "safety thermal-overload: open" in why(tmp_path / "trace.sqlite", LOAD, shed_at)
-    assert "default: closed" in why(tmp_path / "trace.sqlite", LOAD, site.clock.now())
+    shed, now = (explain(tmp_path / "trace.sqlite", LOAD, at, replay=True) for at in (shed_at, site.clock.now()))
+    assert shed["winner"][:3] == ["safety", "thermal-overload", "open"]
+    assert now["winner"][:3] == ["default", "default", "closed"]
+    assert shed["replay"]["same"]
+    assert now["replay"]["same"]
+    assert "local protection" in explanation_words(shed, ZoneInfo("UTC"))
 
 
 async def test_a_shed_load_stays_shed_over_a_restart_and_returns_after_it(tmp_path: Path) -> None:
@@ -456,8 +463,9 @@ class Nobody:
     def __init__(self) -> None:
         self.decided: Mapping[DeviceId, Decision] = {}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
         self.decided = decisions
+        return ()
 
 
 async def test_f5_what_was_written_but_not_recorded_is_found_in_place(tmp_path: Path) -> None:

@@ -284,6 +284,20 @@ def test_a_fast_clock_widens_window_and_back_off() -> None:
     assert timing.backoff_at(1, 60.0, 90.0) == 22.5
 
 
+async def test_a_tag_ends_refreshes_and_judgements_and_everything_is_written_anew_afterwards(bench: Bench) -> None:
+    held = HoldPower(5e3, 180.0)
+    await bench.cycle(BAT, held, p_w=5e3)
+    tag = Decision(BAT, None, Claim(BAT, Band.INTERLOCK, "tag", "work", hands_off=True))
+    for _ in range(70):
+        await bench.clock.advance(1.0)
+        await bench.executor.carry_out({BAT: tag}, SiteFacts({BAT: DeviceFacts(p_w=0.0)}))
+    await bench.executor.release_all()
+    assert bench.handles[BAT].told == [held]
+    assert bench.states()[-1] in (CommandState.CONFIRMED, CommandState.EFFECTIVE)
+    await bench.cycle(BAT, held, p_w=0.0)
+    assert bench.handles[BAT].told == [held, held]
+
+
 async def test_a_device_not_heard_since_the_start_is_not_written_to_and_by_safety_only_after_a_while() -> None:
     bench = Bench()
     facts = SiteFacts({})

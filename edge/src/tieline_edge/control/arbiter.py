@@ -49,6 +49,11 @@ class Decision:
     ages_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
+    def hands_off(self) -> bool:
+        """True when nothing at all may be written to the device."""
+        return self.winner is not None and self.winner.hands_off
+
+    @property
     def band(self) -> Band | None:
         """Band of the winner."""
         return None if self.winner is None else self.winner.band
@@ -89,7 +94,11 @@ def decide(
     for device in sorted(specs):
         spec, known = specs[device], facts.of(device)
         own = [claim for claim in everything if claim.device == device]
-        if Capability.SWITCH in spec.capabilities:
+        barred = next((claim for claim in own if claim.hands_off), None)
+        if barred is not None:
+            decisions[device] = _hands_off(barred, own, known)
+            _watch(spec, memory, known, now, positions, powers)
+        elif Capability.SWITCH in spec.capabilities:
             decisions[device], positions[device] = _contact(
                 spec, own, memory.contacts.get(device, ContactMemory()), known, facts.bus_live, now
             )
@@ -98,6 +107,37 @@ def decide(
     kept = tuple(claim for claim in limits if claim.band is not Band.INTERLOCK and claim.limit != NO_LIMIT)
     new = ArbiterMemory(powers, positions, kept)
     return Decisions(MappingProxyType(decisions), new)
+
+
+def _hands_off(barred: Claim, own: list[Claim], known: DeviceFacts) -> Decision:
+    """The decision under a tag: whatever else is wanted, limits of the device included, nothing is written."""
+    others = [claim for claim in own if claim is not barred]
+    return Decision(
+        barred.device,
+        None,
+        barred,
+        losers=tuple(claim for claim in others if claim.limit is None),
+        dropped=tuple(claim for claim in others if claim.limit is not None),
+        notes=("nothing is written to it while the tag stands",),
+        ages_s=known.ages_s,
+    )
+
+
+def _watch(
+    spec: DeviceSpec,
+    memory: ArbiterMemory,
+    known: DeviceFacts,
+    now: datetime,
+    positions: dict[DeviceId, ContactMemory],
+    powers: dict[DeviceId, PowerMemory],
+) -> None:
+    """Remember what the field shows of a device that others have their hands on, for times and ramps afterwards."""
+    device = spec.device_id
+    if Capability.SWITCH in spec.capabilities:
+        request = contacts.Request(spec, memory.contacts.get(device, ContactMemory()), known, None, now)
+        positions[device] = contacts.switch(request, None, None, 0.0).memory
+    else:
+        powers[device] = power.unheld(memory.power.get(device, PowerMemory()), known)
 
 
 def _remembered(heard: tuple[Claim, ...], held: tuple[Claim, ...], now: datetime) -> tuple[Claim, ...]:

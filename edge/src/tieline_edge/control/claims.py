@@ -1,7 +1,8 @@
 """Claims: what rules, operators, plans and the site's own limits want of a device.
 
-A claim speaks for one device in one band and wants exactly one thing: a setpoint, a contact position or a limit. Limits
-are closed intervals of signed watts, positive = drawn from the grid. ``NO_LIMIT`` and a limit of 0 W are different things.
+A claim speaks for one device in one band and wants exactly one thing: a setpoint, a contact position, a limit, or that
+nobody touches the device. Limits are closed intervals of signed watts, positive = drawn from the grid. ``NO_LIMIT`` and a
+limit of 0 W are different things.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Claim:
         expires_at: First instant at which it no longer counts; only interlocks go without.
         failsafe: What an expired limit becomes; every limit below the interlock band declares it.
         off_timer_s: With ``closed=False``: timer written into devices that reclose by themselves [s].
+        hands_off: Nothing at all is written to the device (a tag "do not operate"); interlocks only.
 
     Raises:
         ValueError: When it wants nothing or several things, or lacks its expiry or failsafe.
@@ -107,11 +109,14 @@ class Claim:
     expires_at: datetime | None = None
     failsafe: Failsafe | None = None
     off_timer_s: float = 0.0
+    hands_off: bool = False
 
     def __post_init__(self) -> None:
-        wishes = [self.setpoint_w is not None, self.closed is not None, self.limit is not None]
+        wishes = [self.setpoint_w is not None, self.closed is not None, self.limit is not None, self.hands_off]
         if sum(wishes) != 1:
-            raise ValueError(f"{self.source} on {self.device}: exactly one of setpoint_w, closed and limit is claimed")
+            raise ValueError(f"{self.source} on {self.device}: exactly one of setpoint_w, closed, limit, hands_off")
+        if self.hands_off and self.band is not Band.INTERLOCK:
+            raise ValueError(f"{self.source} on {self.device}: only an interlock takes all hands off a device")
         if self.setpoint_w is not None and not math.isfinite(self.setpoint_w):
             raise ValueError(f"{self.source} on {self.device}: {self.setpoint_w} W is no setpoint")
         if self.band is not Band.INTERLOCK and self.expires_at is None:
@@ -127,7 +132,7 @@ class Claim:
     @property
     def order(self) -> tuple[str, int, str, str, str]:
         """A total order, so that no result depends on who spoke first."""
-        wish = f"{self.setpoint_w!r}/{self.closed!r}/{self.limit!r}/{self.failsafe!r}/{self.off_timer_s!r}"
+        wish = f"{self.setpoint_w!r}/{self.closed!r}/{self.limit!r}/{self.failsafe!r}/{self.off_timer_s!r}/{self.hands_off!r}"
         return self.device, self.band, self.source, wish, f"{self.expires_at}/{self.reason}"
 
     def moved(self, by: timedelta) -> Claim:
@@ -146,11 +151,14 @@ class Claim:
             return None
         return self.failsafe.limit if now < self.expires_at + timedelta(seconds=self.failsafe.hold_s) else None
 
-    def __str__(self) -> str:
+    @property
+    def wish(self) -> str:
+        """What it wants, in words."""
         if self.setpoint_w is not None:
-            wish = f"hold {self.setpoint_w:g} W"
-        elif self.closed is not None:
-            wish = "closed" if self.closed else "open"
-        else:
-            wish = f"limit {self.limit}"
-        return f"{self.band.name.lower()} {self.source}: {wish} ({self.reason})"
+            return f"hold {self.setpoint_w:g} W"
+        if self.closed is not None:
+            return "closed" if self.closed else "open"
+        return "do not operate" if self.hands_off else f"limit {self.limit}"
+
+    def __str__(self) -> str:
+        return f"{self.band.name.lower()} {self.source}: {self.wish} ({self.reason})"

@@ -6,8 +6,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -31,6 +31,8 @@ from tieline_edge.control.memory import ArbiterMemory, after_restart
 from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.rehearsal import DRY_RUN
+from tieline_edge.control.replay import Asked
 from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
@@ -69,6 +71,7 @@ class Parts:
         rule_site: The site as the rules know it, before any policy.
         poll_s: Poll period by device [s].
         speakers: Further sources of claims, asked in every cycle.
+        tagged: Devices under a tag "do not operate", asked in every cycle.
         offload: Runs blocking writes beside the loop.
         steady: The line timers live on; None makes one from the clock.
     """
@@ -88,13 +91,14 @@ class Parts:
     speakers: tuple[Speaker, ...] = ()
     offload: Offload = asyncio.to_thread
     steady: SteadyTime | None = None
+    tagged: Callable[[], frozenset[DeviceId]] = frozenset
 
 
 class Hands(Protocol):
     """Who carries out decisions: the executor, or somebody who only pretends to."""
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start what is due; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
+        """Start what is due, without waiting for devices; returns the devices a write was begun to."""
         ...
 
 
@@ -168,15 +172,16 @@ class ControlCycle:
         self._speeds.append(self._parts.clock.speed())
         parts, utc, now, ages = self._parts, self._parts.clock.now(), self._steady.now(), self.ages()
         snapshot = parts.image.freeze(utc)
-        facts = gather(snapshot, parts.settings.edge_id, self.specs, ages)
+        facts = gather(snapshot, parts.settings.edge_id, self.specs, ages, parts.tagged())
         self._take_standing(utc, facts)
         if not parts.monitor_only:
-            claims = self._hear(RuleView(now, snapshot, facts, ages), utc)
-            judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
-            self._memory, self.decisions = judged.memory, judged.by_device
+            claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
+            asked = Asked(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
+            self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
             await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
-            await hands.carry_out(self.decisions, facts)
-            parts.trace.decided(self.decisions, utc)
+            begun = await hands.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, asked, utc, begun)
             for report in parts.commands.expire(utc):
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
         power = site_power(self.specs, facts, parts.settings.shedding.transformer)
@@ -280,3 +285,10 @@ class ControlCycle:
         facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
         batteries = batteries_of(self.specs, facts)
         self.local = local_schedule(forecast, batteries, now) if batteries else None
+
+
+def _marked(decisions: Mapping[DeviceId, Decision], dry_run: bool) -> Mapping[DeviceId, Decision]:
+    """Decisions that say of themselves that they are not carried out, where that is so."""
+    if not dry_run:
+        return decisions
+    return {device: replace(decision, notes=(*decision.notes, DRY_RUN)) for device, decision in decisions.items()}

@@ -164,6 +164,11 @@ class Executor:
         """True while a write is under way."""
         return any(line.busy for line in self._lines.values())
 
+    def writing(self, device: DeviceId) -> bool:
+        """True while a write to this device is under way."""
+        line = self._lines.get(device)
+        return line is not None and line.busy
+
     def take_handles(self, handles: Mapping[DeviceId, DeviceHandle]) -> None:
         """Work with another set of devices from now on; what was written to a device that stays is still known.
 
@@ -172,12 +177,21 @@ class Executor:
         kept = {device: line for device, line in self._lines.items() if handles.get(device) is line.handle}
         self._lines = {device: kept.get(device) or _Line(handle) for device, handle in handles.items()}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> frozenset[DeviceId]:
+        """Start the writes that are due and judge the effect of earlier ones, without waiting for devices.
+
+        Returns:
+            The devices a write was begun to.
+        """
         now = self._steady.now()
+        begun: set[DeviceId] = set()
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
+                continue
+            if decision.hands_off:
+                # Others have their hands on it: what was written before says nothing of how it stands afterwards.
+                line.written, line.failures, line.not_before = None, 0, None
                 continue
             await self._judge(device, line, facts, now)
             if decision.action is None or not self._read_first(line, decision, facts.of(device), now):
@@ -186,7 +200,9 @@ class Executor:
             if not self._due(line, decision, now):
                 continue
             line.busy = True
+            begun.add(device)
             self._tasks.create_task(self._write(device, line, decision, facts.of(device).p_w), name=f"write-{device}")
+        return frozenset(begun)
 
     async def release_all(self) -> None:
         """Hand storages and plants back to their own default; shed loads stay as they are."""

@@ -55,10 +55,12 @@ class SiteFacts:
     Attributes:
         devices: Facts by device.
         bus_live: False when the busbar is dead, None when it is measured but not known now.
+        tagged: Devices under a tag "do not operate": nothing is written to them, so no rule can count on them.
     """
 
     devices: Mapping[DeviceId, DeviceFacts]
     bus_live: bool | None = True
+    tagged: frozenset[DeviceId] = frozenset()
 
     def of(self, device: DeviceId) -> DeviceFacts:
         """Facts of a device; everything absent when there are none."""
@@ -68,14 +70,20 @@ class SiteFacts:
 _NOTHING = DeviceFacts()
 
 
-def gather(snapshot: Snapshot, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], limits: AgeLimits) -> SiteFacts:
+def gather(
+    snapshot: Snapshot,
+    edge: EdgeId,
+    specs: Mapping[DeviceId, DeviceSpec],
+    limits: AgeLimits,
+    tagged: frozenset[DeviceId] = frozenset(),
+) -> SiteFacts:
     """Take from a snapshot what is usable and young enough."""
     devices = {device: _device(snapshot, edge, device, limits.of(device)) for device in specs}
     transformers = [device for device, spec in specs.items() if spec.role is Role.TRANSFORMER]
     live = [_bus_live(snapshot, edge, device, limits.of(device)) for device in transformers]
     # A site where nothing measures the busbar cannot be asked; its own protection decides there.
     bus = True if not live or any(live) else (None if None in live else False)
-    return SiteFacts(MappingProxyType(devices), bus)
+    return SiteFacts(MappingProxyType(devices), bus, tagged)
 
 
 def _device(snapshot: Snapshot, edge: EdgeId, device: DeviceId, max_age_s: float) -> DeviceFacts:

@@ -91,6 +91,12 @@ def limit_generation(request: Request) -> Result:
     return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
 
 
+def unheld(memory: PowerMemory, known: DeviceFacts) -> PowerMemory:
+    """What is remembered while nobody here may touch the device: ramps start afterwards from the power it shows then."""
+    sign = _sign(known.p_w or 0.0) or memory.sign
+    return PowerMemory(sign=sign, at_end=memory.at_end, at_reserve=memory.at_reserve)
+
+
 def _last(request: Request) -> float:
     if request.memory.power_w is not None:
         return request.memory.power_w

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tieline_core.clock import Clock
-from tieline_core.ids import EdgeId
+from tieline_core.ids import DeviceId, EdgeId
 from tieline_edge.drivers.modbus.link import ModbusLinks
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.snapshot import ProcessImage
+
+
+def _nothing_barred(_device: DeviceId) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class DriverContext:
         meters: The client of the field broker; None when the site has none.
         recorded: What the outbox held before this start; None = nothing is known.
         modbus_links: One connection for each Modbus server.
+        barred: Says why nothing may be written to a device now (a tag, a dry run); None when it may.
     """
 
     edge_id: EdgeId
@@ -33,3 +39,4 @@ class DriverContext:
     meters: MeterGateway | None = None
     recorded: RecordedInstants | None = None
     modbus_links: ModbusLinks = field(default_factory=ModbusLinks)
+    barred: Callable[[DeviceId], str | None] = _nothing_barred

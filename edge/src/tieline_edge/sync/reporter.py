@@ -84,6 +84,8 @@ class Reporter:
             software=self._software,
             boot_id=self._boot_id,
             monitor_only=running.monitor_only or self._downlink.monitor_only,
+            dry_run=running.dry_run,
+            tagged=running.tagged,
             ladder=running.ladder,
             ladder_reason=running.ladder_reason[:200],
             plan_id=running.plan_id,

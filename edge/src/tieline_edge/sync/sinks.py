@@ -99,6 +99,8 @@ class RunningState:
     ladder_reason: str = "starting"
     plan_id: str | None = None
     monitor_only: bool = False
+    dry_run: bool = False
+    tagged: tuple[str, ...] = ()
     devices_offline: tuple[str, ...] = ()
     shed: tuple[str, ...] = ()
     commands: tuple[CommandReport, ...] = ()

@@ -77,6 +77,8 @@ class Reported(Message):
     software: str
     boot_id: str
     monitor_only: bool = Field(description="true when it has no keys or was told not to act")
+    dry_run: bool = Field(default=False, description="true when it decides and traces, and writes to no device")
+    tagged: tuple[str, ...] = Field(default=(), description='devices under a tag "do not operate"')
     ladder: LadderStep
     ladder_reason: str = Field(max_length=200)
     plan_id: str | None = None

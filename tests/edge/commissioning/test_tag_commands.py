@@ -1,0 +1,191 @@
+"""Tags at the command line, on a stopped and on a running edge, and on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import stat
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.edge.commissioning.site import BAT_UNIT, LOAD_UNIT, field_of, running, site_file, written
+from tests.edge.drivers.field import ModbusServer
+from tieline_core.ids import DeviceId
+from tieline_edge.__main__ import main
+from tieline_edge.agent import Agent
+from tieline_edge.control.claims import Band, Claim
+from tieline_edge.state_lock import StateHeldError, hold_state
+from tieline_edge.state_paths import StatePaths
+
+
+async def cli(*arguments: str | Path) -> int:
+    """A command in a thread, as another process would run beside the agent."""
+    return await asyncio.to_thread(main, [str(one) for one in arguments])
+
+
+class Pusher:
+    """Wants the battery at 20 kW and the load open, all the time, as safety."""
+
+    def claims(self, view: Any) -> list[Claim]:
+        ends = view.now.replace(year=view.now.year + 1)
+        return [
+            Claim(DeviceId("bat1"), Band.SAFETY, "pusher", "test", setpoint_w=20e3, expires_at=ends),
+            Claim(DeviceId("load01"), Band.SAFETY, "pusher", "test", closed=False, expires_at=ends),
+        ]
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody wants both devices to act in every cycle."""
+    import tieline_edge.bootstrap as bootstrap
+
+    before = bootstrap.speakers
+    monkeypatch.setattr(bootstrap, "speakers", lambda tags: (*before(tags), Pusher()))
+
+
+async def status(agent: Agent) -> dict[str, Any]:
+    def fetch() -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{agent.port}/status", timeout=10) as answer:
+            return json.load(answer)
+
+    found: dict[str, Any] = await asyncio.to_thread(fetch)
+    return found
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(30.0):
+        while not condition():  # noqa: ASYNC110 (what a server in this process has seen has no event)
+            await asyncio.sleep(0.02)
+
+
+async def cycles(agent: Agent, count: int = 8) -> None:
+    """Let the loop go round some more times."""
+    goal = (await status(agent))["cycle"]["count"] + count
+    async with asyncio.timeout(30.0):
+        while (await status(agent))["cycle"]["count"] < goal:  # noqa: ASYNC110 (a page has no event)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("pushed")
+async def test_a_device_tagged_before_the_start_gets_no_write_while_the_others_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ModbusServer() as server:
+        field_of(server)
+        path = site_file(tmp_path, server)
+        assert await cli("tag", "load01", "--config", path, "--by", "the crew", "--reason", "contactor is replaced") == 0
+        assert "not running" in capsys.readouterr().out
+        async with running(path) as agent:
+            await until(lambda: written(server, BAT_UNIT))
+            await cycles(agent)
+            told = (await status(agent))["devices"]
+            assert "the crew" in told["load01"]["tag"]
+            assert told["bat1"]["tag"] is None
+            assert await cli("status", "--config", path) == 0
+            assert await cli("why", "load01", "--config", path) == 0
+            out = capsys.readouterr().out
+            assert "TAGGED    load01" in out
+            assert "do not operate" in out
+        assert written(server, LOAD_UNIT) == []
+        assert written(server, BAT_UNIT)
+        assert server.coils[LOAD_UNIT, 0] == 1
+
+
+@pytest.mark.usefixtures("pushed")
+async def test_a_tag_hung_on_a_running_edge_ends_all_writes_and_its_removal_lets_them_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ModbusServer() as server:
+        field_of(server)
+        path = site_file(tmp_path, server)
+        async with running(path) as agent:
+            await until(lambda: written(server, BAT_UNIT) and server.coils[LOAD_UNIT, 0] == 0)
+            for device in ("bat1", "load01"):
+                assert await cli("tag", device, "--config", path, "--by", "the crew", "--reason", "work", "--as-is") == 0
+            assert "no write is under way" in capsys.readouterr().out
+            before = len(written(server))
+            await cycles(agent)
+            assert len(written(server)) == before
+            assert await cli("tags", "--config", path) == 0
+            assert await cli("tags", "--json", "--config", path) == 0
+            assert "bat1: tagged by the crew" in capsys.readouterr().out
+            assert await cli("untag", "load01", "--config", path, "--by", "the crew") == 0
+            await until(lambda: written(server, LOAD_UNIT))
+            assert await cli("untag", "load01", "--config", path, "--by", "the crew") == 2
+            assert "has no tag" in capsys.readouterr().err
+            bat = written(server, BAT_UNIT)
+        # The end of the agent hands batteries back to their own default, but not one under a tag.
+        assert written(server, BAT_UNIT) == bat
+        assert await cli("tags", "--config", path) == 0
+        assert "bat1: tagged" in capsys.readouterr().out
+
+
+async def test_orders_need_the_token_which_only_the_owner_can_read(tmp_path: Path) -> None:
+    async with ModbusServer() as server:
+        field_of(server)
+        path = site_file(tmp_path, server)
+        async with running(path) as agent:
+            token = StatePaths.below(tmp_path / "state").token
+            assert stat.S_IMODE(token.stat().st_mode) == 0o600
+
+            def post(where: str, body: bytes, bearer: str | None) -> tuple[int, str]:
+                headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+                with closing(http.client.HTTPConnection("127.0.0.1", agent.port or 0, timeout=10)) as connection:
+                    connection.request("POST", where, body, headers)
+                    answer = connection.getresponse()
+                    return answer.status, answer.read().decode()
+
+            good = json.dumps({"device": "load01", "by": "the crew", "reason": "work"}).encode()
+            key = token.read_text().strip()
+            for where, body, bearer, expected in (
+                ("/tag", good, None, 401),
+                ("/tag", good, "x" * 43, 401),
+                ("/tag", good, "", 401),
+                ("/nothing", good, key, 404),
+                ("/status", good, key, 405),
+                ("/tag", b"[]", key, 400),
+                ("/tag", b'{"device": "load01"}', key, 400),
+                ("/tag", b"x" * 9000, key, 400),
+                ("/tag", good.replace(b'"work"', b'"work", "hold": "upside-down"'), key, 400),
+            ):
+                code, text = await asyncio.to_thread(post, where, body, bearer)
+                assert (code, json.loads(text)["status"]) == (expected, expected)
+            assert (await status(agent))["tags"]["tags"] == []
+            assert (await asyncio.to_thread(post, "/tag", good, key))[0] == 200
+            assert [row["device"] for row in (await status(agent))["tags"]["tags"]] == ["load01"]
+
+
+async def test_a_dry_run_decides_and_tells_and_writes_not_one_byte(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pushed: None
+) -> None:
+    async with ModbusServer() as server:
+        field_of(server)
+        path = site_file(tmp_path, server)
+        async with running(path, dry_run=True) as agent:
+            await cycles(agent, 20)
+            assert (await status(agent))["dry_run"] is True
+            assert await cli("status", "--config", path) == 0
+            assert "DRY RUN" in capsys.readouterr().out
+            assert await cli("why", "bat1", "--config", path) == 0
+            told = capsys.readouterr().out
+            assert "20000 W" in told
+            assert "dry run" in told
+        assert written(server) == []
+        assert server.requests
+        assert not (tmp_path / "state" / "control.json").exists()
+
+
+def test_one_process_at_a_time_works_with_a_state_folder(tmp_path: Path) -> None:
+    with (
+        hold_state(tmp_path / "s", "the running agent"),
+        pytest.raises(StateHeldError, match="the running agent"),
+        hold_state(tmp_path / "s", "somebody"),
+    ):
+        pass
+    with hold_state(tmp_path / "s", "somebody"):
+        pass
