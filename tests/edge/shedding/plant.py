@@ -195,8 +195,8 @@ class Plant:
         image, ages = ProcessImage(), AgeLimits(4.0)
         image.put(self.readings())
         snapshot = image.freeze(self.now)
-        facts = gather(snapshot, EDGE, self.specs(), ages)
-        return RuleView(self.now, snapshot, facts, ages, frozenset(map(DeviceId, self.tagged)))
+        facts = gather(snapshot, EDGE, self.specs(), ages, frozenset(map(DeviceId, self.tagged)))
+        return RuleView(self.now, snapshot, facts, ages)
 
     def run(self, seconds: float, period_s: float = 1.0) -> None:
         """Let it live."""

@@ -98,7 +98,7 @@ def standing(parameters: Parameters, memory: ShedMemory, view: RuleView) -> Stan
 def believed_w(parameters: Parameters, device: DeviceId, view: RuleView) -> float | None:
     """Power of a load that may be shed, above 0; None when it is absent, absurd, open or under a tag [W]."""
     facts = view.facts.of(device)
-    if device in view.tagged or facts.closed is False or facts.p_w is None:
+    if device in view.facts.tagged or facts.closed is False or facts.p_w is None:
         return None
     plausible = math.isfinite(facts.p_w) and 0.0 < facts.p_w <= parameters.loads[device].most_w
     return facts.p_w if plausible else None

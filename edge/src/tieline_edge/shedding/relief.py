@@ -120,7 +120,7 @@ def able_storages(parameters: Parameters, view: RuleView, *, delivering: bool) -
     able: dict[DeviceId, Helper] = {}
     for device, helper in parameters.helpers.items():
         facts = view.facts.of(device)
-        if not helper.storage or device in view.tagged or facts.soc_pct is None or facts.p_w is None:
+        if not helper.storage or device in view.facts.tagged or facts.soc_pct is None or facts.p_w is None:
             continue
         if facts.soc_pct > helper.soc_min_pct if delivering else facts.soc_pct < helper.soc_max_pct:
             able[device] = helper

@@ -58,7 +58,7 @@ def cold_w(parameters: Parameters, load: ShedLoad, view: RuleView) -> float:
 
 def _next(parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView) -> tuple[ShedLoad, ...]:
     """Of the most important class what has been open longest, as much as fits and as one step may be; else another of it."""
-    able = [one for one in memory.shed if one.device not in view.tagged]
+    able = [one for one in memory.shed if one.device not in view.facts.tagged]
     if not able:
         return ()
     first = min(one.priority for one in able)

@@ -57,14 +57,12 @@ class RuleView:
         snapshot: Last values.
         facts: What of them may be used.
         ages: How old values may be.
-        tagged: Devices under a maintenance tag; they are never operated.
     """
 
     now: datetime
     snapshot: Snapshot
     facts: SiteFacts
     ages: AgeLimits
-    tagged: frozenset[DeviceId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
