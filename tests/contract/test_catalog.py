@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tieline_edge.drivers.capabilities import (
     Action,
     Capability,
     DevicePermanentError,
+    DeviceSpec,
     DeviceTransientError,
     HoldPower,
     LimitGeneration,
@@ -31,19 +33,35 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry, names, parse_entry
 from tieline_edge.drivers.modbus.program import Scales, plan_writes
 from tieline_edge.drivers.modbus.registers import coalesce
+from tieline_edge.drivers.opcua.writes import plan_node_writes
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import DRIVERS, driver_module, open_driver, spec_of
 from tieline_edge.settings import DeviceSettings, MqttEndpoint
 
 PLACES: dict[str, dict[str, Any]] = {
     "modbus": {"modbus": {"host": "127.0.0.1", "port": 1, "timeout_s": 0.2}},
-    "opcua": {"opcua": {"url": "opc.tcp://127.0.0.1:1", "timeout_s": 0.2}},
+    "opcua": {"opcua": {"url": "opc.tcp://127.0.0.1:1", "timeout_s": 0.2, "insecure": True}},
     "mqtt": {"mqtt": {"serial": "s1"}},
 }
 ACTIONS: dict[Capability, Action] = {
     Capability.HOLD_POWER: HoldPower(-1000.0, 180.0),
     Capability.LIMIT_GENERATION: LimitGeneration(-1000.0, 180.0),
     Capability.SWITCH: SwitchContact(closed=False, off_timer_s=60.0),
+}
+
+
+def plan_registers(action: Action, spec: DeviceSpec, model: CatalogEntry) -> Sequence[object]:
+    return plan_writes(action, spec, model, Scales({step.register_: 0 for step in model.writes.all()}, rating_w=60000.0))
+
+
+def plan_nodes(action: Action, spec: DeviceSpec, model: CatalogEntry) -> Sequence[object]:
+    return plan_node_writes(action, spec, model, "B1")
+
+
+#: Protocol -> how its driver turns an action into what it sends.
+PLANNERS: dict[str, Callable[[Action, DeviceSpec, CatalogEntry], Sequence[object]]] = {
+    "modbus": plan_registers,
+    "opcua": plan_nodes,
 }
 
 
@@ -68,27 +86,28 @@ def test_an_entry_loads_names_its_source_and_knows_its_quantities(name: str) -> 
 @pytest.mark.parametrize("name", names())
 def test_what_an_entry_can_do_becomes_writes_and_the_rest_is_refused(name: str) -> None:
     model = entry(name)
-    if model.protocol != "modbus":
-        assert not any(model.writes.model_dump().values()), "only the Modbus driver carries writes out"
-        return
     spec = spec_of(instance(model))
-    writes = model.writes
-    steps = (*writes.hold_power, *writes.limit_generation, *writes.open, *writes.close, *writes.release)
-    scales = Scales({step.register_: 0 for step in steps}, rating_w=60000.0)
+    if model.protocol not in PLANNERS:
+        assert not model.steps.all(), "no driver carries these writes out"
+        return
+    plan = PLANNERS[model.protocol]
     for capability, action in ACTIONS.items():
         if capability in model.capabilities:
-            assert plan_writes(action, spec, model, scales)
+            assert plan(action, spec, model)
         else:
             with pytest.raises(DevicePermanentError, match="nothing was written"):
-                plan_writes(action, spec, model, scales)
-    release = plan_writes(Release(), spec, model, scales)
+                plan(action, spec, model)
+    release = plan(Release(), spec, model)
     assert bool(release) == bool(set(model.capabilities) & set(ACTIONS)), "what can be ordered can be released"
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_device_that_reverts_writes_its_timer_before_its_switch(name: str) -> None:
     model = entry(name)
-    for steps in (model.writes.hold_power, model.writes.limit_generation):
+    for steps in (
+        *(model.writes.hold_power, model.writes.limit_generation),
+        *(model.node_writes.hold_power, model.node_writes.limit_generation),
+    ):
         if steps:
             values = [step.value for step in steps]
             assert model.reverts
@@ -164,7 +183,7 @@ BLANK: dict[str, Any] = {
     [
         ({"points": [{"quantity": "watts", "register": {"address": 0}}]}, "no quantity"),
         ({"points": [{"quantity": "p_w", "node": "ns=2;s=x"}]}, "points without register"),
-        ({"points": [{"quantity": "p_w"}]}, "exactly one of register, node and field"),
+        ({"points": [{"quantity": "p_w"}]}, "exactly one of register, node, field and messages"),
         ({"points": [BLANK["points"][0]] * 2}, "more than once: p_w"),
         ({"points": [{"quantity": "p_w", "register": {"address": 0, "type": "BOOL"}}]}, "coil and discrete"),
         ({"points": [{"quantity": "p_w", "register": {"address": 0, "scale_factor": 1}}]}, "needs a SunSpec model"),

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import free_port
-from tieline_core.clock import SystemClock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
 from tieline_edge.agent import Agent, notify
 from tieline_edge.bootstrap import make_clock, specs_of
+from tieline_edge.dated_clock import DatedClock
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 from tieline_edge.settings import EdgeSettings
 
@@ -136,7 +136,7 @@ def test_a_vital_load_without_a_class_gets_class_zero(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_the_one_the_configuration_names(tmp_path: Path) -> None:
-    assert isinstance(make_clock(settings(tmp_path)), SystemClock)
+    assert isinstance(make_clock(settings(tmp_path)), DatedClock)
     with pytest.raises(BadInputError, match="no clock is published"):
         make_clock(settings(tmp_path, clock={"source": "file", "path": tmp_path / "clock.json"}))
 

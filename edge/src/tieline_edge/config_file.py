@@ -45,6 +45,10 @@ def read_yaml(path: Path) -> Mapping[str, object]:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadInputError(source, "", None, f"cannot be read: {error.strerror or error}") from error
+    return _tree(data, source)
+
+
+def _tree(data: bytes, source: str) -> Mapping[str, object]:
     tree = parse(data, source)
     if not isinstance(tree, dict):
         raise BadInputError(source, "", tree, "a block of keys is expected, such as 'edge_id: harbour'")
@@ -71,12 +75,29 @@ def check_config(path: Path) -> list[BadInputError]:
     return _read(path)[1]
 
 
+def check_text(data: bytes, source: str) -> tuple[EdgeSettings | None, list[BadInputError]]:
+    """The settings in the text of a site file that came another way, and its mistakes; it can be run when there are none.
+
+    Args:
+        data: YAML.
+        source: What it is called in the mistakes.
+    """
+    try:
+        tree = _tree(data, source)
+    except BadInputError as error:
+        return None, [error]
+    return _checked(tree, source)
+
+
 def _read(path: Path) -> tuple[EdgeSettings | None, list[BadInputError]]:
-    source = str(path)
     try:
         tree = read_yaml(path)
     except BadInputError as error:
         return None, [error]
+    return _checked(tree, str(path))
+
+
+def _checked(tree: Mapping[str, object], source: str) -> tuple[EdgeSettings | None, list[BadInputError]]:
     mistakes: list[BadInputError] = []
     settings: EdgeSettings | None = None
     try:
@@ -164,7 +185,7 @@ def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> I
 
 def _place(device: DeviceSettings) -> tuple[str, ...]:
     if device.modbus is not None:
-        return ("modbus", device.modbus.host, str(device.modbus.port), str(device.modbus.unit))
+        return ("modbus", device.modbus.place, f"unit {device.modbus.unit}")
     if device.opcua is not None:
         return ("opcua", device.opcua.url, device.opcua.root)
     return ("mqtt", device.mqtt.serial if device.mqtt else "")

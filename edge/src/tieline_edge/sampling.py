@@ -6,7 +6,6 @@ A dead device costs one time-out a back-off period. Going offline marks its poin
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import uuid
@@ -122,15 +121,17 @@ class DeviceHandle:
         return await self._driver.apply(action)
 
 
-def open_devices(settings: EdgeSettings, context: DriverContext) -> dict[DeviceId, DeviceHandle]:
-    """A handle for each configured device; nothing is connected yet.
+def open_devices(
+    settings: EdgeSettings, context: DriverContext, devices: Sequence[DeviceSettings] | None = None
+) -> dict[DeviceId, DeviceHandle]:
+    """A handle for each configured device, or for some of them; nothing is connected yet.
 
     Raises:
         BadInputError: When a catalogue entry does not exist.
         DevicePermanentError: When an endpoint does not fit its entry.
     """
     handles = {}
-    for device in settings.devices:
+    for device in settings.devices if devices is None else devices:
         entry = catalog_entry(device.catalog)
         period_s = max(device.poll_s, entry.message.report_s if entry.message else 0.0)
         points = PointTable(settings.edge_id, device, entry).ids()
@@ -269,40 +270,3 @@ class Poller:
         except TransientError:
             return False
         return True
-
-
-async def run_pollers(
-    handles: Mapping[DeviceId, DeviceHandle],
-    context: DriverContext,
-    cycle: CycleSettings,
-    rng: random.Random | None = None,
-    on_ready: Callable[[], None] | None = None,
-) -> None:
-    """Poll all devices (and listen on the field broker) until cancelled.
-
-    Args:
-        handles: What :func:`open_devices` returned.
-        context: The same context.
-        cycle: The wall-time floor of the poll periods.
-        rng: Jitter of the back-off.
-        on_ready: Called once all tasks have been started.
-    """
-    rng = rng or random.Random()
-    recorded_at = await _recorded_at(handles, context)
-    async with asyncio.TaskGroup() as group:
-        if context.meters is not None and context.meters.meters:
-            group.create_task(context.meters.run(), name="field-broker")
-        for number, handle in enumerate(handles.values()):
-            poller = Poller(handle, context, cycle, random.Random(rng.random()), recorded_at=recorded_at)
-            group.create_task(poller.run(number / len(handles)), name=f"poll-{handle.id}")
-        if on_ready is not None:
-            on_ready()
-
-
-async def _recorded_at(handles: Mapping[DeviceId, DeviceHandle], context: DriverContext) -> dict[PointId, datetime]:
-    """Newest kept instant of each polled point: a source that stood still while we were away shows it again."""
-    if context.recorded is None:
-        return {}
-    points = [point for handle in handles.values() if handle.settings.mqtt is None for point in handle.points]
-    found = await context.recorded.recorded_instants(points, 1)
-    return {point: max(instants) for point, instants in found.items() if instants}

@@ -104,26 +104,62 @@ class ReversionSettings(_Section):
 
 
 class ModbusEndpoint(_Section):
-    """A Modbus TCP server and one of its units."""
+    """A Modbus bus and one of its units: ``host`` for TCP (``framing: rtu`` behind a transparent gateway), or ``serial``."""
 
-    host: str
+    host: str | None = Field(default=None, min_length=1, max_length=253)
     port: Port = 502
+    framing: Literal["tcp", "rtu"] = Field(default="tcp", description="rtu = RTU frames over TCP")
+    serial: str | None = Field(default=None, min_length=1, max_length=255, description="serial line, e.g. /dev/ttyUSB0")
+    baud: int = Field(default=9600, ge=300, le=4_000_000)
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: Literal[1, 2] = 1
     unit: int = Field(default=1, ge=0, le=247)
     timeout_s: float = Field(default=1.0, gt=0, le=30)
 
+    @model_validator(mode="after")
+    def _one_bus(self) -> ModbusEndpoint:
+        if (self.host is None) == (self.serial is None):
+            raise ValueError("exactly one of host and serial says where the bus is")
+        foreign = {"port", "framing"} if self.host is None else {"baud", "parity", "stop_bits"}
+        if given := sorted(foreign & self.model_fields_set):
+            kind = "a serial line" if self.host is None else "a host"
+            raise ValueError(f"{', '.join(given)} does not belong to {kind}")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The bus, as devices on it have it in common."""
+        return self.serial if self.serial is not None else f"{self.host}:{self.port}"
+
 
 class OpcUaEndpoint(_Section):
-    """An OPC-UA server."""
+    """An OPC-UA server and how the way to it is secured (names as in Telegraf; policies of OPC 10000-7)."""
 
-    url: str = Field(pattern=r"^opc\.tcp://")
+    url: str = Field(pattern=r"^opc\.tcp://[^@]+$")
     root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
+    security_policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = "Basic256Sha256"
+    security_mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    username: str | None = Field(default=None, min_length=1, max_length=128)
+    password_file: Path | None = None
+    insecure: bool = Field(default=False, description="no security at all: anyone on the way reads and writes")
+
+    @model_validator(mode="after")
+    def _secrets_stay_secret(self) -> OpcUaEndpoint:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if self.insecure and self.username is not None:
+            raise ValueError("with insecure: true the password would travel in plain text; give a security_policy instead")
+        if self.insecure and self.model_fields_set & {"security_policy", "security_mode"}:
+            raise ValueError("either insecure: true or a security_policy, not both")
+        return self
 
 
 class MqttSource(_Section):
     """A device that publishes to the field broker."""
 
-    serial: str = Field(min_length=1, max_length=64)
+    serial: str = Field(min_length=1, max_length=64, pattern=r"^[^#+{}\x00-\x1f]+$", description="replaces {serial} in topics")
+    report_s: float | None = Field(default=None, gt=0, description="period of its reports, where it is not the catalogue's")
 
 
 class DeviceSettings(_Section):
@@ -150,6 +186,8 @@ class DeviceSettings(_Section):
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
+    nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
+    nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
 
     @model_validator(mode="after")
     def _one_endpoint(self) -> DeviceSettings:
@@ -250,3 +288,10 @@ class EdgeSettings(_Section):
                 f"at the fastest clock ({2 * polls_s:g} s)"
             )
         return self
+
+
+def sample_periods_s(settings: EdgeSettings) -> dict[DeviceId, float]:
+    """How often a rule sees a new value of each device: its poll, the cycle and the floor of a fast clock together [s]."""
+    cycle, speed = settings.cycle, settings.clock.max_speed
+    least_s = max(cycle.period_s, cycle.floor_wall_s * speed if speed > 1.0 else 0.0)
+    return {device.id: max(device.poll_s, least_s) for device in settings.devices}

@@ -96,6 +96,12 @@ class ProcessImage:
                 self._last[point] = changed[-1]
         return changed
 
+    def forget(self, points: Iterable[PointId]) -> None:
+        """Drop the points of a device that is no longer there."""
+        for point in points:
+            self._last.pop(point, None)
+            self._measured.pop(point, None)
+
     def freeze(self, at: datetime) -> Snapshot:
         """A view that no later put changes."""
         readings = MappingProxyType(dict(self._last))

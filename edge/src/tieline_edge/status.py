@@ -36,7 +36,8 @@ def document(
     states = parts.executor.states
     return {
         "edge": parts.settings.edge_id,
-        "site": parts.settings.site.name,
+        "site": parts.site.settings.site.name,
+        "config_sha256": parts.site.config_sha256,
         "software": SOFTWARE,
         "boot_id": parts.boot_id,
         "at": now.isoformat(),
@@ -74,7 +75,7 @@ def document(
 
 def _site_values(parts: Composition, now: datetime) -> dict[str, float | None]:
     snapshot, limit_s = parts.image.freeze(now), parts.cycle.ages().default_s
-    transformer = parts.settings.shedding.transformer
+    transformer = parts.site.settings.shedding.transformer
     if transformer is None:
         return {}
     points = {point.quantity: point for point in snapshot.readings if point.device == transformer}
@@ -106,6 +107,10 @@ def _outbox_words(status: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def _config_words(sha256: str | None) -> str:
+    return "the file at the site" if sha256 is None else f"of the hub, {sha256[:16]}"
+
+
 def in_words(status: dict[str, Any]) -> str:
     """A status document for a person at a terminal."""
     ladder = status["ladder"]
@@ -114,6 +119,7 @@ def in_words(status: dict[str, Any]) -> str:
     lines = [
         f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
         f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
+        f"  config    {_config_words(status.get('config_sha256'))}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
         f"  outbox    {_outbox_words(status)}",
         f"  shed      {', '.join(status['shed']) or 'nothing'}",
@@ -123,7 +129,7 @@ def in_words(status: dict[str, Any]) -> str:
         f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
     ]
     tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row.get("tag")]
-    lines[4:4] = tagged
+    lines[5:5] = tagged
     if status.get("dry_run"):
         lines.insert(1, "  DRY RUN: everything is decided and traced; nothing is written to any device")
     if status["monitor_only"]:

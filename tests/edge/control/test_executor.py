@@ -378,3 +378,13 @@ async def test_another_set_of_devices_keeps_what_is_known_of_those_that_stay(ben
     assert len(bench.handles[BAT].told) == 1
     assert len(bench.handles[LOAD].told) == 1, "it is gone"
     assert set(bench.executor.states) == {BAT}
+
+
+async def test_i6_a_device_without_a_timer_is_let_go_once_after_a_start(bench: Bench) -> None:
+    """I6: a run that was killed cannot release; without a device timer the next run does it."""
+    bench.handles[PV].spec = replace(SPECS[PV], reverts=False)
+    for _ in range(3):
+        await bench.cycle(PV, LimitGeneration(None, 180.0), p_w=-5e3)
+        await bench.cycle(BAT, Release(), p_w=-5e3)
+    assert bench.handles[PV].told == [LimitGeneration(None, 180.0)]
+    assert bench.handles[BAT].told == []

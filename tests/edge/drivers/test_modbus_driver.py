@@ -186,7 +186,7 @@ async def test_a_write_that_the_device_ignores_is_not_confirmed_and_says_what_it
             answer = await driver.apply(HoldPower(-25000.0, 180.0))
     assert not answer.confirmed
     assert "WSet" in answer.text
-    assert "holds [1, 0, 0, 0, 0]" in answer.text
+    assert "model 704 offset 25 was given 2500, holds 0" in answer.text
 
 
 @pytest.mark.parametrize(

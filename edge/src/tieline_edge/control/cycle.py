@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,6 +24,8 @@ from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
+from tieline_edge.control.deviation import DeviationWatch
+from tieline_edge.control.escalation import Escalation
 from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
 from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, local_schedule
@@ -37,10 +39,11 @@ from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import DeviceSpec
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.shedding.rule import RuleSite, RuleView
+from tieline_edge.shedding.rule import RuleEvent, RuleSite, RuleView
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.steady import SteadyTime
 
@@ -74,6 +77,7 @@ class Parts:
         tagged: Devices under a tag "do not operate", asked in every cycle.
         offload: Runs blocking writes beside the loop.
         steady: The line timers live on; None makes one from the clock.
+        dating: Whether the time of day can be believed: without it no plan and no command is valid.
     """
 
     settings: EdgeSettings
@@ -91,6 +95,7 @@ class Parts:
     speakers: tuple[Speaker, ...] = ()
     offload: Offload = asyncio.to_thread
     steady: SteadyTime | None = None
+    dating: Dating = field(default_factory=Dated)
     tagged: Callable[[], frozenset[DeviceId]] = frozenset
 
 
@@ -118,6 +123,9 @@ class ControlCycle:
         self._poll_s = parts.poll_s
         self._steady = parts.steady or SteadyTime(parts.clock)
         self._memory = ArbiterMemory()
+        self._deviations = DeviationWatch()
+        self._time = TimeWatch(parts.dating)
+        self._escalation = Escalation()
         self._store = MemoryStore(parts.state, parts.offload)
         # What was measured while the clock still ran fast is as old as it must be: ages follow a slowing clock two cycles late.
         self._speeds: deque[float] = deque(maxlen=3)
@@ -173,6 +181,7 @@ class ControlCycle:
         parts, utc, now, ages = self._parts, self._parts.clock.now(), self._steady.now(), self.ages()
         snapshot = parts.image.freeze(utc)
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages, parts.tagged())
+        self._tell(self._time.look(utc, now))
         self._take_standing(utc, facts)
         if not parts.monitor_only:
             claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
@@ -182,21 +191,25 @@ class ControlCycle:
             await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
             begun = await hands.carry_out(self.decisions, facts)
             parts.trace.decided(self.decisions, asked, utc, begun)
-            for report in parts.commands.expire(utc):
+            self._tell(self._deviations.look(self.decisions, self.specs, now))
+            for report in parts.commands.expire(utc) if parts.dating.undated() is None else ():
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
-        power = site_power(self.specs, facts, parts.settings.shedding.transformer)
+        power = site_power(self.specs, facts, self._rules.transformer)
         self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
         self.stats.count += 1
         self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
 
     def _take_standing(self, now: datetime, facts: SiteFacts) -> None:
-        before = self.standing
-        self.standing = (
-            Standing(LadderStep.DEVICE_DEFAULT, "monitor only: no hub key is configured, nothing is written", ())
-            if self._parts.monitor_only
-            else self._parts.plans.stand(self.local, now)
-        )
+        before, undated = self.standing, self._parts.dating.undated()
+        if self._parts.monitor_only:
+            self.standing = Standing(
+                LadderStep.DEVICE_DEFAULT, "monitor only: no hub key is configured, nothing is written", ()
+            )
+        elif undated is not None:
+            self.standing = Standing(LadderStep.DEVICE_DEFAULT, f"validity of plans cannot be judged: {undated}"[:200], ())
+        else:
+            self.standing = self._parts.plans.stand(self.local, now)
         if before.step is not self.standing.step or before.reason == "starting":
             worse = self.standing.step > before.step and before.reason != "starting"
             self._parts.outlet.tell(
@@ -208,16 +221,20 @@ class ControlCycle:
 
     def _hear(self, view: RuleView, utc: datetime) -> list[Claim]:
         # Plans and commands end at instants of the calendar; the arbiter's timers live on the line that never steps.
-        calendar = (*self.standing.claims, *self._parts.commands.claims(utc))
+        commands = self._parts.commands.claims(utc) if self._parts.dating.undated() is None else ()
+        calendar = (*self.standing.claims, *commands)
         claims = [*default_claims(self.specs, view.now, view.ages.default_s)]
         claims.extend(claim.moved(view.now - utc) for claim in calendar)
         for speaker in self._parts.speakers:
             claims.extend(speaker.claims(view))
         heard = self._rules.hear(view)
         claims.extend(heard.claims)
-        for event in heard.events:
-            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
+        self._tell(heard.events)
         return claims
+
+    def _tell(self, events: Iterable[RuleEvent]) -> None:
+        for event in events:
+            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
 
     async def close(self) -> None:
         """Wait for the last write of the memory."""
@@ -230,6 +247,7 @@ class ControlCycle:
         if outcome.state in _PROBLEMS:
             code = f"write.{outcome.state.value}"
             parts.outlet.tell(Severity.ALARM, code, f"{outcome.device}: {outcome.text}", outcome.device)
+        self._tell(self._escalation.heard(outcome))
         report = parts.commands.progress(outcome.device, outcome.source, outcome.state, outcome.text, outcome.at)
         if report is not None:
             text = f"command {report.command_id}: {report.state.value}, {report.text}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -206,9 +206,14 @@ class Executor:
 
     async def release_all(self) -> None:
         """Hand storages and plants back to their own default; shed loads stay as they are."""
+        await self.release(self._lines)
+
+    async def release(self, devices: Iterable[DeviceId]) -> None:
+        """Hand some of them back, before they are no longer ours."""
         async with asyncio.TaskGroup() as tasks:
-            for device, line in self._lines.items():
-                tasks.create_task(self._release(device, line), name=f"release-{device}")
+            for device in devices:
+                if (line := self._lines.get(device)) is not None:
+                    tasks.create_task(self._release(device, line), name=f"release-{device}")
 
     def _read_first(self, line: _Line, decision: Decision, known: DeviceFacts, now: datetime) -> bool:
         """Whether the device has been heard since the start: what an earlier run ordered may have been carried out or not.
@@ -245,8 +250,9 @@ class Executor:
     def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
         action = decision.action
         free = isinstance(action, Release) or (isinstance(action, LimitGeneration) and action.min_power_w is None)
-        if action is None or (line.written is None and free):
-            # A device nobody has written to is in its default already.
+        if action is None or (line.written is None and free and line.handle.spec.reverts):
+            # Nobody has written to it in this run, and what an earlier run wrote has its timer. A device without one may still
+            # hold the order of a run that was killed: it is let go once.
             return False
         held = line.written
         changed = held is None or not same(line.handle.spec, held.action, action)

@@ -40,6 +40,11 @@ class RuleBook:
         return self._site.specs
 
     @property
+    def transformer(self) -> DeviceId | None:
+        """Whose power is the site's."""
+        return self._site.settings.transformer
+
+    @property
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
         return self._rules.shed

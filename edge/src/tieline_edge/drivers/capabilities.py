@@ -121,10 +121,14 @@ class ReadBack:
     Attributes:
         confirmed: The registers hold what was written.
         text: What was read, for the trace.
+        remaining_s: What is left on the device's own reversion timer [s]; None when it does not say.
+        runs_down: The timer did not restart with this write: the device will revert although it is refreshed.
     """
 
     confirmed: bool
     text: str
+    remaining_s: float | None = None
+    runs_down: bool = False
 
 
 class DeviceTransientError(TransientError):
