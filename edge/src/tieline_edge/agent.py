@@ -26,6 +26,7 @@ from tieline_edge.commissioning.orders import Orders, tag_orders
 from tieline_edge.commissioning.reload import SiteTaker
 from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.commissioning.token import new_token
+from tieline_edge.control.pace import Pace
 from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
@@ -139,9 +140,8 @@ class Agent:
             parts.outlet.tell(Severity.ACTION, "edge.dry_run", f"{DRY_RUN}; what would be written is told and traced")
         await self._first_polls(parts)
         try:
-            async with parts.executor:
+            async with parts.executor, Pace(self._clock, cycle, parts.image.crossed, parts.cycle.stats.pace) as pace:
                 while True:
-                    began = self._clock.now()
                     await parts.cycle.run_once(parts.executor)
                     if self._ready_s is None:
                         self._ready_s = time.monotonic() - self._began_s
@@ -149,8 +149,7 @@ class Agent:
                         notify("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
                     notify("WATCHDOG=1")
-                    ahead_s = cycle.period_s - (self._clock.now() - began).total_seconds()
-                    await self._clock.sleep(ahead_s, at_least_wall_s=cycle.floor_wall_s)
+                    await pace.wait()
         finally:
             notify("STOPPING=1")
             try:

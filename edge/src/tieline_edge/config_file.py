@@ -16,6 +16,7 @@ from tieline_core.strict_yaml import MAX_BYTES, parse
 from tieline_edge.drivers.capabilities import Capability, Role
 from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
+from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
 from tieline_edge.settings import DeviceSettings, EdgeSettings
 
@@ -174,12 +175,17 @@ def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> I
             kind = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
             yield BadInputError(source, f"{at}.{kind}", _place_text(place), f"is already the place of {places[place].id}")
         places.setdefault(place, device)
-        if device.catalog not in catalog_names():
+        if not is_file(device.catalog) and device.catalog not in catalog_names():
             near = difflib.get_close_matches(device.catalog, catalog_names(), n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(catalog_names())}"
             yield BadInputError(source, f"{at}.catalog", device.catalog, f"no such catalogue entry; {hint}")
             continue
-        for key, value, reason in _entry_mistakes(device, catalog_entry(device.catalog)):
+        try:
+            entry = catalog_entry(device.catalog)
+        except BadInputError as error:
+            yield error
+            continue
+        for key, value, reason in _entry_mistakes(device, entry):
             yield BadInputError(source, f"{at}.{key}", value, f"{device.id}: {reason}")
 
 
@@ -273,4 +279,7 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
 
 
 def _entry_of(device: DeviceSettings) -> CatalogEntry | None:
-    return catalog_entry(device.catalog) if device.catalog in catalog_names() else None
+    try:
+        return catalog_entry(device.catalog)
+    except BadInputError:
+        return None

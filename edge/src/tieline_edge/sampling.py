@@ -38,6 +38,8 @@ from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 from tieline_edge.snapshot import ProcessImage
 
 _LOG = logging.getLogger(__name__)
+#: The first polls of all devices are spread over this share of a second.
+_FIRST_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +172,17 @@ class Poller:
         self._recorded_at = dict(recorded_at)
         self._pending: list[Reading] = []
         self._told_offline = False
+        #: The next place on the grid of this device.
+        self._due_s = context.clock.elapsed_s()
 
     async def run(self, offset: float) -> None:
-        """Poll for ever; ``offset`` (0..1) is the share of a period to wait first, so that devices take turns."""
-        await self._clock.sleep(offset * self._handle.period_s, at_least_wall_s=offset * self._floor_s)
+        """Poll for ever on a grid; ``offset`` (0..1) is this device's place in it, so that devices take turns.
+
+        The first poll comes earlier, so that control soon knows the whole field.
+        """
+        self._due_s = self._clock.elapsed_s() + offset * self._handle.period_s
+        soon = offset * _FIRST_SHARE
+        await self._clock.sleep(soon * min(self._handle.period_s, 1.0), at_least_wall_s=soon * self._floor_s)
         attempt = 0
         while True:
             polls = self._handle.counters.polls
@@ -192,12 +201,17 @@ class Poller:
 
     async def _poll(self, driver: Driver) -> None:
         while True:
-            due = self._clock.now()
             await finish(self._step(driver))
-            ahead_s = self._handle.period_s - (self._clock.now() - due).total_seconds()
-            if ahead_s < 0:
-                self._handle.counters.late += 1
-            await self._clock.sleep(ahead_s, at_least_wall_s=self._floor_s)
+            await self._clock.sleep(self._ahead_s(), at_least_wall_s=self._floor_s)
+
+    def _ahead_s(self) -> float:
+        """Time until the next place on the grid; places that were run over are left out, the device keeps its turn."""
+        now_s, period_s = self._clock.elapsed_s(), self._handle.period_s
+        if now_s >= self._due_s:
+            missed = int((now_s - self._due_s) // period_s)
+            self._handle.counters.late += missed > 0
+            self._due_s += (missed + 1) * period_s
+        return self._due_s - now_s
 
     async def _step(self, driver: Driver) -> None:
         readings = await driver.read()

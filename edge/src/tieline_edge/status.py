@@ -10,6 +10,7 @@ from typing import Any
 from tieline_core.messages.desired import OutboxRoom, StreamBacklog
 from tieline_core.messages.telemetry import Stream
 from tieline_edge.bootstrap import SOFTWARE, Composition
+from tieline_edge.control.cycle import CycleStats
 
 
 def document(
@@ -53,7 +54,12 @@ def document(
         else {"plan_id": standing.held.plan.plan_id, "sha256": standing.held.sha256, "end": standing.held.end.isoformat()},
         "shed": list(cycle.shed),
         "forecast": forecast,
-        "cycle": {"count": cycle.stats.count, "p99_ms": round(cycle.stats.p99_ms, 3)},
+        "cycle": _cycle(cycle.stats),
+        "polls": {
+            "count": sum(handle.counters.polls for handle in parts.handles.values()),
+            "failed": sum(handle.counters.failures for handle in parts.handles.values()),
+            "late": sum(handle.counters.late for handle in parts.handles.values()),
+        },
         "backlog": {stream.value: row.model_dump(mode="json") for stream, row in backlog.items()},
         "outbox": None if room is None else room.model_dump(mode="json"),
         "devices": {
@@ -70,6 +76,20 @@ def document(
         "unrecorded": sum(handle.counters.unrecorded for handle in parts.handles.values()),
         "dropped_events": parts.outlet.counters.dropped,
         "pss_mb": pss_mb(),
+    }
+
+
+def _cycle(stats: CycleStats) -> dict[str, float]:
+    """Counts, durations and punctuality of the control loop."""
+    pace = stats.pace
+    return {
+        "count": stats.count,
+        "extra": pace.extra,
+        "missed": pace.missed,
+        "p99_ms": round(stats.p99_ms, 3),
+        "late_p50_ms": round(pace.quantile_ms(0.5), 3),
+        "late_p99_ms": round(pace.quantile_ms(0.99), 3),
+        "late_max_ms": round(pace.late_max_ms, 3),
     }
 
 

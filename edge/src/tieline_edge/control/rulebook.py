@@ -11,6 +11,7 @@ from tieline_core.messages.policy import Policy
 from tieline_edge.drivers.capabilities import DeviceSpec
 from tieline_edge.shedding.rule import RuleResult, RuleSite, RuleView
 from tieline_edge.shedding.rules import load_rules, with_policy
+from tieline_edge.snapshot import Watch
 
 #: Key of the rules' memory among what is stored.
 _NAME: Final = "shedding"
@@ -48,6 +49,11 @@ class RuleBook:
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
         return self._rules.shed
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """Levels whose crossing is worth a cycle at once."""
+        return tuple(watch for rule in self._rules.rules for watch in rule.watches)
 
     def hear(self, view: RuleView) -> RuleResult:
         """Let every rule look once."""

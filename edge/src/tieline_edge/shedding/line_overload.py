@@ -11,6 +11,7 @@ from tieline_edge.shedding.loading import LoadingMemory, Watched, judge, must_ha
 from tieline_edge.shedding.rule import Look, RuleSite, RuleView, Standing
 from tieline_edge.shedding.shares import share_and_delay
 from tieline_edge.shedding.signals import Source, read, sense
+from tieline_edge.snapshot import Watch
 
 NAME: Final = "line-overload"
 #: A current beyond this multiple of the rating is a fault of the measurement (or one that protection clears).
@@ -42,6 +43,8 @@ class LineOverload:
         self._q = Source(site.edge, line.device, "q_var", -most_w, most_w)
         self.key = f"{NAME}/{line.device}"
         self.fresh = LoadingMemory()
+        levels = (settings.line_overload.trip_pct, settings.line_overload.severe_pct)
+        self.watches = tuple(Watch(self._current.point, level / 100.0 * line.rating_a) for level in levels)
 
     def look(self, memory: Any, view: RuleView, standing: Standing) -> Look:
         """Look once."""

@@ -22,7 +22,7 @@ from tieline_edge.control.claims import Band, Claim
 from tieline_edge.control.facts import AgeLimits, SiteFacts
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.settings import SheddingSettings
-from tieline_edge.snapshot import Snapshot
+from tieline_edge.snapshot import Snapshot, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,11 @@ class Rule(Protocol):
     @property
     def fresh(self) -> Any:
         """The memory of a rule that has seen nothing yet; its class says how it is stored."""
+        ...
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """Levels whose crossing it wants to look at without waiting for the next regular cycle."""
         ...
 
     def look(self, memory: Any, view: RuleView, standing: Standing) -> Look:

@@ -14,6 +14,7 @@ from tieline_edge.shedding.loading import LoadingMemory, Watched, judge, must_ha
 from tieline_edge.shedding.rule import Look, RuleSite, RuleView, Standing
 from tieline_edge.shedding.shares import share_and_delay
 from tieline_edge.shedding.signals import Source, read, sense
+from tieline_edge.snapshot import Watch
 
 NAME: Final = "thermal-overload"
 #: A loading or a power beyond this multiple of the rating is a fault of the measurement.
@@ -42,6 +43,8 @@ class ThermalOverload:
         self._q = Source(site.edge, transformer, "q_var", -most_w, most_w)
         self.key = f"{NAME}/{transformer}"
         self.fresh = LoadingMemory()
+        levels = settings.thermal_overload
+        self.watches = tuple(Watch(self._loading.point, level) for level in (levels.trip_pct, levels.severe_pct))
 
     def look(self, memory: Any, view: RuleView, standing: Standing) -> Look:
         """Look once."""
