@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     check.set_defaults(run=_check)
     _add_scan(commands)
+    _add_certificate(commands)
     _add_why(commands)
     from tieline_edge.commissioning.tag_commands import add_tag_commands
 
@@ -102,6 +103,14 @@ def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     scan.set_defaults(run=run_scan)
 
 
+def _add_certificate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.drivers.opcua.command import add_certificate_arguments, run_certificate
+
+    certificate = commands.add_parser("opcua-certificate", help="the edge's OPC-UA certificate, and the servers it trusts")
+    add_certificate_arguments(certificate)
+    certificate.set_defaults(run=run_certificate)
+
+
 def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     from tieline_edge.why import add_why_arguments
 
@@ -123,16 +132,15 @@ def _run(options: argparse.Namespace) -> int:
     import asyncio
 
     from tieline_edge.agent import Agent
-    from tieline_edge.config_file import check_config, load_settings
+    from tieline_edge.commissioning.site_in_force import site_in_force
+    from tieline_edge.config_file import check_config
 
     mistakes = check_config(options.config)
     if mistakes:
         _print_mistakes(mistakes)
         return 2
-    settings = load_settings(options.config)
-    if options.dry_run:
-        settings = settings.model_copy(update={"dry_run": True})
-    agent = Agent(settings)
+    site = site_in_force(options.config)
+    agent = Agent(site.dry() if options.dry_run else site)
     try:
         asyncio.run(agent.run())
     except BaseExceptionGroup as group:

@@ -122,24 +122,40 @@ class ModbusEndpoint(_Section):
 
 
 class OpcUaEndpoint(_Section):
-    """An OPC-UA server."""
+    """An OPC-UA server and how the way to it is secured (names as in Telegraf; policies of OPC 10000-7)."""
 
-    url: str = Field(pattern=r"^opc\.tcp://")
+    url: str = Field(pattern=r"^opc\.tcp://[^@]+$")
     root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
+    security_policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = "Basic256Sha256"
+    security_mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    username: str | None = Field(default=None, min_length=1, max_length=128)
+    password_file: Path | None = None
+    insecure: bool = Field(default=False, description="no security at all: anyone on the way reads and writes")
+
+    @model_validator(mode="after")
+    def _secrets_stay_secret(self) -> OpcUaEndpoint:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if self.insecure and self.username is not None:
+            raise ValueError("with insecure: true the password would travel in plain text; give a security_policy instead")
+        if self.insecure and self.model_fields_set & {"security_policy", "security_mode"}:
+            raise ValueError("either insecure: true or a security_policy, not both")
+        return self
 
 
 class MqttSource(_Section):
     """A device that publishes to the field broker."""
 
-    serial: str = Field(min_length=1, max_length=64)
+    serial: str = Field(min_length=1, max_length=64, pattern=r"^[^#+{}\x00-\x1f]+$", description="replaces {serial} in topics")
+    report_s: float | None = Field(default=None, gt=0, description="period of its reports, where it is not the catalogue's")
 
 
 class DeviceSettings(_Section):
     """One device: which catalogue entry describes it and where it is."""
 
     id: DeviceId
-    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704")
+    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704, or the path of a .yaml of the site")
     modbus: ModbusEndpoint | None = None
     opcua: OpcUaEndpoint | None = None
     mqtt: MqttSource | None = None

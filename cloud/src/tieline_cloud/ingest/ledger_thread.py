@@ -150,8 +150,9 @@ class LedgerThread:
             self._acknowledge_messages()
 
     def _steps(self, batch: _Batch) -> Iterator[Callable[[], None]]:
-        """One commit, or several where a hello has frames of its edge before it, which count when it is answered."""
+        """One round of greetings and one commit, or several where an edge says hello behind frames or hellos of its own."""
         garbage: list[Garbage] = []
+        hellos: dict[EdgeId, Hello] = {}
         frames: list[LedgerFrame] = []
         for receipt, read in zip(batch.receipts, batch.read, strict=True):
             if read is None:
@@ -159,12 +160,16 @@ class LedgerThread:
                 continue
             admitted = self._admit(receipt.message, read, garbage)
             if isinstance(admitted, Hello):
-                if any(frame.edge == admitted.edge_id for frame in frames):
+                # What came before it counts when it is answered; frames behind it are judged by what it says.
+                if admitted.edge_id in hellos or any(frame.edge == admitted.edge_id for frame in frames):
+                    yield partial(self._greeter.greet, tuple(hellos.values()))
                     yield partial(self._commit, tuple(frames))
+                    hellos.clear()
                     frames.clear()
-                yield partial(self._greeter.greet, admitted)
-            elif admitted is not None and self._believes(admitted):
+                hellos[admitted.edge_id] = admitted
+            elif admitted is not None:
                 frames.append(admitted)
+        yield partial(self._greeter.greet, tuple(hellos.values()))
         yield partial(self._commit, tuple(frames))
         self.counters.garbage += len(garbage)
         yield partial(self._set_aside, garbage)
@@ -200,7 +205,8 @@ class LedgerThread:
         _log.warning("%s/%s skips up to %d, which its hello does not know of", frame.edge, frame.stream, frame.skip.last)
         return False
 
-    def _commit(self, frames: Sequence[LedgerFrame]) -> None:
+    def _commit(self, offered: Sequence[LedgerFrame]) -> None:
+        frames = [frame for frame in offered if self._believes(frame)]
         if not frames:
             return
         started_s = time.monotonic()

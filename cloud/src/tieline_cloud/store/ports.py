@@ -34,6 +34,7 @@ __all__ = [
     "Examiner",
     "Finding",
     "Findings",
+    "Greeting",
     "GroupFunction",
     "Ingested",
     "LastValue",
@@ -94,6 +95,23 @@ class Watermark:
     epoch: int
     seq: int
     sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What one hello leaves in the ledger.
+
+    Attributes:
+        edge: Who said it.
+        above: A new epoch is granted, one above this and above every epoch the edge ever had; None = it goes on in its own.
+        documents: Bodies to keep under the edge's name, by kind.
+        events: What there is to tell of it.
+    """
+
+    edge: EdgeId
+    above: int | None
+    documents: Mapping[str, bytes]
+    events: tuple[Event, ...] = ()
 
 
 class Verdict(StrEnum):
@@ -184,6 +202,13 @@ class Ledger(Protocol):
         """Store and return a new epoch for an edge, one above every epoch it ever had and above ``above``.
 
         Its watermarks start at 0.
+        """
+        ...
+
+    def greet(self, greetings: Sequence[Greeting], at: datetime) -> tuple[int | None, ...]:
+        """Keep what hellos of different edges leave, in one transaction; returns the epochs granted.
+
+        The watermarks of a granted epoch start at 0.
         """
         ...
 

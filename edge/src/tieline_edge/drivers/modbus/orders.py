@@ -15,9 +15,10 @@ from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, Lim
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Reversion, Table, Write
 from tieline_edge.drivers.modbus.layout import Layout
 from tieline_edge.drivers.modbus.link import Bus
-from tieline_edge.drivers.modbus.program import RegisterWrite, Scales, plan_writes, steps_of
+from tieline_edge.drivers.modbus.program import RegisterWrite, Scales, plan_writes
 from tieline_edge.drivers.modbus.registers import Words, coalesce, cover, largest
 from tieline_edge.drivers.modbus.reversion import Timer, judge_timer
+from tieline_edge.drivers.orders import steps_of
 
 #: What it may take to restart a reversion timer, mildest first; ``nothing`` = none of them does.
 _WAYS: Final = ("rewrite", "nudge", "toggle", "nothing")
@@ -100,7 +101,7 @@ class Orders:
         """The time that an action writes into the device [s]; None when it writes none."""
         if not isinstance(action, HoldPower | LimitGeneration):
             return None
-        timed = [step for step in steps_of(action, self.entry) if step.value == "revert_s"]
+        timed = [step for step in steps_of(action, self.entry.writes, self.spec, self.entry.name) if step.value == "revert_s"]
         return min(float(math.ceil(action.revert_s)), largest(timed[0].register_)) if timed else None
 
     async def _restart(self, bus: Bus, action: Action, reversion: Reversion, way: str, expected: _Expected) -> bool:
