@@ -20,7 +20,8 @@ class PowerMemory:
         sign: Sign of the last power that was not zero; 0 = there was none, None = not known (it may have been either).
         zero_since: Since when the setpoint is 0 W; None while it is not.
         at_end: End of its energy a storage stands at: -1 empty, +1 full, 0 neither; left only with a margin.
-        bar: Side on which a limit stood in the way last: +1 above, -1 below.
+        bar: Side on which a limit of safety or network stood in the way last: +1 above, -1 below.
+        bar_w: Where it stood [W].
         bar_at: When it did so last; None = not lately.
         safety_at: When safety asked for a setpoint last.
         at_reserve: It is down to the energy kept for safety.
@@ -33,6 +34,7 @@ class PowerMemory:
     at_end: int = 0
     at_reserve: bool = False
     bar: int = 0
+    bar_w: float = 0.0
     bar_at: datetime | None = None
     safety_at: datetime | None = None
 

@@ -94,21 +94,20 @@ def limit_generation(request: Request) -> Result:
     A tighter limit counts at once; a wider one opens with the ramp.
     """
     full = request.spec.p_min_w
-    target = min(0.0, max(request.bounds.lo, full))
+    wanted = min(0.0, max(request.bounds.lo, full))
+    held = _held_bar(request)
+    target = wanted if held is None else max(wanted, min(0.0, held))
     last, at = request.memory.power_w, request.memory.at
     notes: tuple[str, ...] = ()
+    if target != wanted:
+        notes = (f"a limit has only just given way: {target:g} W is kept for {BACK_S:g} s",)
     value = target
-    widens = last is not None and target < last
-    if widens and last is not None and _silent_for_s(request, request.memory.bar_at) < BACK_S:
-        value = max(last, full)
-        notes = (f"a limit has only just given way: {value:g} W is kept for {BACK_S:g} s",)
-    elif last is not None and at is not None and request.spec.ramp_w_per_s is not None and widens:
+    if last is not None and at is not None and request.spec.ramp_w_per_s is not None and target < last:
         value = max(target, last - request.spec.ramp_w_per_s * _elapsed_s(at, request.now))
         if value != target:
-            notes = (f"ramped: limit {value:g} W on the way to {target:g} W",)
+            notes = (*notes, f"ramped: limit {value:g} W on the way to {target:g} W")
     free = value <= full
-    bar_at = request.now if request.fleeting.lo > full and not widens else request.memory.bar_at
-    memory = replace(request.memory, power_w=None if free else value, at=request.now, bar_at=bar_at)
+    memory = _barred(request, replace(request.memory, power_w=None if free else value, at=request.now), full)
     return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
 
 
@@ -128,22 +127,34 @@ def _silent_for_s(request: Request, since: datetime | None) -> float:
     return math.inf if since is None else _elapsed_s(since, request.now)
 
 
+def _held_bar(request: Request) -> float | None:
+    """The tightest fleeting limit of the last while [W]; None when there was none."""
+    return request.memory.bar_w if _silent_for_s(request, request.memory.bar_at) < BACK_S else None
+
+
 def _not_back_yet(request: Request, last: float, target: float) -> float:
     """The target without a move back over a limit that was in force only just now."""
-    if _silent_for_s(request, request.memory.bar_at) >= BACK_S:
+    bar_w = _held_bar(request)
+    if bar_w is None:
         return target
-    return min(target, last) if request.memory.bar > 0 else max(target, last)
+    return min(target, max(last, bar_w)) if request.memory.bar > 0 else max(target, min(last, bar_w))
 
 
 def _barred(request: Request, memory: PowerMemory, wanted: float) -> PowerMemory:
-    """The memory with the side on which a fleeting limit stands in the way now, and the last word of safety."""
+    """The memory with the fleeting limit that stands in the way now, and the last word of safety."""
     if request.safety:
         memory = replace(memory, safety_at=request.now)
     if wanted > request.fleeting.hi:
-        return replace(memory, bar=1, bar_at=request.now)
-    if wanted < request.fleeting.lo:
-        return replace(memory, bar=-1, bar_at=request.now)
-    return memory
+        side, limit_w = 1, request.fleeting.hi
+    elif wanted < request.fleeting.lo:
+        side, limit_w = -1, request.fleeting.lo
+    else:
+        return memory
+    held = _held_bar(request)
+    if held is not None and request.memory.bar == side and side * (limit_w - held) > 0:
+        # Looser than it was: the tighter one goes on until it has been away for long enough.
+        return memory
+    return replace(memory, bar=side, bar_w=limit_w, bar_at=request.now)
 
 
 def _fading(request: Request) -> float:
