@@ -72,6 +72,7 @@ BODIES: dict[str, list[Any]] = {
         [1],
         "text",
     ],
+    "/v1/edges/{edge_id}/config": [{"text": "edge_id: harbour\n"}, {"text": "edge_id: mill\n"}, {"text": "{"}, {}, [1]],
     "/v1/edges/{edge_id}/reconcile": [SPAN, {}, [1]],
     "/v1/edges/{edge_id}/backfill": [SPAN, {"from": "never"}, [1]],
     "/v1/ingest/{source}": [
@@ -199,6 +200,7 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/me",
         "/v1/edges",
         "/v1/edges/{edge_id}",
+        "/v1/edges/{edge_id}/config",
         "/v1/edges/{edge_id}/reconcile",
         "/v1/edges/{edge_id}/backfill",
         "/v1/devices",
@@ -227,4 +229,4 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/quality/rules",
     }
     assert set(known.document["paths"]) == expected
-    assert len(ROUTERS) == 16
+    assert len(ROUTERS) == 17

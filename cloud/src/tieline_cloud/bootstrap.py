@@ -79,6 +79,7 @@ def ingest_settings(settings: HubSettings) -> IngestSettings:
     return IngestSettings(
         broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file),
         host_id=mqtt.host_id,
+        max_points_per_edge=settings.max_points_per_edge,
         admitted_edges=None if settings.admitted_edges is None else frozenset(settings.admitted_edges),
         third_party_nodes=frozenset(settings.admitted_nodes),
     )
@@ -190,6 +191,7 @@ def _bind(
         plans=books.plans,
         models=books.models,
         commands=books.commands,
+        configs=books.configs,
         desired=books.desired,
         artifacts=books.artifacts,
         events=books.events,

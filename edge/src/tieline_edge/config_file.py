@@ -270,6 +270,11 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
     if reversion.refresh_s < reversion.timer_s < late_s:
         reason = f"a refresh may come two cycles late at speed {speed:g}: at least {math.ceil(late_s)} s are needed"
         yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
+    elif reversion.timer_s > reversion.refresh_s and 3 * reversion.refresh_s > 2 * reversion.timer_s:
+        reason = (
+            f"a device is refreshed while a third of its timer is left: at least {1.5 * reversion.refresh_s:g} s are needed"
+        )
+        yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
     for number, device in enumerate(settings.devices):
         entry = _entry_of(device)
         period_s = max(device.poll_s, entry.message.report_s if entry and entry.message else 0.0)

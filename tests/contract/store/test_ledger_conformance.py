@@ -50,6 +50,16 @@ def test_greetings_of_many_edges_leave_epochs_documents_and_events(store: Store)
     assert store.greet([], T0) == ()
 
 
+def test_points_are_counted_by_edge_and_unknown_ones_are_named(store: Store) -> None:
+    store.grant_epoch(HARBOUR, T0)
+    batch = ReadingBatch.of([reading(LOAD, 1.0, 0), reading(PV, 1.0, 0)])
+    assert set(store.unknown_points([batch, batch])) == {LOAD, PV}
+    assert store.points_of(HARBOUR) == 0
+    store.commit([frame(1, reading(LOAD, 1.0, 0))])
+    assert store.unknown_points([batch]) == [PV]
+    assert (store.points_of(HARBOUR), store.points_of(MILL)) == (1, 0)
+
+
 def test_a_frame_that_comes_again_is_a_duplicate_and_one_too_far_is_a_gap(store: Store) -> None:
     store.grant_epoch(HARBOUR, T0)
     one, two, three = (frame(seq, reading(LOAD, float(seq), seq)) for seq in (1, 2, 3))

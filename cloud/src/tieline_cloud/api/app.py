@@ -14,6 +14,7 @@ from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.routes import (
     artifacts,
     commands,
+    configs,
     edges,
     events,
     forecasts,
@@ -37,6 +38,7 @@ from tieline_cloud.doors import intake
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
+    configs.router,
     reconcile.router,
     readings.router,
     rollups.router,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.commands import CommandBook
+from tieline_cloud.dispatch.configs import ConfigBook
 from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
@@ -83,6 +84,7 @@ class HubServices:
     plans: PlanBook
     models: ModelRegistry
     commands: CommandBook
+    configs: ConfigBook
     desired: DesiredStates
     artifacts: ArtifactStore
     events: EventFeed

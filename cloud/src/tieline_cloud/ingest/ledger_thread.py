@@ -23,6 +23,7 @@ from tieline_cloud.ingest.counters import DurableCounters
 from tieline_cloud.ingest.greeter import Greeter
 from tieline_cloud.ingest.intake import Intake, Receipt
 from tieline_cloud.ingest.outlet import UNHEARD, Notices, Outlet
+from tieline_cloud.ingest.point_budget import PointBudget
 from tieline_cloud.ingest.rates import Buckets
 from tieline_cloud.ingest.reception import Garbage, edge_on, read_frame, read_hello
 from tieline_cloud.ingest.settings import IngestSettings
@@ -79,6 +80,7 @@ class LedgerThread:
         self._monotonic = monotonic
         self._intake = Intake(settings, self.counters, monotonic)
         self._greeter = Greeter(ledger, clock, outlet, notices, self.counters, settings.rates, monotonic)
+        self._points = PointBudget(ledger, settings.max_points_per_edge)
         self._kept = Buckets(settings.rates.kept, monotonic)
         self._kept_of_all = Buckets(settings.rates.kept_of_all, monotonic)
         self._acknowledging = threading.Lock()
@@ -206,7 +208,7 @@ class LedgerThread:
         return False
 
     def _commit(self, offered: Sequence[LedgerFrame]) -> None:
-        frames = [frame for frame in offered if self._believes(frame)]
+        frames = self._points.within([frame for frame in offered if self._believes(frame)])
         if not frames:
             return
         started_s = time.monotonic()
@@ -221,7 +223,7 @@ class LedgerThread:
             self._notices.events(events)
         for row in taken:
             if row.refused is not None:
-                text = f"frame {row.seq} of stream {row.stream} could not be read and is in quarantine: {row.refused.reason}"
+                text = f"frame {row.seq} of stream {row.stream} is in quarantine: {row.refused.reason}"
                 self._greeter.raise_event(row.edge, "lane.frame_refused", text)
 
     def _count(self, frames: Sequence[LedgerFrame], outcome: Committed) -> None:

@@ -61,7 +61,7 @@ from tieline_cloud.store.ports import (
 )
 from tieline_cloud.store.rollup import zone_of
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.quantities import Quality, Reading
 from tieline_core.timegrid import to_us
@@ -171,6 +171,14 @@ class DuckDbStore(DuckDbQuery):
             keep_documents(connection, documents, to_us(at))
             insert_events(connection, [event for one in greetings for event in one.events])
         return tuple(epochs.get(one.edge) for one in greetings)
+
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._last.unknown(batches)
 
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark."""

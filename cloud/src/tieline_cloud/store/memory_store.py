@@ -77,6 +77,14 @@ class MemoryStore(MemoryQuery):
                 self.record_events(one.events)
         return epochs
 
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._last.unknown(batches)
+
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Take frames, each by compare-and-set of its stream's watermark."""
         with self._lock:

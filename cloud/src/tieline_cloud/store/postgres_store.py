@@ -59,7 +59,7 @@ from tieline_cloud.store.postgres_writer import Arrived, ReadingWriter
 from tieline_cloud.store.rollup import zone_of
 from tieline_core.errors import TransientError
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.timegrid import to_us
 
@@ -152,6 +152,14 @@ class PostgresStore(PostgresAudit):
             keep_documents(connection, documents, to_us(at))
             insert_events(connection, [event for one in greetings for event in one.events])
         return tuple(epochs.get(one.edge) for one in greetings)
+
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._known.last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._known.last.unknown(batches)
 
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark.

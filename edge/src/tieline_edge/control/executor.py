@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -122,6 +123,8 @@ class _Line:
     failures: int = 0
     not_before: datetime | None = None
     busy: bool = False
+    refresh_within_s: float = math.inf
+    """Shorter than the configured period where the device's own timer says so."""
     seen: bool = False
 
 
@@ -263,7 +266,8 @@ class Executor:
             return True
         timed = isinstance(action, SwitchContact) and action.off_timer_s > 0
         needs_refresh = timed or (line.handle.spec.reverts and not free)
-        return held is not None and needs_refresh and (now - held.at).total_seconds() >= self._timing.refresh_s
+        refresh_s = min(self._timing.refresh_s, line.refresh_within_s)
+        return held is not None and needs_refresh and (now - held.at).total_seconds() >= refresh_s
 
     async def _write(self, device: DeviceId, line: _Line, decision: Decision, power_w: float | None) -> None:
         action, source = decision.action, _source(decision)
@@ -284,7 +288,7 @@ class Executor:
         else:
             now = self._steady.now()
             baseline = line.written.baseline_w if repeated and line.written is not None else power_w
-            line.written = Written(action, now, baseline)
+            line.written, line.refresh_within_s = Written(action, now, baseline), read_back.refresh_within_s
             if not read_back.confirmed:
                 await self._failed(device, line, decision, CommandState.UNCONFIRMED, f"read back {read_back.text}")
                 return
