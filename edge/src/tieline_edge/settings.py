@@ -185,6 +185,7 @@ class DeviceSettings(_Section):
     min_on_s: float | None = Field(default=None, ge=0)
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
+    switches_per_h: int | None = Field(default=None, ge=2, le=3600, description="most orders to a contactor within an hour")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
     nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
     nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
