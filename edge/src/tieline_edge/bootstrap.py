@@ -151,6 +151,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
+    outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(

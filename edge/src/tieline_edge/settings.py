@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.shedding import (
@@ -185,6 +185,7 @@ class DeviceSettings(_Section):
     min_on_s: float | None = Field(default=None, ge=0)
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
+    switches_per_h: int | None = Field(default=None, ge=2, le=3600, description="most orders to a contactor within an hour")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
     nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
     nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
@@ -245,10 +246,18 @@ class ForecastSettings(_Section):
     issue_every_s: float = Field(default=900.0, gt=0)
 
 
+class LanPageSettings(_Section):
+    """The status page for the substation's own network: read only, without TLS and without a password."""
+
+    address: IPvAnyAddress = Field(description="address of this computer on that network, or 0.0.0.0 for all of them")
+    port: Port = 9465
+
+
 class MetricsSettings(_Section):
-    """Prometheus and status endpoint on loopback."""
+    """Prometheus, status and status page: on loopback, and on the local network only where that is asked for."""
 
     port: int = Field(default=9464, ge=0, le=65535, description="0 = none")
+    lan: LanPageSettings | None = Field(default=None, description="also serve the read-only page here; anybody there can read")
 
 
 class EdgeSettings(_Section):
