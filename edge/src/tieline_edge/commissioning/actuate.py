@@ -192,6 +192,7 @@ class Actuator:
         spec, clock = self.found.spec, self.found.clock
         window_s = spec.effect_s or _EFFECT_S
         seen: bool | None = None
+        text = "nothing was measured"
         while (waited_s := (clock.now() - written.at).total_seconds()) <= window_s:
             await asyncio.sleep(self.look_s)
             facts = (await self._facts()).of(self.found.settings.id)

@@ -139,8 +139,8 @@ class AnswersFile:
                 tree = parse(file.read(MAX_BYTES + 1), source)
         except OSError as error:
             raise BadInputError(source, "", None, f"cannot be read: {error.strerror}") from error
-        rows = tree.get("devices") if isinstance(tree, Mapping) else None
-        if not isinstance(rows, Mapping) or set(tree) != {"devices"}:
+        rows = tree["devices"] if isinstance(tree, Mapping) and list(tree) == ["devices"] else None
+        if not isinstance(rows, Mapping):
             raise BadInputError(source, "devices", None, "one block 'devices' is expected, by device id")
         self._devices: dict[str, _GivenDevice] = {}
         for name, row in rows.items():

@@ -109,7 +109,8 @@ class Sheet(_Row):
     @property
     def ticks(self) -> list[Tick]:
         """All of them."""
-        return [one.tick for row in self.devices for one in (*row.points, *row.actuations)]
+        points = [point.tick for row in self.devices for point in row.points]
+        return [*points, *(act.tick for row in self.devices for act in row.actuations)]
 
 
 def markdown(sheet: Sheet) -> str:
