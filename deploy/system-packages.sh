@@ -9,6 +9,7 @@ if [ "${1:-}" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
   command -v victoria-metrics >/dev/null 2>&1 || missing+=(victoria-metrics)
   command -v strace >/dev/null 2>&1 || missing+=(strace)
+  command -v mbpoll >/dev/null 2>&1 || missing+=(mbpoll)
 fi
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing+=(chromium)

@@ -54,8 +54,9 @@ def _devices(site: dict[str, Any], scenario: dict[str, Any]) -> list[dict[str, A
 
     batteries = {row["id"]: _battery(1000.0 * row["power_kw"], 1000.0 * row["energy_kwh"]) for row in scenario["batteries"]}
     pv = {row["id"]: {"p_min_w": -1000.0 * row["power_kw"], "p_max_w": 0.0} for row in scenario["pv"]}
+    bay = {"url": site["opcua"]["url"], "insecure": True}  # on this machine, like everything of the demonstration
     devices: list[dict[str, Any]] = [
-        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": site["opcua"]["url"]}, "poll_s": 1.0},
+        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": bay, "poll_s": 1.0},
         {"id": "fm1", "catalog": "sunspec-meter-203", "modbus": endpoint("fm1"), "poll_s": 5.0},
         {"id": "bat1", "catalog": "sunspec-storage-704", "modbus": endpoint("bat1"), "poll_s": 1.0, **batteries["bat1"]},
         {"id": "bat2", "catalog": "sunspec-storage-124", "modbus": endpoint("bat2"), "poll_s": 1.0, **batteries["bat2"]},
@@ -112,10 +113,14 @@ def edge_config(
                 "target_pct": 95.0,
                 "restore_pct": 90.0,
                 "restore_hold_s": timings["restore_delay"],
+            },
+            "switching": {
                 "restore_step_s": timings["restore_step"],
                 "restore_spread_s": 1.0,
                 "min_off_s": timings["restore_delay"],
                 "min_samples": 3,
+                "effect_s": 4.0,
+                "restore_step_share": 0.3,
             },
         },
         "metrics": {"port": metrics},

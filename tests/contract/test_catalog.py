@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from tests.edge.drivers.field import EDGE, START, make_context
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import QUANTITIES
+from tieline_edge.config_file import check_config, load_settings
 from tieline_edge.drivers._blueprint.driver import BlueprintDriver
 from tieline_edge.drivers.capabilities import (
     Action,
     Capability,
     DevicePermanentError,
+    DeviceSpec,
     DeviceTransientError,
     HoldPower,
     LimitGeneration,
@@ -31,19 +34,35 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry, names, parse_entry
 from tieline_edge.drivers.modbus.program import Scales, plan_writes
 from tieline_edge.drivers.modbus.registers import coalesce
+from tieline_edge.drivers.opcua.writes import plan_node_writes
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import DRIVERS, driver_module, open_driver, spec_of
 from tieline_edge.settings import DeviceSettings, MqttEndpoint
 
 PLACES: dict[str, dict[str, Any]] = {
     "modbus": {"modbus": {"host": "127.0.0.1", "port": 1, "timeout_s": 0.2}},
-    "opcua": {"opcua": {"url": "opc.tcp://127.0.0.1:1", "timeout_s": 0.2}},
+    "opcua": {"opcua": {"url": "opc.tcp://127.0.0.1:1", "timeout_s": 0.2, "insecure": True}},
     "mqtt": {"mqtt": {"serial": "s1"}},
 }
 ACTIONS: dict[Capability, Action] = {
     Capability.HOLD_POWER: HoldPower(-1000.0, 180.0),
     Capability.LIMIT_GENERATION: LimitGeneration(-1000.0, 180.0),
     Capability.SWITCH: SwitchContact(closed=False, off_timer_s=60.0),
+}
+
+
+def plan_registers(action: Action, spec: DeviceSpec, model: CatalogEntry) -> Sequence[object]:
+    return plan_writes(action, spec, model, Scales({step.register_: 0 for step in model.writes.all()}, rating_w=60000.0))
+
+
+def plan_nodes(action: Action, spec: DeviceSpec, model: CatalogEntry) -> Sequence[object]:
+    return plan_node_writes(action, spec, model, "B1")
+
+
+#: Protocol -> how its driver turns an action into what it sends.
+PLANNERS: dict[str, Callable[[Action, DeviceSpec, CatalogEntry], Sequence[object]]] = {
+    "modbus": plan_registers,
+    "opcua": plan_nodes,
 }
 
 
@@ -68,27 +87,28 @@ def test_an_entry_loads_names_its_source_and_knows_its_quantities(name: str) -> 
 @pytest.mark.parametrize("name", names())
 def test_what_an_entry_can_do_becomes_writes_and_the_rest_is_refused(name: str) -> None:
     model = entry(name)
-    if model.protocol != "modbus":
-        assert not any(model.writes.model_dump().values()), "only the Modbus driver carries writes out"
-        return
     spec = spec_of(instance(model))
-    writes = model.writes
-    steps = (*writes.hold_power, *writes.limit_generation, *writes.open, *writes.close, *writes.release)
-    scales = Scales({step.register_: 0 for step in steps}, rating_w=60000.0)
+    if model.protocol not in PLANNERS:
+        assert not model.steps.all(), "no driver carries these writes out"
+        return
+    plan = PLANNERS[model.protocol]
     for capability, action in ACTIONS.items():
         if capability in model.capabilities:
-            assert plan_writes(action, spec, model, scales)
+            assert plan(action, spec, model)
         else:
             with pytest.raises(DevicePermanentError, match="nothing was written"):
-                plan_writes(action, spec, model, scales)
-    release = plan_writes(Release(), spec, model, scales)
+                plan(action, spec, model)
+    release = plan(Release(), spec, model)
     assert bool(release) == bool(set(model.capabilities) & set(ACTIONS)), "what can be ordered can be released"
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_device_that_reverts_writes_its_timer_before_its_switch(name: str) -> None:
     model = entry(name)
-    for steps in (model.writes.hold_power, model.writes.limit_generation):
+    for steps in (
+        *(model.writes.hold_power, model.writes.limit_generation),
+        *(model.node_writes.hold_power, model.node_writes.limit_generation),
+    ):
         if steps:
             values = [step.value for step in steps]
             assert model.reverts
@@ -164,7 +184,7 @@ BLANK: dict[str, Any] = {
     [
         ({"points": [{"quantity": "watts", "register": {"address": 0}}]}, "no quantity"),
         ({"points": [{"quantity": "p_w", "node": "ns=2;s=x"}]}, "points without register"),
-        ({"points": [{"quantity": "p_w"}]}, "exactly one of register, node and field"),
+        ({"points": [{"quantity": "p_w"}]}, "exactly one of register, node, field and messages"),
         ({"points": [BLANK["points"][0]] * 2}, "more than once: p_w"),
         ({"points": [{"quantity": "p_w", "register": {"address": 0, "type": "BOOL"}}]}, "coil and discrete"),
         ({"points": [{"quantity": "p_w", "register": {"address": 0, "scale_factor": 1}}]}, "needs a SunSpec model"),
@@ -182,7 +202,7 @@ def test_a_wrong_entry_is_refused_with_its_key_and_the_reason(change: dict[str, 
 
 
 def test_an_unknown_entry_lists_what_there_is() -> None:
-    with pytest.raises(BadInputError, match="there are: modbus-load-switch"):
+    with pytest.raises(BadInputError, match=r"there are: .*modbus-load-switch"):
         entry("nothing")
 
 
@@ -193,3 +213,43 @@ def test_reading_the_configuration_imports_no_protocol_library(tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == []
+
+
+def _site(tmp_path: Path, catalog: str) -> Path:
+    tree = {
+        "edge_id": "harbour",
+        "state_dir": str(tmp_path / "state"),
+        "site": {"name": "Harbour", "rated_va": 630e3},
+        "hub": {"mqtt": {"host": "hub.example"}, "http": "https://hub.example"},
+        "devices": [{"id": "m1", "catalog": catalog, "modbus": {"host": "127.0.0.1", "port": 1, "timeout_s": 0.2}}],
+    }
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def test_a_site_may_bring_an_entry_of_its_own_as_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "a-meter.yaml"
+    own.write_text(yaml.safe_dump(BLANK), encoding="utf-8")
+    settings = load_settings(_site(tmp_path, str(own)))
+    assert open_driver(settings.devices[0], settings.edge_id, make_context()[0]).spec.role is Role.METER
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("a-meter.yaml", {"role": "meters"}, "Input should be 'transformer'"),
+        ("another.yaml", {}, "must be the name of the file"),
+        ("sunspec-meter-203.yaml", {"name": "sunspec-meter-203"}, "ships with the agent"),
+        (None, {}, "cannot be read"),
+    ],
+)
+def test_an_entry_of_the_site_that_is_wrong_is_named_by_its_own_file(
+    tmp_path: Path, file: str | None, change: dict[str, Any], reason: str
+) -> None:
+    own = tmp_path / (file or "absent.yaml")
+    if file is not None:
+        own.write_text(yaml.safe_dump({**BLANK, **change}), encoding="utf-8")
+    [mistake] = check_config(_site(tmp_path, str(own)))
+    assert mistake.source == str(own)
+    assert reason in str(mistake)

@@ -21,7 +21,11 @@ from tests.conftest import free_port
 from tieline_core.ids import DeviceId
 from tieline_edge.__main__ import main
 from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.facts import SiteFacts
+from tieline_edge.control.memory import ArbiterMemory
+from tieline_edge.control.replay import Asked
 from tieline_edge.control.trace import Trace
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 
 
 def write_config(folder: Path, **rest: Any) -> Path:
@@ -85,11 +89,20 @@ def test_why_reads_the_trace_of_a_stopped_edge(tmp_path: Path, capsys: pytest.Ca
     assert "no trace yet" in capsys.readouterr().err
     trace = Trace.open(tmp_path / "state" / "trace.sqlite")
     device = DeviceId("load01")
-    trace.decided({device: Decision(device, None)}, datetime(2016, 12, 7, 16, tzinfo=UTC))
+    spec = DeviceSpec(device, Role.LOAD, frozenset({Capability.SWITCH}), 3)
+    asked = Asked({device: spec}, (), ArbiterMemory(), SiteFacts({}), datetime(2016, 12, 7, 16, tzinfo=UTC), 180.0)
+    trace.decided({device: Decision(device, None)}, asked, asked.at)
     trace.close()
     assert main(["why", "load01", "--config", str(path)]) == 0
     assert main(["why", "load01", "--config", str(path), "--at", "2016-12-07T16:30:00"]) == 0
-    assert "leave alone" in capsys.readouterr().out
+    assert "left alone" in capsys.readouterr().out
+    assert main(["why", "load01", "--config", str(path), "--replay", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["replay"]["same"] is True
+    assert "has not run since" in told["away"]
+    assert main(["why", "load01", "--config", str(path), "--since", "2016-12-07"]) == 0
+    assert "nobody claims it" in capsys.readouterr().out
+    assert main(["why", "load01", "--config", str(path), "--until", "now"]) == 2
     assert main(["why", "load01", "--config", str(path), "--at", "noon"]) == 2
     assert main(["why", "LOAD 1", "--config", str(path)]) == 2
     assert main(["why", "load01", "--config", str(path), "--at", "2016-12-07T15:00:00Z"]) == 2

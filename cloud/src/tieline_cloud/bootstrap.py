@@ -24,6 +24,7 @@ from tieline_cloud.dispatch.keys import read_key
 from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.doors.intake import Intake
 from tieline_cloud.exchange import Exchange
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.gridmodel.state import points_used
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
@@ -79,6 +80,7 @@ def ingest_settings(settings: HubSettings) -> IngestSettings:
     return IngestSettings(
         broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file),
         host_id=mqtt.host_id,
+        max_points_per_edge=settings.max_points_per_edge,
         admitted_edges=None if settings.admitted_edges is None else frozenset(settings.admitted_edges),
         third_party_nodes=frozenset(settings.admitted_nodes),
     )
@@ -190,12 +192,14 @@ def _bind(
         plans=books.plans,
         models=books.models,
         commands=books.commands,
+        configs=books.configs,
         desired=books.desired,
         artifacts=books.artifacts,
         events=books.events,
         live=live,
         intake=Intake(settings.sources, store, clock, lambda name: _is_edge(ingest, name)),
         rules=examiner.table,
+        explain=Explainer(requests),
         health=observation.health,
         metrics=exposition(observation.samples),
     )

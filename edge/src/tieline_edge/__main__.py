@@ -10,7 +10,6 @@ import os
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ _EPILOG: Final = """\
 a first hour with a new site:
   tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
   tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
+  tieline-edge check-device site.yaml bat1  read one device: values, signs, plausibility; nothing is written
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
   tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
   tieline-edge status --config site.yaml    how it stands
@@ -78,19 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files")
     check.set_defaults(run=_check)
     _add_scan(commands)
+    _add_certificate(commands)
+    _add_why(commands)
+    from tieline_edge.commissioning.check_commands import add_check_device
     from tieline_edge.commissioning.tag_commands import add_tag_commands
 
+    add_check_device(commands)
     add_tag_commands(commands)
-    why = commands.add_parser(
-        "why",
-        help="why a device does what it does",
-        description="Tell the decision in force for a device: winner, losers, limits, notes, ages of the inputs, and what "
-        "became of the writes. Reads the trace beside a running edge or after a stopped one.",
-    )
-    why.add_argument("device", metavar="DEVICE", help="device id, e.g. bat1")
-    why.add_argument("--at", metavar="T", help="instant, e.g. 2016-12-07T17:45:00Z (without a zone: UTC); default: latest")
-    why.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
-    why.set_defaults(run=_why)
     status = commands.add_parser(
         "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."
     )
@@ -112,6 +106,28 @@ def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     scan.set_defaults(run=run_scan)
 
 
+def _add_certificate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.drivers.opcua.command import add_certificate_arguments, run_certificate
+
+    certificate = commands.add_parser("opcua-certificate", help="the edge's OPC-UA certificate, and the servers it trusts")
+    add_certificate_arguments(certificate)
+    certificate.set_defaults(run=run_certificate)
+
+
+def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from tieline_edge.why import add_why_arguments
+
+    why = commands.add_parser(
+        "why",
+        help="why a device does what it does",
+        description="Tell the decision in force for a device: winner, losers, limits, notes, ages of the inputs, and what "
+        "became of the writes; or a line for each change of a span. Reads the trace beside a running edge or "
+        "after a stopped one.",
+    )
+    add_why_arguments(why)
+    why.set_defaults(run=_why)
+
+
 def _run(options: argparse.Namespace) -> int:
     # One thread for each numeric library, before any of them is loaded.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -119,16 +135,15 @@ def _run(options: argparse.Namespace) -> int:
     import asyncio
 
     from tieline_edge.agent import Agent
-    from tieline_edge.config_file import check_config, load_settings
+    from tieline_edge.commissioning.site_in_force import site_in_force
+    from tieline_edge.config_file import check_config
 
     mistakes = check_config(options.config)
     if mistakes:
         _print_mistakes(mistakes)
         return 2
-    settings = load_settings(options.config)
-    if options.dry_run:
-        settings = settings.model_copy(update={"dry_run": True})
-    agent = Agent(settings)
+    site = site_in_force(options.config)
+    agent = Agent(site.dry() if options.dry_run else site)
     try:
         asyncio.run(agent.run())
     except BaseExceptionGroup as group:
@@ -162,20 +177,9 @@ def _print_mistakes(mistakes: Sequence[BadInputError]) -> None:
 
 
 def _why(options: argparse.Namespace) -> int:
-    from tieline_core.ids import DeviceId
-    from tieline_edge.config_file import load_settings
-    from tieline_edge.control.trace import why
-    from tieline_edge.state_paths import StatePaths
+    from tieline_edge.why import run_why
 
-    settings = load_settings(options.config)
-    try:
-        device = DeviceId(options.device)
-        at = datetime.max.replace(tzinfo=UTC) if options.at is None else datetime.fromisoformat(options.at)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(why(StatePaths.below(settings.state_dir).trace, device, at if at.tzinfo else at.replace(tzinfo=UTC)))
-    return 0
+    return run_why(options)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -8,30 +8,30 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Any, Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError, TransientError
-from tieline_core.ids import DeviceId
-from tieline_core.messages.telemetry import Severity
+from tieline_core.messages.telemetry import IssuedForecast, Severity
 from tieline_core.timegrid import floor_to
-from tieline_edge import status as status_page
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
 from tieline_edge.commissioning.orders import Orders, tag_orders
+from tieline_edge.commissioning.reload import SiteTaker
+from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.commissioning.token import new_token
+from tieline_edge.control.pace import Pace
 from tieline_edge.control.rehearsal import DRY_RUN
-from tieline_edge.control.trace import why
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
 from tieline_edge.lanes import Lanes, build
-from tieline_edge.metrics import LoopbackPages, Page, exposition
+from tieline_edge.local_pages import Local, LocalPages
 from tieline_edge.outbox.store import Outbox
-from tieline_edge.sampling import run_pollers
+from tieline_edge.pages import Pages
+from tieline_edge.pollers import Pollers
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
@@ -48,18 +48,20 @@ class Agent:
     """Everything an edge does, from start to a clean end.
 
     Args:
-        settings: The configuration.
+        site: The configuration, or only its settings.
         clock: The clock; None makes the one the configuration names.
     """
 
-    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
-        self._settings = settings
+    def __init__(self, site: SiteInForce | EdgeSettings, clock: Clock | None = None) -> None:
+        self._site = site if isinstance(site, SiteInForce) else SiteInForce(site)
+        self._settings = settings = self._site.settings
         self._clock = clock or make_clock(settings)
         self._began_s = time.monotonic()
         self._ready_s: float | None = None
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.forecaster: Forecaster | None = None
+        self._issued: IssuedForecast | None = None
         #: Port of the status pages once they are served.
         self.port: int | None = None
 
@@ -79,26 +81,25 @@ class Agent:
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
             )
-            parts = compose(self._settings, self._clock, outbox)
+            parts = compose(self._site, self._clock, outbox)
             stack.enter_context(closing(parts.trace))
             parts.cycle.restore()
             await self._serve(parts)
 
     async def _serve(self, parts: Composition) -> None:
-        lanes = build(parts)
+        pollers = Pollers(parts.handles, parts.context, self._settings.cycle)
+        lanes = build(parts, SiteTaker(parts, pollers))
         await lanes.downlink.restore()
         async with asyncio.TaskGroup() as group:
             outlet = group.create_task(parts.outlet.run(), name="outlet")
             running = [
-                group.create_task(run_pollers(parts.handles, parts.context, self._settings.cycle), name="pollers"),
+                group.create_task(pollers.run(), name="pollers"),
                 group.create_task(lanes.durable.run(), name="durable-lane"),
                 group.create_task(lanes.downlink.follow(), name="downlink"),
                 group.create_task(lanes.live.run(), name="live-lane"),
             ]
-            if self._settings.metrics.port:
-                orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
-                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes), orders.answer)
-                running.append(group.create_task(pages.run(self._listening), name="pages"))
+            running.append(group.create_task(parts.trace.run(), name="trace"))
+            running += [group.create_task(pages, name="pages") for pages in self._serve_pages(parts, lanes)]
             if self._settings.forecast.enabled:
                 running.append(group.create_task(self._forecast(parts, lanes), name="forecast"))
             control = group.create_task(self._control(parts), name="control")
@@ -134,9 +135,8 @@ class Agent:
             parts.outlet.tell(Severity.ACTION, "edge.dry_run", f"{DRY_RUN}; what would be written is told and traced")
         await self._first_polls(parts)
         try:
-            async with parts.executor:
+            async with parts.executor, Pace(self._clock, cycle, parts.image.crossed, parts.cycle.stats.pace) as pace:
                 while True:
-                    began = self._clock.now()
                     await parts.cycle.run_once(parts.executor)
                     if self._ready_s is None:
                         self._ready_s = time.monotonic() - self._began_s
@@ -144,8 +144,7 @@ class Agent:
                         notify("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
                     notify("WATCHDOG=1")
-                    ahead_s = cycle.period_s - (self._clock.now() - began).total_seconds()
-                    await self._clock.sleep(ahead_s, at_least_wall_s=cycle.floor_wall_s)
+                    await pace.wait()
         finally:
             notify("STOPPING=1")
             try:
@@ -197,6 +196,7 @@ class Agent:
         forecast = await forecaster.issue(now)
         if forecast is None:
             return
+        self._issued = forecast
         parts.cycle.take_forecast(forecast)
         try:
             await parts.outbox.record_forecast(forecast)
@@ -210,34 +210,21 @@ class Agent:
             return "starting"
         return self.forecaster.fallback_reason or f"by model {str(self.forecaster.model_sha256)[:12]}"
 
-    def _pages(self, parts: Composition, lanes: Lanes) -> Mapping[str, Any]:
-        async def document() -> dict[str, Any]:
-            report = await lanes.reporter.report()
-            return status_page.document(
-                parts,
-                report.backlog,
-                report.outbox,
-                hub_online=lanes.uplink.online,
-                ready_s=self._ready_s,
-                forecast=self._forecast_words(),
-            )
+    def _local(self) -> Local:
+        return Local(self._ready_s, self._forecast_words(), self._issued)
 
-        async def status(_query: Mapping[str, str]) -> Page:
-            return Page.of_json(await document())
-
-        async def metrics(_query: Mapping[str, str]) -> Page:
-            body = exposition(parts, await document())
-            return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
-
-        async def explain(query: Mapping[str, str]) -> Page:
-            at = datetime.fromisoformat(query["at"]) if "at" in query else self._clock.now()
-            device = DeviceId(query.get("device", ""))
-            return Page.of_json({"text": await asyncio.to_thread(why, parts.paths.trace, device, at)})
-
-        async def tags(_query: Mapping[str, str]) -> Page:
-            return Page.of_json(parts.tags.document())
-
-        return {"/status": status, "/metrics": metrics, "/why": explain, "/tags": tags}
+    def _serve_pages(self, parts: Composition, lanes: Lanes) -> list[Coroutine[Any, Any, None]]:
+        settings, made = self._settings.metrics, LocalPages(parts, lanes, self._local)
+        serving: list[Coroutine[Any, Any, None]] = []
+        if settings.port:
+            orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
+            serving.append(Pages(settings.port, made.loopback(), orders.answer).run(self._listening))
+        if settings.lan is not None:
+            where = f"{settings.lan.address}:{settings.lan.port}"
+            text = f"the status page is served on {where} without TLS and without a password: whoever reaches it can read it"
+            parts.outlet.tell(Severity.ACTION, "page.lan", text)
+            serving.append(Pages(settings.lan.port, made.read_only(), host=str(settings.lan.address)).run())
+        return serving
 
 
 async def _end(task: asyncio.Task[None]) -> None:

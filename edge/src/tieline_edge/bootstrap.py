@@ -6,12 +6,14 @@ import random
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from tieline_core.clock import Clock, FollowedClock, SystemClock
 from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.shedding import VITAL
 from tieline_edge import __version__
+from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
@@ -22,13 +24,17 @@ from tieline_edge.control.site_points import SITE
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import TagBook
+from tieline_edge.control.time_watch import Dated, Dating
 from tieline_edge.control.trace import Trace
+from tieline_edge.dated_clock import DatedClock, DatedRecorder, last_sign_of_life
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.opcua.pki import Pki
+from tieline_edge.outbox.ports import Recorder
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
-from tieline_edge.settings import EdgeSettings
+from tieline_edge.settings import EdgeSettings, sample_periods_s
 from tieline_edge.shedding.rule import RuleSite
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.state_paths import StatePaths
@@ -39,14 +45,20 @@ SOFTWARE = f"tieline-edge/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """The parts of an agent, connected to each other; none of them runs yet."""
+    """The parts of an agent, connected to each other; none of them runs yet.
+
+    ``settings`` are those of the start; what may change while it runs (``site``, ``devices``, ``shedding``) is asked of
+    ``site.settings``. ``handles`` are the devices of now.
+    """
 
     settings: EdgeSettings
+    site: SiteInForce
     paths: StatePaths
     clock: Clock
+    rng: random.Random
     image: ProcessImage
     outbox: Outbox
-    handles: Mapping[DeviceId, DeviceHandle]
+    handles: dict[DeviceId, DeviceHandle]
     context: DriverContext
     outlet: Outlet
     trace: Trace
@@ -72,7 +84,7 @@ def make_clock(settings: EdgeSettings) -> Clock:
     """
     if settings.clock.path is not None:
         return FollowedClock.of_file(settings.clock.path)
-    return SystemClock()
+    return DatedClock(SystemClock(), last_sign_of_life(settings.state_dir))
 
 
 def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -> dict[DeviceId, DeviceSpec]:
@@ -98,39 +110,55 @@ def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | N
     return tags.refusal
 
 
-def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition:
+def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -> RuleSite:
+    """The site as its rules know it, before any policy."""
+    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
+
+
+def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
+    """The devices that can be asked for something."""
+    asked = {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
+    return {device: handle for device, handle in handles.items() if specs[device].capabilities & asked}
+
+
+def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     """Make all parts.
 
     Args:
-        settings: The configuration.
+        site: The configuration.
         clock: From :func:`make_clock`.
         outbox: Open.
 
     Raises:
         tieline_core.errors.TielineError: When the configuration cannot be run; nothing was connected.
     """
+    settings, rng = site.settings, random.Random()
     paths = StatePaths.below(settings.state_dir)
+    recorder: Recorder = DatedRecorder(outbox, clock) if isinstance(clock, DatedClock) else outbox
+    dating: Dating = clock if isinstance(clock, DatedClock) else Dated()
     steady = SteadyTime(clock)
     image = ProcessImage(clock, steady)
     meters = None
     if settings.field_broker is not None:
-        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, outbox, image, outbox)
-    outlet = Outlet(settings.edge_id, clock, outbox)
+        meters = MeterGateway(settings.field_broker, settings.edge_id, clock, recorder, image, outbox)
+    outlet = Outlet(settings.edge_id, clock, recorder)
     tags = TagBook(lambda: handles, StateFile(paths.tags), outlet.tell)
     tags.restore()
     if tags.damage is not None:
         outlet.tell(Severity.ALARM, "tag.unreadable", tags.damage)
-    context = DriverContext(settings.edge_id, clock, outbox, image, meters, outbox, barred=_gate(settings, tags))
+    pki, gate = Pki(paths.pki, settings.edge_id), _gate(settings, tags)
+    context = DriverContext(settings.edge_id, clock, recorder, image, meters, outbox, pki=pki, barred=gate)
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
-    trace = Trace.open(paths.trace)
+    trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
+    outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(
         settings=settings,
         clock=clock,
         image=image,
-        rule_site=RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding),
+        rule_site=rule_site_of(settings, specs),
         plans=plans,
         commands=commands,
         trace=trace,
@@ -139,23 +167,21 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
         poll_s={device: handle.period_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
-        rng=random.Random(),
+        rng=rng,
         speakers=speakers(tags),
         tagged=lambda: tags.tagged,
         steady=steady,
+        dating=dating,
     )
     cycle = ControlCycle(parts)
-    writable = {
-        device: handle
-        for device, handle in handles.items()
-        if specs[device].capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
-    }
     hands = Rehearsal if settings.dry_run else Executor
-    executor = hands(writable, clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
+    executor = hands(writable_of(handles, specs), clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
     return Composition(
         settings=settings,
+        site=site,
         paths=paths,
         clock=clock,
+        rng=rng,
         image=image,
         outbox=outbox,
         handles=handles,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from tieline_edge.config_file import check_config
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.catalog.load import entry, names
+from tieline_edge.drivers.modbus.endpoint import TcpEndpoint
 from tieline_edge.drivers.modbus.link import ModbusLink
-from tieline_edge.drivers.modbus.sunspec import Model, walk
+from tieline_edge.drivers.modbus.sunspec import discover
 
 _MAX_TRIES: Final = 4096
 _MAX_NODES: Final = 2000
@@ -55,21 +55,18 @@ def fitting_entries(models: Iterable[int]) -> tuple[str, ...]:
 
 
 def _models_of(found: CatalogEntry) -> set[int]:
-    writes = found.writes
-    steps = (*writes.hold_power, *writes.limit_generation, *writes.open, *writes.close, *writes.release)
-    registers = [point.register_ for point in found.points if point.register_] + [step.register_ for step in steps]
-    return {register.model for register in registers if register.model is not None}
+    return {register.model for register in found.registers if register.model is not None}
 
 
 async def scan_modbus(host: str, port: int, units: Sequence[int], timeout_s: float) -> list[Finding]:
     """Ask each unit of one server for a SunSpec chain; a silent server is given up after its first time-out."""
-    link = ModbusLink(host, port, timeout_s)
+    link = ModbusLink(TcpEndpoint(host, port), timeout_s)
     findings = []
     try:
         for unit in units:
             place = {"host": host, "port": port, "unit": unit}
             try:
-                models = await walk(partial(link.read, unit, Table.HOLDING))
+                device = await discover(partial(link.read, unit, Table.HOLDING))
             except DevicePermanentError:
                 findings.append(Finding(place, "answers Modbus, is no SunSpec device; choose the entry by its register sheet"))
                 continue
@@ -77,29 +74,13 @@ async def scan_modbus(host: str, port: int, units: Sequence[int], timeout_s: flo
                 if "no connection" in str(error):
                     break
                 continue
-            identity = await _identity(link, unit, models)
-            chain = ", ".join(str(model.number) for model in models)
-            fits = fitting_entries(model.number for model in models)
+            identity = f"{device.identity}: " if device.identity else ""
+            chain = ", ".join(str(model.number) for model in device.models)
+            fits = fitting_entries(model.number for model in device.models)
             findings.append(Finding(place, f"{identity}SunSpec models {chain}", fits))
     finally:
         link.close()
     return findings
-
-
-async def _identity(link: ModbusLink, unit: int, models: Sequence[Model]) -> str:
-    """Maker, model and serial number out of SunSpec model 1 (Mn at 2, Md at 18, SN at 50)."""
-    common = next((model for model in models if model.number == 1 and model.length >= 64), None)
-    if common is None:
-        return ""
-    try:
-        words = await link.read(unit, Table.HOLDING, common.address + 2, 64)
-    except (DeviceTransientError, DevicePermanentError):
-        return ""
-    data = struct.pack(">64H", *words)
-    texts = [
-        data[start:end].split(b"\0")[0].decode("ascii", "replace").strip() for start, end in ((0, 32), (32, 64), (96, 128))
-    ]
-    return f"{' '.join(text for text in texts if text)}: " if any(texts) else ""
 
 
 async def scan_opcua(url: str, timeout_s: float) -> list[Finding]:

@@ -8,10 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
-from tieline_core.shedding import PriorityClass, ThermalOverloadParameters
+from tieline_core.shedding import (
+    ExchangeParameters,
+    FrequencyParameters,
+    HotSpotParameters,
+    LineOverloadParameters,
+    LossOfMainsParameters,
+    PriorityClass,
+    StorageParameters,
+    SwitchingParameters,
+    ThermalOverloadParameters,
+    VoltageParameters,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -78,6 +89,13 @@ class OutboxSettings(_Section):
     frame_readings: int = Field(default=1000, ge=1, le=10000)
 
 
+class TraceSettings(_Section):
+    """Bounds of what is kept of decisions, for ``why``."""
+
+    max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    max_age_days: float = Field(default=42.0, gt=0, le=3660)
+
+
 class ReversionSettings(_Section):
     """Timers written into devices: they must outlast two polls at every speed."""
 
@@ -86,33 +104,69 @@ class ReversionSettings(_Section):
 
 
 class ModbusEndpoint(_Section):
-    """A Modbus TCP server and one of its units."""
+    """A Modbus bus and one of its units: ``host`` for TCP (``framing: rtu`` behind a transparent gateway), or ``serial``."""
 
-    host: str
+    host: str | None = Field(default=None, min_length=1, max_length=253)
     port: Port = 502
+    framing: Literal["tcp", "rtu"] = Field(default="tcp", description="rtu = RTU frames over TCP")
+    serial: str | None = Field(default=None, min_length=1, max_length=255, description="serial line, e.g. /dev/ttyUSB0")
+    baud: int = Field(default=9600, ge=300, le=4_000_000)
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: Literal[1, 2] = 1
     unit: int = Field(default=1, ge=0, le=247)
     timeout_s: float = Field(default=1.0, gt=0, le=30)
 
+    @model_validator(mode="after")
+    def _one_bus(self) -> ModbusEndpoint:
+        if (self.host is None) == (self.serial is None):
+            raise ValueError("exactly one of host and serial says where the bus is")
+        foreign = {"port", "framing"} if self.host is None else {"baud", "parity", "stop_bits"}
+        if given := sorted(foreign & self.model_fields_set):
+            kind = "a serial line" if self.host is None else "a host"
+            raise ValueError(f"{', '.join(given)} does not belong to {kind}")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The bus, as devices on it have it in common."""
+        return self.serial if self.serial is not None else f"{self.host}:{self.port}"
+
 
 class OpcUaEndpoint(_Section):
-    """An OPC-UA server."""
+    """An OPC-UA server and how the way to it is secured (names as in Telegraf; policies of OPC 10000-7)."""
 
-    url: str = Field(pattern=r"^opc\.tcp://")
+    url: str = Field(pattern=r"^opc\.tcp://[^@]+$")
     root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
+    security_policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = "Basic256Sha256"
+    security_mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    username: str | None = Field(default=None, min_length=1, max_length=128)
+    password_file: Path | None = None
+    insecure: bool = Field(default=False, description="no security at all: anyone on the way reads and writes")
+
+    @model_validator(mode="after")
+    def _secrets_stay_secret(self) -> OpcUaEndpoint:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if self.insecure and self.username is not None:
+            raise ValueError("with insecure: true the password would travel in plain text; give a security_policy instead")
+        if self.insecure and self.model_fields_set & {"security_policy", "security_mode"}:
+            raise ValueError("either insecure: true or a security_policy, not both")
+        return self
 
 
 class MqttSource(_Section):
     """A device that publishes to the field broker."""
 
-    serial: str = Field(min_length=1, max_length=64)
+    serial: str = Field(min_length=1, max_length=64, pattern=r"^[^#+{}\x00-\x1f]+$", description="replaces {serial} in topics")
+    report_s: float | None = Field(default=None, gt=0, description="period of its reports, where it is not the catalogue's")
 
 
 class DeviceSettings(_Section):
     """One device: which catalogue entry describes it and where it is."""
 
     id: DeviceId
-    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704")
+    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704, or the path of a .yaml of the site")
     modbus: ModbusEndpoint | None = None
     opcua: OpcUaEndpoint | None = None
     mqtt: MqttSource | None = None
@@ -131,7 +185,10 @@ class DeviceSettings(_Section):
     min_on_s: float | None = Field(default=None, ge=0)
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
+    switches_per_h: int | None = Field(default=None, ge=2, le=3600, description="most orders to a contactor within an hour")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
+    nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
+    nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
 
     @model_validator(mode="after")
     def _one_endpoint(self) -> DeviceSettings:
@@ -140,12 +197,46 @@ class DeviceSettings(_Section):
         return self
 
 
+class LineSettings(_Section):
+    """A line (or any element with a current) whose meter is a device of this edge."""
+
+    device: DeviceId = Field(description="whose i_a is watched; its p_w and q_var are used where it has them")
+    rating_a: float = Field(gt=0)
+    nominal_v: float = Field(default=230.0, gt=0, description="phase to neutral")
+    loads: tuple[DeviceId, ...] | None = Field(default=None, description="what is fed by it; absent: every load of the site")
+
+
 class SheddingSettings(_Section):
-    """Local shedding of this site."""
+    """Local shedding of this site: what is watched, and with which parameters.
+
+    A rule works when its input is named here; see ``shared/docs/shedding.md``.
+    """
 
     transformer: DeviceId | None = Field(default=None, description="whose loading_pct the thermal rule watches")
+    ambient: DeviceId | None = Field(default=None, description="whose temp_degc the hot-spot model takes")
+    lines: tuple[LineSettings, ...] = ()
+    voltage_at: tuple[DeviceId, ...] = Field(default=(), max_length=2, description="first source, then the second one")
+    frequency_at: tuple[DeviceId, ...] = Field(default=(), max_length=2, description="first source, then the second one")
+    exchange_at: DeviceId | None = Field(default=None, description="whose p_w is the site's exchange; default: transformer")
+    shared: tuple[DeviceId, ...] = Field(default=(), description="watched elements that other edges watch, too")
     thermal_overload: ThermalOverloadParameters = ThermalOverloadParameters()
+    hot_spot: HotSpotParameters | None = None
+    line_overload: LineOverloadParameters = LineOverloadParameters()
+    voltage: VoltageParameters = VoltageParameters()
+    frequency: FrequencyParameters = FrequencyParameters()
+    exchange: ExchangeParameters = ExchangeParameters()
+    loss_of_mains: LossOfMainsParameters = LossOfMainsParameters()
+    switching: SwitchingParameters = SwitchingParameters()
+    storage: StorageParameters = StorageParameters()
     vital: tuple[DeviceId, ...] = Field(default=(), description="never shed, whatever their class says")
+    vital_list: Path | None = Field(default=None, description="signed list of vital devices; checked at every start")
+
+    @property
+    def inputs(self) -> tuple[DeviceId, ...]:
+        """Every device some rule is told to read, and every device named."""
+        single = filter(None, [self.transformer, self.ambient, self.exchange_at])
+        fed = (device for line in self.lines for device in (line.device, *(line.loads or ())))
+        return (*single, *fed, *self.voltage_at, *self.frequency_at, *self.shared)
 
 
 class ForecastSettings(_Section):
@@ -155,10 +246,18 @@ class ForecastSettings(_Section):
     issue_every_s: float = Field(default=900.0, gt=0)
 
 
+class LanPageSettings(_Section):
+    """The status page for the substation's own network: read only, without TLS and without a password."""
+
+    address: IPvAnyAddress = Field(description="address of this computer on that network, or 0.0.0.0 for all of them")
+    port: Port = 9465
+
+
 class MetricsSettings(_Section):
-    """Prometheus and status endpoint on loopback."""
+    """Prometheus, status and status page: on loopback, and on the local network only where that is asked for."""
 
     port: int = Field(default=9464, ge=0, le=65535, description="0 = none")
+    lan: LanPageSettings | None = Field(default=None, description="also serve the read-only page here; anybody there can read")
 
 
 class EdgeSettings(_Section):
@@ -172,6 +271,7 @@ class EdgeSettings(_Section):
     field_broker: MqttEndpoint | None = None
     cycle: CycleSettings = CycleSettings()
     outbox: OutboxSettings = OutboxSettings()
+    trace: TraceSettings = TraceSettings()
     reversion: ReversionSettings = ReversionSettings()
     devices: tuple[DeviceSettings, ...] = Field(min_length=1)
     shedding: SheddingSettings = SheddingSettings()
@@ -185,7 +285,7 @@ class EdgeSettings(_Section):
         doubled = sorted({device for device in ids if ids.count(device) > 1})
         if doubled:
             raise ValueError(f"device ids must be unique, {', '.join(doubled)} stands more than once")
-        unknown = sorted({*self.shedding.vital, *filter(None, [self.shedding.transformer])} - set(ids))
+        unknown = sorted({*self.shedding.vital, *self.shedding.inputs} - set(ids))
         if unknown:
             raise ValueError(f"shedding names devices that are not configured: {', '.join(unknown)}")
         if any(device.mqtt for device in self.devices) and self.field_broker is None:
@@ -197,3 +297,10 @@ class EdgeSettings(_Section):
                 f"at the fastest clock ({2 * polls_s:g} s)"
             )
         return self
+
+
+def sample_periods_s(settings: EdgeSettings) -> dict[DeviceId, float]:
+    """How often a rule sees a new value of each device: its poll, the cycle and the floor of a fast clock together [s]."""
+    cycle, speed = settings.cycle, settings.clock.max_speed
+    least_s = max(cycle.period_s, cycle.floor_wall_s * speed if speed > 1.0 else 0.0)
+    return {device.id: max(device.poll_s, least_s) for device in settings.devices}

@@ -18,6 +18,7 @@ class StatePaths:
     history: Path
     models: Path
     artifacts: Path
+    pki: Path
     tags: Path
     token: Path
     dry_run: Path
@@ -36,6 +37,7 @@ class StatePaths:
             folder / "history.sqlite",
             folder / "models",
             folder / "artifacts",
+            folder / "pki",
             folder / "tags.json",
             folder / "local.token",
             folder / "dry-run",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -27,13 +29,16 @@ from tieline_edge.control.claims import Band, Claim, Interval
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.explain import explain
 from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook, PlanRefusedError
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
-from tieline_edge.control.trace import Trace, why
-from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Role, SwitchContact
+from tieline_edge.control.time_watch import Dated
+from tieline_edge.control.trace import Trace
+from tieline_edge.control.words import explanation_words
+from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Release, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleSite, RuleView, VitalLoadError
 from tieline_edge.shedding.rules import load_rules
@@ -49,9 +54,8 @@ SPECS = {
     LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset({Capability.SWITCH}), 3, off_timer=True),
     VITAL: DeviceSpec(VITAL, Role.LOAD, frozenset({Capability.SWITCH}), 0),
 }
-LEVELS = ThermalOverloadParameters(
-    hold_s=5, severe_hold_s=5, restore_hold_s=8, restore_step_s=2, restore_spread_s=0, min_off_s=5, settle_s=1
-)
+LEVELS = ThermalOverloadParameters(hold_s=5, severe_hold_s=5, restore_hold_s=8)
+SWITCHING = {"restore_step_s": 2, "restore_spread_s": 0, "min_off_s": 5, "effect_s": 1, "cold_load_factor": 1.3}
 
 
 def settings(folder: Path, keys: Sequence[str] = ("ab" * 32,)) -> EdgeSettings:
@@ -62,7 +66,12 @@ def settings(folder: Path, keys: Sequence[str] = ("ab" * 32,)) -> EdgeSettings:
             "site": {"name": "Harbour", "rated_va": 200e3},
             "hub": {"mqtt": {"host": "127.0.0.1"}, "http": "http://127.0.0.1:1", "public_keys": list(keys)},
             "devices": [{"id": name, "catalog": "x", "modbus": {"host": "127.0.0.1"}} for name in SPECS],
-            "shedding": {"transformer": "tr1", "thermal_overload": LEVELS.model_dump()},
+            "shedding": {
+                "transformer": "tr1",
+                "thermal_overload": LEVELS.model_dump(),
+                "switching": SWITCHING,
+                "storage": {"relieve": False},
+            },
         }
     )
 
@@ -82,6 +91,7 @@ class Field:
 
     def __init__(self) -> None:
         self.base_w = 100e3
+        self.soc_pct = 50.0
         self.power = {BAT: 0.0}
         self.closed = {LOAD: True, VITAL: True}
         self.told: list[tuple[DeviceId, Action]] = []
@@ -96,7 +106,7 @@ class Field:
             (TR, "v_v"): 400.0,
             (TR, "breaker_closed"): 1.0,
             (BAT, "p_w"): self.power[BAT],
-            (BAT, "soc_pct"): 50.0,
+            (BAT, "soc_pct"): self.soc_pct,
             **{(device, "p_w"): power for device, power in loads.items()},
             **{(device, "closed"): float(closed) for device, closed in self.closed.items()},
         }
@@ -115,6 +125,8 @@ class Handle:
         self._field.told.append((device, action))
         if isinstance(action, HoldPower):
             self._field.power[device] = action.power_w
+        if isinstance(action, Release):
+            self._field.power[device] = 0.0
         if isinstance(action, SwitchContact):
             self._field.closed[device] = action.closed
         return ReadBack(True, "ok")
@@ -227,8 +239,12 @@ async def test_an_overload_is_shed_and_restored_and_every_step_can_be_asked_for(
     assert site.field.closed == {LOAD: True, VITAL: True}
     assert [code for code in site.events if code.split(".")[0] in ("shed", "restore")] == ["shed.thermal", "restore.thermal"]
     site.close()
-    assert "safety thermal-overload: open" in why(tmp_path / "trace.sqlite", LOAD, shed_at)
-    assert "default: closed" in why(tmp_path / "trace.sqlite", LOAD, site.clock.now())
+    shed, now = (explain(tmp_path / "trace.sqlite", LOAD, at, replay=True) for at in (shed_at, site.clock.now()))
+    assert shed["winner"][:3] == ["safety", "thermal-overload", "open"]
+    assert now["winner"][:3] == ["default", "default", "closed"]
+    assert shed["replay"]["same"]
+    assert now["replay"]["same"]
+    assert "local protection" in explanation_words(shed, ZoneInfo("UTC"))
 
 
 async def test_a_shed_load_stays_shed_over_a_restart_and_returns_after_it(tmp_path: Path) -> None:
@@ -256,7 +272,9 @@ async def test_a_plan_is_followed_safety_bars_charging_and_the_plan_comes_back(t
     await site.run(2)
     assert site.field.power[BAT] == 0.0
     site.field.base_w = 60e3
-    await site.run(2)
+    await site.run(20)
+    assert site.field.power[BAT] == 0.0, "a bar that has only just been lifted may come back"
+    await site.run(15)
     assert site.field.power[BAT] == 40e3
     site.close()
 
@@ -452,8 +470,9 @@ class Nobody:
     def __init__(self) -> None:
         self.decided: Mapping[DeviceId, Decision] = {}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
         self.decided = decisions
+        return ()
 
 
 async def test_f5_what_was_written_but_not_recorded_is_found_in_place(tmp_path: Path) -> None:
@@ -507,4 +526,61 @@ async def test_another_configuration_is_taken_without_a_restart(tmp_path: Path) 
     with pytest.raises(VitalLoadError):
         site.cycle.take_site(replace(site.parts.rule_site, settings=vital), {})
     assert set(site.cycle.specs) == set(fewer), "a refused one changes nothing"
+    site.close()
+
+
+class Lost:
+    """No time of day."""
+
+    behind_s: float | None = None
+
+    def undated(self) -> str | None:
+        return "the clock says 1970"
+
+
+async def test_f37_without_a_time_of_day_no_plan_and_no_command_is_obeyed_and_safety_acts(tmp_path: Path) -> None:
+    """F37 (I5, I6): validity cannot be judged, so devices are in their default; an overload is shed all the same."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(), "a" * 64)
+    site.cycle.take_command(command())
+    object.__setattr__(site.parts, "dating", Lost())
+    site.field.base_w = 150e3
+    await site.run(8)
+    assert site.ladder() is LadderStep.DEVICE_DEFAULT
+    assert "validity of plans cannot be judged: the clock says 1970" in site.cycle.standing.reason
+    assert site.field.power[BAT] == 0.0
+    assert site.field.closed[LOAD] is False
+    object.__setattr__(site.parts, "dating", Dated())
+    await site.run(2)
+    assert site.field.power[BAT] == -30e3
+    site.close()
+
+
+async def test_f36_an_expired_command_is_not_revived_by_a_clock_set_back(tmp_path: Path) -> None:
+    """F36 (I5): what has ended stays ended, and its end on the line of timers is where it was."""
+    site = Site(tmp_path)
+    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=5)))
+    await site.run(7)
+    assert site.field.power[BAT] == 0.0
+    site.clock.step(-7200.0)
+    told = len(site.field.told)
+    await site.run(5)
+    assert [action for _, action in site.field.told[told:] if isinstance(action, HoldPower) and action.power_w] == []
+    assert "clock.stepped" in site.events
+    site.close()
+
+
+async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle(tmp_path: Path) -> None:
+    """F45 (I4): the state of charge flickers around its lower end; one stop, one report, no oscillation."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(plan(devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [-40e3, -40e3]}]), "a" * 64)
+    await site.run(5)
+    assert site.field.power[BAT] == -40e3
+    for second in range(150):
+        site.field.soc_pct = 9.9 if second % 3 else 10.2
+        await site.run(1)
+    powers = [action.power_w for device, action in site.field.told if device == BAT and isinstance(action, HoldPower)]
+    changes = [after for before, after in pairwise(powers) if before != after]
+    assert changes == [0.0]
+    assert site.events.count("plan.deviation") == 1
     site.close()

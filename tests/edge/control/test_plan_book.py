@@ -137,7 +137,7 @@ def test_a_gap_between_plans_is_bridged_by_the_local_schedule_and_then_by_defaul
 
 def test_plans_survive_a_restart_and_old_ones_go(book: PlanBook, tmp_path: Path) -> None:
     for number in range(MAX_PLANS + 3):
-        book.offer(plan(f"plan-{number:03}", issued_min=number), f"{number:064x}", at(0))
+        book.offer(plan(f"plan-{number:03}", issued_min=number - 20), f"{number:064x}", at(0))
     again = PlanBook(EDGE, SPECS, StateFile(tmp_path / "plans.json"))
     assert again.restore() is None
     assert again.plans == book.plans
@@ -223,3 +223,69 @@ def test_a_plan_that_cannot_be_stored_is_offered_again_later(book: PlanBook, mon
     with pytest.raises(TransientError, match="cannot be stored now"):
         book.offer(plan(), "a" * 64, at(0))
     assert book.plans == ()
+
+
+def test_f43_the_last_step_is_held_for_one_slot_and_no_longer(book: PlanBook) -> None:
+    """F43 (I6): after its end at 60 min a plan without a successor is held until 75 min."""
+    book.offer(plan(), "a" * 64, START)
+    assert book.stand(None, at(59)).step is LadderStep.CURRENT_PLAN
+    held = book.stand(None, at(61))
+    assert held.step is LadderStep.LAST_PLAN
+    assert "its last step is held until 17:15 UTC" in held.reason
+    battery = next(claim for claim in held.claims if claim.device == BAT)
+    assert (battery.setpoint_w, battery.expires_at) == (0.0, at(75))
+    assert book.stand(None, at(75)).step is LadderStep.DEVICE_DEFAULT
+
+
+def test_a_local_schedule_is_better_than_a_held_step(book: PlanBook) -> None:
+    book.offer(plan(), "a" * 64, START)
+    local = LocalSchedule(START, START, 900, {BAT: (1e3,) * 40}, 5e4, "weekly")
+    assert book.stand(local, at(61)).step is LadderStep.LOCAL_SCHEDULE
+
+
+@pytest.mark.parametrize("seen_at", [61, 200])
+def test_f36_a_clock_set_back_revives_no_plan_that_has_ended(book: PlanBook, tmp_path: Path, seen_at: float) -> None:
+    """F36 (I5): seen to have ended, a plan is over for good, in this run, in the next one, and when it is offered again."""
+    book.offer(plan(), "a" * 64, START)
+    book.stand(None, at(seen_at))
+    assert book.stand(None, at(10)).step is LadderStep.DEVICE_DEFAULT
+    assert book.stand(None, at(62)).step is LadderStep.DEVICE_DEFAULT, "nor is its last step held a second time"
+    again = PlanBook(EDGE, SPECS, StateFile(tmp_path / "plans.json"))
+    assert again.restore() is None
+    assert again.stand(None, at(10)).step is LadderStep.DEVICE_DEFAULT
+    with pytest.raises(PlanRefusedError, match="has ended before"):
+        again.offer(plan(), "a" * 64, at(10))
+
+
+def test_slots_follow_utc_when_the_clock_is_set_inside_a_plan(book: PlanBook) -> None:
+    book.offer(plan(), "a" * 64, START)
+    for minutes, step in ((40, 3), (10, 1), (50, 4)):
+        assert f"step {step} of 4" in book.stand(None, at(minutes)).reason
+
+
+def test_f43_a_plan_issued_in_the_future_is_refused(book: PlanBook) -> None:
+    with pytest.raises(PlanRefusedError, match="still to come"):
+        book.offer(plan(issued_min=20), "a" * 64, START)
+    book.offer(plan(issued_min=4), "a" * 64, START)
+
+
+def test_f43_gaps_and_overlaps_have_one_answer(book: PlanBook) -> None:
+    """F43 (I5): the newest of overlapping plans is followed, in any order of arrival; in a gap the older one that covers."""
+    old, new, late = plan(), plan("plan-002", start_min=30, issued_min=-5), plan("plan-003", start_min=120, issued_min=-1)
+    for order in ((old, new, late), (late, new, old)):
+        for number, one in enumerate(order):
+            book.offer(one, f"{number}" + one.plan_id[-1] * 63, START)
+        assert "plan-001" in book.stand(None, at(20)).reason
+        assert book.stand(None, at(40)).reason.split("; ")[-1].startswith("plan plan-002")
+        assert book.stand(None, at(20)).step is LadderStep.LAST_PLAN, "the newest has not started"
+
+
+def test_the_end_of_a_plan_is_known_even_when_the_disk_refuses(book: PlanBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.offer(plan(), "a" * 64, START)
+
+    def full(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StateFile, "write", lambda _self, text: full(text))
+    book.stand(None, at(61))
+    assert book.stand(None, at(10)).step is LadderStep.DEVICE_DEFAULT

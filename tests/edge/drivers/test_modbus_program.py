@@ -24,6 +24,7 @@ from tieline_edge.drivers.capabilities import (
 )
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.catalog.load import entry
+from tieline_edge.drivers.modbus.endpoint import TcpEndpoint
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.program import Scales, plan_writes
 
@@ -114,11 +115,11 @@ async def test_a_connection_that_the_device_closes_fails_at_once_and_the_next_re
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    link = ModbusLink("127.0.0.1", server.sockets[0].getsockname()[1], 5.0)
+    link = ModbusLink(TcpEndpoint("127.0.0.1", server.sockets[0].getsockname()[1]), 5.0)
     async with server:
-        for _ in range(2):
+        for unit in (1, 2):
             before = time.monotonic()
             with pytest.raises(DeviceTransientError, match="no answer"):
-                await link.read(1, Table.HOLDING, 0, 1)
+                await link.read(unit, Table.HOLDING, 0, 1)
             assert time.monotonic() - before < 2.5
     link.close()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tieline_core.errors import BadInputError
 from tieline_core.ids import EdgeId
 from tieline_core.quantities import Reading
-from tieline_edge.drivers.catalog.entry import MessageForm
 from tieline_edge.drivers.catalog.load import entry
+from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.mqtt.message import MAX_BYTES, parse_message, readings_of
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.settings import DeviceSettings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import free_port
 from tests.edge.drivers.field import EDGE, START, make_context
+from tests.edge.drivers.opcua_server import SOURCE_TIME, VALUES, Bay, serve
+from tieline_core.clock import ManualClock
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, HoldPower, Release
 from tieline_edge.drivers.catalog.load import entry
@@ -21,55 +22,6 @@ from tieline_edge.drivers.opcua.driver import quality_of, reading_of
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import open_driver
 from tieline_edge.settings import DeviceSettings
-
-SOURCE_TIME = datetime(2016, 12, 7, 15, 29, 59, tzinfo=UTC)
-VALUES: dict[str, float | bool] = {
-    "ActivePowerW": 412000.04,
-    "ReactivePowerVar": 88000.0,
-    "CurrentA": 611.25,
-    "VoltageV": 398.7,
-    "LoadingPct": 66.91,
-    "OilTempC": 58.2,
-    "BreakerClosed": True,
-}
-
-
-class Bay:
-    """A transformer bay that can be changed and switched off."""
-
-    def __init__(self, server: Any, nodes: dict[str, Any], url: str) -> None:  # asyncua is untyped
-        self.server, self.nodes, self.url = server, nodes, url
-
-    async def set(self, name: str, value: float | bool | None, status: int = 0) -> None:
-        from asyncua import ua
-
-        variant = None if value is None else ua.Variant(value)
-        data = ua.DataValue(variant, ua.StatusCode(status), SourceTimestamp=SOURCE_TIME.replace(tzinfo=None))
-        await self.server.write_attribute_value(self.nodes[name].nodeid, data)
-
-    def settings(self, root: str = "TR1") -> DeviceSettings:
-        place = {"url": self.url, "root": root, "timeout_s": 1.0}
-        return DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": place})
-
-
-async def serve(port: int) -> Bay:
-    from asyncua import Server, ua
-
-    server = Server()
-    await server.init()
-    url = f"opc.tcp://127.0.0.1:{port}/tieline"
-    server.set_endpoint(url)
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    await server.register_namespace("urn:test")
-    nodes = {}
-    for root in ("TR1", "TR2"):
-        folder = await server.nodes.objects.add_folder(2, root)
-        for name, value in VALUES.items():
-            nodes[name if root == "TR1" else f"{root}.{name}"] = await folder.add_variable(
-                ua.NodeId(f"{root}.{name}", 2), name, value
-            )
-    await server.start()
-    return Bay(server, nodes, url)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -114,13 +66,33 @@ async def test_a_bad_status_carries_no_number_and_an_uncertain_one_says_so(bay: 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_vanished_node_leaves_the_other_points_alone(bay: Bay) -> None:
-    async with open_driver(bay.settings("TR2"), EDGE, make_context()[0]) as driver:
+async def test_a_vanished_node_leaves_the_other_points_alone_is_told_once_and_comes_back(bay: Bay) -> None:
+    clock = ManualClock(START)
+    context, recorder = make_context(clock)
+    driver = open_driver(bay.settings("TR2"), EDGE, context)
+    async with driver:
         await driver.read()
         await bay.server.delete_nodes([bay.nodes["TR2.CurrentA"]])
+        for _ in range(3):
+            readings = {reading.point.quantity: reading for reading in await driver.read()}
+            assert (readings["i_a"].quality, readings["i_a"].value) == (Quality.BAD, None)
+            assert readings["p_w"].value == 412000.0
+    async with driver:
+        await driver.read()
+        assert recorder.codes() == ["opcua.node_gone"]
+        assert "ns=2;s=TR2.CurrentA" in recorder.events[0].text
+        await bay.add("TR2", {"CurrentA": 7.5})
+        await clock.advance(31)
         readings = {reading.point.quantity: reading for reading in await driver.read()}
-    assert (readings["i_a"].quality, readings["i_a"].value) == (Quality.BAD, None)
-    assert readings["p_w"].value == 412000.0
+    assert readings["i_a"].value == 7.5
+    assert recorder.codes() == ["opcua.node_gone", "opcua.node_back"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_root_that_does_not_exist_is_a_mistake_of_the_configuration(bay: Bay) -> None:
+    async with open_driver(bay.settings("TR9"), EDGE, make_context()[0]) as driver:
+        with pytest.raises(DevicePermanentError, match=r"none of the 7 nodes .*; is opcua.root 'TR9' right"):
+            await driver.read()
 
 
 async def test_a_server_that_stops_is_transient_and_a_new_entry_reads_again() -> None:
@@ -151,7 +123,7 @@ async def test_a_server_that_says_nothing_costs_its_time_out_only() -> None:
     black_hole = await asyncio.start_server(swallow, "127.0.0.1", 0)
     url = f"opc.tcp://127.0.0.1:{black_hole.sockets[0].getsockname()[1]}"
     settings = DeviceSettings.model_validate(
-        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": url, "timeout_s": 0.2}}
+        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": url, "timeout_s": 0.2, "insecure": True}}
     )
     async with black_hole:
         with pytest.raises(DeviceTransientError, match="no session"):
@@ -164,7 +136,7 @@ async def test_a_server_that_says_nothing_costs_its_time_out_only() -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_bay_takes_no_orders_but_may_be_released(bay: Bay) -> None:
     async with open_driver(bay.settings(), EDGE, make_context()[0]) as driver:
-        with pytest.raises(DevicePermanentError, match="only measures"):
+        with pytest.raises(DevicePermanentError, match="cannot hold_power; nothing was written"):
             await driver.apply(HoldPower(0.0, 60.0))
         assert (await driver.apply(Release())).confirmed
 

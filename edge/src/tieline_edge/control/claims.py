@@ -151,13 +151,14 @@ class Claim:
             return None
         return self.failsafe.limit if now < self.expires_at + timedelta(seconds=self.failsafe.hold_s) else None
 
-    def __str__(self) -> str:
+    @property
+    def wish(self) -> str:
+        """What it wants, in words."""
         if self.setpoint_w is not None:
-            wish = f"hold {self.setpoint_w:g} W"
-        elif self.closed is not None:
-            wish = "closed" if self.closed else "open"
-        elif self.hands_off:
-            wish = "do not operate"
-        else:
-            wish = f"limit {self.limit}"
-        return f"{self.band.name.lower()} {self.source}: {wish} ({self.reason})"
+            return f"hold {self.setpoint_w:g} W"
+        if self.closed is not None:
+            return "closed" if self.closed else "open"
+        return "do not operate" if self.hands_off else f"limit {self.limit}"
+
+    def __str__(self) -> str:
+        return f"{self.band.name.lower()} {self.source}: {self.wish} ({self.reason})"

@@ -130,7 +130,9 @@ class CommandBook:
         """What the commands in force want; of several setpoints or positions for one device the newest."""
         claims: dict[tuple[str, str], Claim] = {}
         for row in sorted(self._held.values(), key=lambda one: (one.command.issued_at, one.command.command_id)):
-            if row.report.state is CommandState.REFUSED or row.command.expires_at <= now:
+            over = row.report.state in _FINAL and not row.released
+            # By its state as well as by the clock: a clock that is set back revives no command.
+            if over or row.command.expires_at <= now:
                 continue
             command = row.command
             spec = self.specs.get(command.device_id)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,22 +24,27 @@ from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
+from tieline_edge.control.deviation import DeviationWatch
+from tieline_edge.control.escalation import Escalation
 from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
 from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, local_schedule
 from tieline_edge.control.memory import ArbiterMemory, after_restart
 from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.pace import PaceStats
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
 from tieline_edge.control.rehearsal import DRY_RUN
+from tieline_edge.control.replay import Asked
 from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import DeviceSpec
 from tieline_edge.settings import EdgeSettings
-from tieline_edge.shedding.rule import RuleSite, RuleView
+from tieline_edge.shedding.rule import RuleEvent, RuleSite, RuleView
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.steady import SteadyTime
 
@@ -53,6 +58,7 @@ class CycleStats:
     """How the loop runs; durations in wall milliseconds."""
 
     count: int = 0
+    pace: PaceStats = field(default_factory=PaceStats)
     last_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
 
     @property
@@ -73,6 +79,7 @@ class Parts:
         tagged: Devices under a tag "do not operate", asked in every cycle.
         offload: Runs blocking writes beside the loop.
         steady: The line timers live on; None makes one from the clock.
+        dating: Whether the time of day can be believed: without it no plan and no command is valid.
     """
 
     settings: EdgeSettings
@@ -90,14 +97,15 @@ class Parts:
     speakers: tuple[Speaker, ...] = ()
     offload: Offload = asyncio.to_thread
     steady: SteadyTime | None = None
+    dating: Dating = field(default_factory=Dated)
     tagged: Callable[[], frozenset[DeviceId]] = frozenset
 
 
 class Hands(Protocol):
     """Who carries out decisions: the executor, or somebody who only pretends to."""
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start what is due; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
+        """Start what is due, without waiting for devices; returns the devices a write was begun to."""
         ...
 
 
@@ -116,7 +124,11 @@ class ControlCycle:
         self._rules = RuleBook(parts.rule_site, parts.rng)
         self._poll_s = parts.poll_s
         self._steady = parts.steady or SteadyTime(parts.clock)
+        self._watch()
         self._memory = ArbiterMemory()
+        self._deviations = DeviationWatch()
+        self._time = TimeWatch(parts.dating)
+        self._escalation = Escalation()
         self._store = MemoryStore(parts.state, parts.offload)
         # What was measured while the clock still ran fast is as old as it must be: ages follow a slowing clock two cycles late.
         self._speeds: deque[float] = deque(maxlen=3)
@@ -141,6 +153,10 @@ class ControlCycle:
     def policy(self) -> Policy | None:
         """The policy in force."""
         return self._rules.policy
+
+    def _watch(self) -> None:
+        """Let the image call for a cycle when a level of the rules is crossed."""
+        self._parts.image.watch(self._rules.watches)
 
     def restore(self) -> None:
         """Take up what an earlier run remembered; what is unreadable is kept aside and said."""
@@ -172,29 +188,35 @@ class ControlCycle:
         parts, utc, now, ages = self._parts, self._parts.clock.now(), self._steady.now(), self.ages()
         snapshot = parts.image.freeze(utc)
         facts = gather(snapshot, parts.settings.edge_id, self.specs, ages, parts.tagged())
+        self._tell(self._time.look(utc, now))
         self._take_standing(utc, facts)
         if not parts.monitor_only:
-            claims = self._hear(RuleView(now, snapshot, facts, ages), utc)
-            judged = decide(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
+            asked = Asked(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
             await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
-            await hands.carry_out(self.decisions, facts)
-            parts.trace.decided(self.decisions, utc)
-            for report in parts.commands.expire(utc):
+            begun = await hands.carry_out(self.decisions, facts)
+            parts.trace.decided(self.decisions, asked, utc, begun)
+            self._tell(self._deviations.look(self.decisions, self.specs, now))
+            for report in parts.commands.expire(utc) if parts.dating.undated() is None else ():
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
-        power = site_power(self.specs, facts, parts.settings.shedding.transformer)
+        power = site_power(self.specs, facts, self._rules.transformer)
         self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
         self.stats.count += 1
         self.stats.last_ms.append(1000.0 * (time.perf_counter() - started))
 
     def _take_standing(self, now: datetime, facts: SiteFacts) -> None:
-        before = self.standing
-        self.standing = (
-            Standing(LadderStep.DEVICE_DEFAULT, "monitor only: no hub key is configured, nothing is written", ())
-            if self._parts.monitor_only
-            else self._parts.plans.stand(self.local, now)
-        )
+        before, undated = self.standing, self._parts.dating.undated()
+        if self._parts.monitor_only:
+            self.standing = Standing(
+                LadderStep.DEVICE_DEFAULT, "monitor only: no hub key is configured, nothing is written", ()
+            )
+        elif undated is not None:
+            self.standing = Standing(LadderStep.DEVICE_DEFAULT, f"validity of plans cannot be judged: {undated}"[:200], ())
+        else:
+            self.standing = self._parts.plans.stand(self.local, now)
         if before.step is not self.standing.step or before.reason == "starting":
             worse = self.standing.step > before.step and before.reason != "starting"
             self._parts.outlet.tell(
@@ -206,16 +228,20 @@ class ControlCycle:
 
     def _hear(self, view: RuleView, utc: datetime) -> list[Claim]:
         # Plans and commands end at instants of the calendar; the arbiter's timers live on the line that never steps.
-        calendar = (*self.standing.claims, *self._parts.commands.claims(utc))
+        commands = self._parts.commands.claims(utc) if self._parts.dating.undated() is None else ()
+        calendar = (*self.standing.claims, *commands)
         claims = [*default_claims(self.specs, view.now, view.ages.default_s)]
         claims.extend(claim.moved(view.now - utc) for claim in calendar)
         for speaker in self._parts.speakers:
             claims.extend(speaker.claims(view))
         heard = self._rules.hear(view)
         claims.extend(heard.claims)
-        for event in heard.events:
-            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
+        self._tell(heard.events)
         return claims
+
+    def _tell(self, events: Iterable[RuleEvent]) -> None:
+        for event in events:
+            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
 
     async def close(self) -> None:
         """Wait for the last write of the memory."""
@@ -228,6 +254,7 @@ class ControlCycle:
         if outcome.state in _PROBLEMS:
             code = f"write.{outcome.state.value}"
             parts.outlet.tell(Severity.ALARM, code, f"{outcome.device}: {outcome.text}", outcome.device)
+        self._tell(self._escalation.heard(outcome))
         report = parts.commands.progress(outcome.device, outcome.source, outcome.state, outcome.text, outcome.at)
         if report is not None:
             text = f"command {report.command_id}: {report.state.value}, {report.text}"
@@ -259,6 +286,7 @@ class ControlCycle:
             tieline_core.errors.PermanentError: When the policy could shed a vital load; the old rules stay.
         """
         self._rules.take_policy(policy)
+        self._watch()
         self._parts.plans.specs = self._parts.commands.specs = self.specs
         self._parts.outlet.tell(Severity.INFORMATION, "policy.taken", f"shedding policy {policy.policy_id} taken")
 
@@ -273,6 +301,7 @@ class ControlCycle:
             tieline_core.errors.PermanentError: When the rules could shed a vital load; everything stays as it was.
         """
         self._rules.take_site(site)
+        self._watch()
         self._poll_s = poll_s
         self._parts.plans.specs = self._parts.commands.specs = self.specs
 

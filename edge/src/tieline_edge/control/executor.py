@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -122,6 +123,8 @@ class _Line:
     failures: int = 0
     not_before: datetime | None = None
     busy: bool = False
+    refresh_within_s: float = math.inf
+    """Shorter than the configured period where the device's own timer says so."""
     seen: bool = False
 
 
@@ -177,9 +180,14 @@ class Executor:
         kept = {device: line for device, line in self._lines.items() if handles.get(device) is line.handle}
         self._lines = {device: kept.get(device) or _Line(handle) for device, handle in handles.items()}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> None:
-        """Start the writes that are due and judge the effect of earlier ones; returns without waiting for devices."""
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> frozenset[DeviceId]:
+        """Start the writes that are due and judge the effect of earlier ones, without waiting for devices.
+
+        Returns:
+            The devices a write was begun to.
+        """
         now = self._steady.now()
+        begun: set[DeviceId] = set()
         for device, decision in decisions.items():
             line = self._lines.get(device)
             if line is None or line.busy:
@@ -195,13 +203,20 @@ class Executor:
             if not self._due(line, decision, now):
                 continue
             line.busy = True
+            begun.add(device)
             self._tasks.create_task(self._write(device, line, decision, facts.of(device).p_w), name=f"write-{device}")
+        return frozenset(begun)
 
     async def release_all(self) -> None:
         """Hand storages and plants back to their own default; shed loads stay as they are."""
+        await self.release(self._lines)
+
+    async def release(self, devices: Iterable[DeviceId]) -> None:
+        """Hand some of them back, before they are no longer ours."""
         async with asyncio.TaskGroup() as tasks:
-            for device, line in self._lines.items():
-                tasks.create_task(self._release(device, line), name=f"release-{device}")
+            for device in devices:
+                if (line := self._lines.get(device)) is not None:
+                    tasks.create_task(self._release(device, line), name=f"release-{device}")
 
     def _read_first(self, line: _Line, decision: Decision, known: DeviceFacts, now: datetime) -> bool:
         """Whether the device has been heard since the start: what an earlier run ordered may have been carried out or not.
@@ -238,8 +253,9 @@ class Executor:
     def _due(self, line: _Line, decision: Decision, now: datetime) -> bool:
         action = decision.action
         free = isinstance(action, Release) or (isinstance(action, LimitGeneration) and action.min_power_w is None)
-        if action is None or (line.written is None and free):
-            # A device nobody has written to is in its default already.
+        if action is None or (line.written is None and free and line.handle.spec.reverts):
+            # Nobody has written to it in this run, and what an earlier run wrote has its timer. A device without one may still
+            # hold the order of a run that was killed: it is let go once.
             return False
         held = line.written
         changed = held is None or not same(line.handle.spec, held.action, action)
@@ -250,7 +266,8 @@ class Executor:
             return True
         timed = isinstance(action, SwitchContact) and action.off_timer_s > 0
         needs_refresh = timed or (line.handle.spec.reverts and not free)
-        return held is not None and needs_refresh and (now - held.at).total_seconds() >= self._timing.refresh_s
+        refresh_s = min(self._timing.refresh_s, line.refresh_within_s)
+        return held is not None and needs_refresh and (now - held.at).total_seconds() >= refresh_s
 
     async def _write(self, device: DeviceId, line: _Line, decision: Decision, power_w: float | None) -> None:
         action, source = decision.action, _source(decision)
@@ -271,7 +288,7 @@ class Executor:
         else:
             now = self._steady.now()
             baseline = line.written.baseline_w if repeated and line.written is not None else power_w
-            line.written = Written(action, now, baseline)
+            line.written, line.refresh_within_s = Written(action, now, baseline), read_back.refresh_within_s
             if not read_back.confirmed:
                 await self._failed(device, line, decision, CommandState.UNCONFIRMED, f"read back {read_back.text}")
                 return

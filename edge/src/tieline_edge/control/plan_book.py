@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Final
 
 from tieline_core.errors import BadInputError, PermanentError, TransientError
@@ -18,8 +20,11 @@ from tieline_edge.control.local_schedule import LocalSchedule
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 
+_LOG = logging.getLogger(__name__)
 #: Plans kept: the one in force, its forerunners that may still cover now, and one that starts later.
 MAX_PLANS: Final = 8
+#: The hub's clock may be ahead of ours by this much.
+ISSUED_AHEAD: Final = timedelta(minutes=5)
 _NEEDS: Final[Mapping[PlanMode, Capability]] = {
     PlanMode.SETPOINT_W: Capability.HOLD_POWER,
     PlanMode.GENERATION_LIMIT_W: Capability.LIMIT_GENERATION,
@@ -40,12 +45,22 @@ class PlanRefusedError(PermanentError):
         super().__init__(f"{check}: {reason}")
 
 
+class Phase(IntEnum):
+    """How far a plan has been used up. It only grows: no setting of the clock revives a plan that has ended."""
+
+    IN_FORCE = 0
+    ENDED = 1
+    """Its last step may be held for one more, while nothing better is there."""
+    DONE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class HeldPlan:
-    """A plan that was taken, and the hash it came by."""
+    """A plan that was taken, the hash it came by, and how far it has been used up."""
 
     plan: Plan
     sha256: str
+    phase: Phase = Phase.IN_FORCE
 
     @property
     def end(self) -> datetime:
@@ -53,8 +68,21 @@ class HeldPlan:
         return self.plan.start + timedelta(seconds=self.plan.step_s * self.plan.steps)
 
     def covers(self, now: datetime) -> bool:
-        """True while it has a step for the instant."""
-        return self.plan.start <= now < self.end
+        """True while it has a step for the instant and has not ended before."""
+        return self.phase is Phase.IN_FORCE and self.plan.start <= now < self.end
+
+    @property
+    def held_until(self) -> datetime:
+        """After its end the last step is held for one more at most."""
+        return self.end + timedelta(seconds=self.plan.step_s)
+
+    def aged(self, now: datetime) -> HeldPlan:
+        """The plan with its phase of now."""
+        if self.phase is Phase.IN_FORCE:
+            phase = Phase.IN_FORCE if now < self.end else (Phase.ENDED if now < self.held_until else Phase.DONE)
+        else:
+            phase = self.phase if self.phase is Phase.ENDED and self.end <= now < self.held_until else Phase.DONE
+        return self if phase is self.phase else replace(self, phase=phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +122,20 @@ def stand(
     if local is not None and local.covers(now):
         reason = f"{ended}; schedule from the local forecast {local.model_id} of {local.issued_at:%H:%M} UTC"
         return Standing(LadderStep.LOCAL_SCHEDULE, reason[:200], tuple(_local_claims(local, now)))
+    last = next((held for held in ranked if held.phase is not Phase.DONE and held.end <= now < held.held_until), None)
+    if last is not None:
+        reason = f"plan {last.plan.plan_id} has ended; its last step is held until {last.held_until:%H:%M} UTC"
+        return Standing(
+            LadderStep.LAST_PLAN, reason, tuple(_plan_claims(last, last.plan.steps - 1, specs, last.held_until)), last
+        )
     return Standing(LadderStep.DEVICE_DEFAULT, f"{ended} and no local schedule", ())
 
 
-def _plan_claims(held: HeldPlan, index: int, specs: Mapping[DeviceId, DeviceSpec]) -> Iterable[Claim]:
+def _plan_claims(
+    held: HeldPlan, index: int, specs: Mapping[DeviceId, DeviceSpec], until: datetime | None = None
+) -> Iterable[Claim]:
     plan = held.plan
-    expires = plan.start + timedelta(seconds=plan.step_s * (index + 1))
+    expires = until or plan.start + timedelta(seconds=plan.step_s * (index + 1))
     for part in plan.devices:
         if part.device_id not in specs:
             continue
@@ -162,7 +198,9 @@ class PlanBook:
             return None
         try:
             rows = json.loads(text)
-            plans = [HeldPlan(Plan.model_validate(row["plan"]), str(row["sha256"])) for row in rows]
+            plans = [
+                HeldPlan(Plan.model_validate(row["plan"]), str(row["sha256"]), Phase(int(row.get("phase", 0)))) for row in rows
+            ]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return f"stored plans were unreadable ({type(error).__name__}) and are kept as {self._file.set_aside().name}"
         self._plans = tuple(plans)
@@ -176,18 +214,31 @@ class PlanBook:
             TransientError: The disk refused; what was held stays in force.
         """
         check_plan(plan, self._edge, self.specs, now)
+        if any(held.sha256 == sha256 and held.phase is not Phase.IN_FORCE for held in self._plans):
+            raise PlanRefusedError("validity", f"plan {plan.plan_id} has ended before; no setting of the clock revives it")
         others = (held for held in self._plans if held.sha256 != sha256 and held.end > now)
         kept = sorted((HeldPlan(plan, sha256), *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS]
-        text = json.dumps([{"sha256": held.sha256, "plan": held.plan.model_dump(mode="json")} for held in kept])
         try:
-            self._file.write(text)
+            self._write(kept)
         except OSError as error:
             raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
         self._plans = tuple(kept)
 
     def stand(self, local: LocalSchedule | None, now: datetime) -> Standing:
         """Where the edge stands now."""
-        return stand(self._plans, local, now, self.specs)
+        aged = tuple(held.aged(now) for held in self._plans)
+        if aged != self._plans:
+            self._plans = aged
+            try:
+                self._write(aged)
+            except OSError as error:
+                # Known in this run all the same; after a restart the clock decides.
+                _LOG.warning("the end of a plan was not stored: %s", error)
+        return stand(aged, local, now, self.specs)
+
+    def _write(self, plans: Sequence[HeldPlan]) -> None:
+        rows = [{"sha256": held.sha256, "phase": int(held.phase), "plan": held.plan.model_dump(mode="json")} for held in plans]
+        self._file.write(json.dumps(rows))
 
 
 def parse_plan(data: bytes, source: str) -> Plan:
@@ -211,6 +262,9 @@ def check_plan(plan: Plan, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], n
     """
     if plan.edge_id != edge:
         raise PlanRefusedError("edge", f"the plan is for {plan.edge_id}, this is {edge}")
+    if plan.issued_at > now + ISSUED_AHEAD:
+        # It would outrank every plan that is issued until then.
+        raise PlanRefusedError("validity", f"it was issued at {plan.issued_at.isoformat()}, that is still to come")
     if plan.steps == 0 or HeldPlan(plan, "").end <= now:
         raise PlanRefusedError("validity", f"the plan has no step after {now.isoformat()}")
     _check_certificate(plan.certificate)

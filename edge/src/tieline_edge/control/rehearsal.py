@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tieline_core.clock import Clock
@@ -24,7 +24,7 @@ class Rehearsal(Executor):
         super().__init__(handles, clock, timing, listener)
         self._would: dict[DeviceId, Action] = {}
 
-    async def carry_out(self, decisions: Mapping[DeviceId, Decision], _facts: SiteFacts) -> None:
+    async def carry_out(self, decisions: Mapping[DeviceId, Decision], _facts: SiteFacts) -> frozenset[DeviceId]:
         """Tell what would be written now; no device is asked for anything."""
         now = self._clock.now()
         for device, decision in decisions.items():
@@ -34,8 +34,9 @@ class Rehearsal(Executor):
             self._would[device] = action
             line.source = "" if decision.winner is None else decision.winner.source
             await self._listener(Outcome(device, CommandState.COMMANDED, action, line.source, DRY_RUN, now))
+        return frozenset()
 
-    async def release_all(self) -> None:
+    async def release(self, _devices: Iterable[DeviceId]) -> None:
         """Nothing was taken, so nothing is handed back."""
 
     def _is_news(self, device: DeviceId, action: Action) -> bool:

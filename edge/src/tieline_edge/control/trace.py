@@ -1,213 +1,291 @@
-"""The trace: why each device was told what it was told, kept in a bounded SQLite ring.
+"""The trace: why each device was told what it was told, kept for weeks in a bounded ring.
 
-A row is written when a decision changes, when something becomes of a write, and once an hour as a heartbeat. Reading is a
-matter of opening the file: :func:`why` works beside a running edge and after a dead one.
+A row is kept when a decision changes, when a write is begun with another value, when something becomes of a write, and once
+an hour as a heartbeat. It holds the question the arbiter was asked, so that it can be asked again. The loop only notices
+changes; a thread of its own writes the file, for a sick disk may cost the explanation, never the control.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
+import re
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
-from datetime import datetime
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
-from tieline_core.timegrid import from_us, to_us
+from tieline_core.messages.command import CommandState
+from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.timegrid import to_us
 from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.claims import Claim
+from tieline_edge.control.effect import same
 from tieline_edge.control.executor import Outcome
-from tieline_edge.drivers.capabilities import Action, HoldPower, LimitGeneration, SwitchContact
+from tieline_edge.control.replay import Asked, Question, action_to_json, question_to_json, spec_to_json
+from tieline_edge.control.ring import SITE_EVENTS, Line, Ring
 
 _LOG = logging.getLogger(__name__)
-#: A row takes about 600 bytes: this keeps weeks of a site with 20 devices.
-DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
+#: See the figures of the edge's README: this keeps weeks of a site with 100 devices.
+DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
+DEFAULT_MAX_AGE: Final = timedelta(days=42)
 HEARTBEAT_S: Final = 3600.0
-_TRIM_EVERY: Final = 500
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS trace (
-    id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
-    detail TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS trace_device ON trace (device, at_us);
-"""
+#: What changes only in numbers that move no setpoint (loadings, limits) is kept at most this often.
+QUIET_S: Final = 60.0
+#: Rows that may wait for the disk.
+MAX_WAITING: Final = 4096
+#: How often the file is told that the agent lives.
+ALIVE_S: Final = 60.0
+_FLUSH_S: Final = 0.2
+#: A number that stands by itself; those inside of names (plan-7) tell one name from another.
+_NUMBER: Final = re.compile(r"(?<![\w-])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w-])")
+_LOOKED_AT: Final = frozenset({Severity.ALARM, Severity.ACTION})
+_GOOD: Final = frozenset({CommandState.CONFIRMED, CommandState.EFFECTIVE})
 
 
-def describe(action: Action | None) -> str:
-    """An action in words."""
-    if action is None:
-        return "leave alone"
-    if isinstance(action, HoldPower):
-        way = "charge" if action.power_w > 0 else ("discharge" if action.power_w < 0 else "rest")
-        return f"hold {action.power_w:g} W ({way})"
-    if isinstance(action, LimitGeneration):
-        return "no limit of generation" if action.min_power_w is None else f"deliver at most {-action.min_power_w:g} W"
-    if isinstance(action, SwitchContact):
-        return "close" if action.closed else "open"
-    return "release to its own default"
+@dataclass(slots=True)
+class _Told:
+    """What the last row of a device says."""
+
+    decision: Decision
+    shape: tuple[object, ...]
+    at: datetime
+    since: datetime
+
+
+@dataclass(slots=True)
+class _Refreshes:
+    """Successful repeats of a write, counted until the next row of the device."""
+
+    first: datetime
+    last: datetime
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A row that is not on disk yet; its text is made by the thread that writes it."""
+
+    device: str
+    at: datetime
+    kind: str
+    what: Decision | Outcome | Event | _Refreshes
+    since: datetime | None = None
+    question: Question | None = None
+
+    def line(self) -> Line:
+        if isinstance(self.what, Decision):
+            body = told(self.what) | {"since": None if self.since is None else to_us(self.since)}
+        elif isinstance(self.what, Outcome):
+            body = {
+                "act": action_to_json(self.what.action),
+                "state": self.what.state.value,
+                "text": self.what.text,
+                "source": self.what.source,
+                "refresh": self.what.refresh,
+            }
+        elif isinstance(self.what, Event):
+            body = {
+                "severity": self.what.severity.value,
+                "code": self.what.code,
+                "text": self.what.text,
+                "device": self.what.device_id,
+            }
+        else:
+            body = {"count": self.what.count, "first": to_us(self.what.first)}
+        spec = None
+        if self.question is not None:
+            body["q"], spec = question_to_json(self.question), spec_to_json(self.question.spec)
+        return Line(self.device, to_us(self.at), self.kind, body, spec)
 
 
 class Trace:
-    """Writes the ring.
+    """Notices what is worth a row, and hands it to the ring.
 
     Args:
-        connection: An open connection with the schema in it.
-        max_bytes: Size at which the oldest rows go.
+        ring: Open.
+        software: Name and version of the agent, kept with each of its lives.
     """
 
-    def __init__(self, connection: sqlite3.Connection, max_bytes: int) -> None:
-        self._db = connection
-        self._max_bytes = max_bytes
-        self._last: dict[DeviceId, tuple[str, datetime]] = {}
-        self._since_trim = 0
-        #: Rows the disk did not take.
+    def __init__(self, ring: Ring, software: str = "") -> None:
+        self._ring = ring
+        self._software = software
+        self._last: dict[DeviceId, _Told] = {}
+        self._written: dict[DeviceId, tuple[CommandState, object]] = {}
+        self._refreshes: dict[DeviceId, _Refreshes] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._stirred = asyncio.Event()
+        self._seen: datetime | None = None
+        self._alive: datetime | None = None
+        #: Rows that are missing: the disk did not take them, or was too slow for too long.
         self.lost = 0
 
     @classmethod
-    def open(cls, path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> Self:
+    def open(
+        cls, path: Path, max_bytes: int = DEFAULT_MAX_BYTES, max_age: timedelta = DEFAULT_MAX_AGE, software: str = ""
+    ) -> Self:
         """Open or make the file; an unreadable one is set aside, for a trace must never stop control."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return cls(_connect(path), max_bytes)
-        except sqlite3.DatabaseError:
-            path.replace(path.with_name(path.name + ".unreadable"))
-            return cls(_connect(path), max_bytes)
+        return cls(Ring.open(path, max_bytes, max_age // timedelta(microseconds=1)), software)
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Write what waits, note the clean end and close the file."""
+        for device in list(self._refreshes):
+            self._close_refreshes(device)
+        self.flush(ended=True)
+        self._ring.close()
 
-    def decided(self, decisions: Mapping[DeviceId, Decision], now: datetime) -> int:
-        """Keep the decisions that have changed, and each device's once an hour; returns how many rows were written."""
-        rows: list[tuple[int, str, str, str, str]] = []
+    def decided(
+        self,
+        decisions: Mapping[DeviceId, Decision],
+        asked: Asked,
+        utc: datetime,
+        writing: Collection[DeviceId] = frozenset(),
+    ) -> int:
+        """Keep the decisions that have changed, those a write was begun with, and each device's once an hour.
+
+        Args:
+            decisions: What the arbiter answered.
+            asked: What it was asked; its instant counts what elapses, whatever happens to the wall clock.
+            utc: The same instant for the reader, who asks by wall clock.
+            writing: Devices a write was begun to in this cycle.
+
+        Returns:
+            How many rows are kept.
+        """
+        now, kept = asked.at, 0
+        self._seen = utc
         for device, decision in decisions.items():
-            told = self._last.get(device)
-            mark = _mark(decision)
-            changed = told is None or told[0] != mark
-            if not changed and told is not None and (now - told[1]).total_seconds() < HEARTBEAT_S:
+            held = self._last.get(device)
+            shape = _shape(decision)
+            kind = self._kind(held, decision, shape, asked, device in writing)
+            if kind is None:
                 continue
-            self._last[device] = (mark, now)
-            kind = "decision" if changed else "heartbeat"
-            rows.append((to_us(now), device, kind, describe(decision.action), json.dumps(_detail(decision))))
-        self._keep(rows)
-        return len(rows)
+            since = utc if held is None or kind == "decision" else held.since
+            self._last[device] = _Told(decision, shape, now, since)
+            self._close_refreshes(device)
+            self._put(_Waiting(device, utc, kind, decision, since, asked.about(device)))
+            kept += 1
+        return kept
+
+    @staticmethod
+    def _kind(held: _Told | None, decision: Decision, shape: tuple[object, ...], asked: Asked, writing: bool) -> str | None:
+        """The kind of row a decision deserves; None for none."""
+        if held is None or shape != held.shape:
+            return "decision"
+        action, told_action = decision.action, held.decision.action
+        if action != told_action:
+            moved = action is None or not same(asked.specs[decision.device], told_action, action)
+            if moved or writing:
+                return "decision" if moved else "heartbeat"
+        age_s = (asked.at - held.at).total_seconds()
+        quiet = decision.interval != held.decision.interval or decision.notes != held.decision.notes
+        return "heartbeat" if age_s >= HEARTBEAT_S or (quiet and age_s >= QUIET_S) else None
 
     def happened(self, outcome: Outcome) -> None:
-        """Keep what became of a write."""
-        detail = {"state": outcome.state.value, "text": outcome.text, "source": outcome.source, "refresh": outcome.refresh}
-        self._keep([(to_us(outcome.at), outcome.device, "write", describe(outcome.action), json.dumps(detail))])
-
-    def _keep(self, rows: list[tuple[int, str, str, str, str]]) -> None:
-        if not rows:
+        """Keep what became of a write; successful repeats are only counted."""
+        device, mark = outcome.device, (outcome.state, outcome.text)
+        self._seen = outcome.at
+        if outcome.refresh and outcome.state in _GOOD and self._written.get(device) == mark:
+            held = self._refreshes.setdefault(device, _Refreshes(outcome.at, outcome.at, 0))
+            held.last, held.count = outcome.at, held.count + 1
             return
+        self._written[device] = mark
+        self._close_refreshes(device)
+        self._put(_Waiting(device, outcome.at, "write", outcome))
+
+    def noted(self, event: Event) -> None:
+        """Keep an event that an operator has to look at, for the status page."""
+        if event.severity in _LOOKED_AT:
+            self._put(_Waiting(SITE_EVENTS, event.at, "event", event))
+
+    def _close_refreshes(self, device: DeviceId) -> None:
+        held = self._refreshes.pop(device, None)
+        if held is not None:
+            self._put(_Waiting(device, held.last, "refreshed", held))
+
+    def _put(self, row: _Waiting) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self.lost += 1
+            return
+        self._waiting.append(row)
+        self._stirred.set()
+
+    def flush(self, *, ended: bool = False) -> None:
+        """Write what waits; may be called from a thread. What the disk refuses is lost and counted."""
+        rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        lines = [line for row in rows if (line := self._line(row)) is not None]
         try:
-            with self._db:
-                self._db.executemany("INSERT INTO trace (at_us, device, kind, action, detail) VALUES (?, ?, ?, ?, ?)", rows)
-            self._since_trim += len(rows)
-            if self._since_trim >= _TRIM_EVERY:
-                self._since_trim = 0
-                self._trim()
-        except sqlite3.Error as error:
-            # A full or broken disk costs the explanation, never the control.
-            self.lost += len(rows)
-            _LOG.warning("trace: %d rows were not kept: %s", len(rows), error)
+            self._ring.keep(lines)
+            self._note_alive(ended=ended)
+        except (sqlite3.Error, OSError) as error:
+            self.lost += len(lines)
+            _LOG.warning("trace: %d rows were not kept: %s", len(lines), error)
 
-    def _trim(self) -> None:
-        pages, size, free = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size", "freelist_count")
-        )
-        if (pages - free) * size > self._max_bytes:
-            with self._db:
-                # A tenth at a time: freed pages are used again, so the file stops growing.
-                self._db.execute("DELETE FROM trace WHERE id <= (SELECT min(id) + (max(id) - min(id)) / 10 FROM trace)")
+    def _line(self, row: _Waiting) -> Line | None:
+        try:
+            return row.line()
+        except (ValueError, TypeError) as error:
+            self.lost += 1
+            _LOG.warning("trace: a row about %s has no text: %s", row.device, error)
+            return None
 
+    def _note_alive(self, *, ended: bool) -> None:
+        seen = self._seen
+        if seen is None:
+            return
+        if ended or self._alive is None or abs((seen - self._alive).total_seconds()) >= ALIVE_S:
+            self._alive = seen
+            self._ring.alive(to_us(seen), self._software, ended=ended)
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=1.0)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        # The trace explains; it proves nothing to a counterparty, so it needs no fsync at each row.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(_SCHEMA)
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    return connection
-
-
-def _mark(decision: Decision) -> str:
-    winner = None if decision.winner is None else (decision.winner.band, decision.winner.source, decision.winner.reason)
-    limits = sorted((claim.band, claim.source) for claim in (*decision.limits, *decision.dropped))
-    return repr((describe(decision.action), winner, limits))
+    async def run(self) -> None:
+        """Write in a thread of its own until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(ALIVE_S):
+                    await self._stirred.wait()
+            except TimeoutError:
+                pass
+            self._stirred.clear()
+            await asyncio.to_thread(self.flush)
+            await asyncio.sleep(_FLUSH_S)
 
 
-def _detail(decision: Decision) -> dict[str, Any]:
+def told(decision: Decision) -> dict[str, Any]:
+    """A decision as plain values, in the words of its cycle."""
     return {
-        "winner": None if decision.winner is None else str(decision.winner),
-        "losers": [str(claim) for claim in decision.losers],
-        "limits": [str(claim) for claim in decision.limits],
-        "dropped": [str(claim) for claim in decision.dropped],
+        "act": action_to_json(decision.action),
+        "winner": None if decision.winner is None else _claim(decision.winner),
+        "losers": [_claim(claim) for claim in decision.losers],
+        "limits": [_claim(claim) for claim in decision.limits],
+        "dropped": [_claim(claim) for claim in decision.dropped],
         "interval": str(decision.interval),
         "notes": list(decision.notes),
         "ages_s": dict(decision.ages_s),
     }
 
 
-def why(path: Path, device: DeviceId, at: datetime) -> str:
-    """The decision in force for a device at an instant, and what became of it, in words.
-
-    Raises:
-        BadInputError: When there is no trace, or nothing about this device at that time.
-    """
-    if not path.exists():
-        raise BadInputError(str(path), "", None, "there is no trace yet: has this edge ever run?")
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)) as db:
-        row = db.execute(
-            "SELECT at_us, action, detail FROM trace WHERE device = ? AND kind != 'write' AND at_us <= ? "
-            "ORDER BY at_us DESC, id DESC LIMIT 1",
-            (device, to_us(at)),
-        ).fetchone()
-        if row is None:
-            known = [name for (name,) in db.execute("SELECT DISTINCT device FROM trace ORDER BY device")]
-            raise BadInputError(
-                str(path),
-                "device",
-                str(device),
-                f"nothing is kept about it up to {at.isoformat()}; there is: {', '.join(known)}",
-            )
-        since = db.execute(
-            "SELECT at_us FROM trace WHERE device = ? AND kind = 'decision' AND at_us <= ? "
-            "ORDER BY at_us DESC, id DESC LIMIT 1",
-            (device, row[0]),
-        ).fetchone()
-        writes = db.execute(
-            "SELECT at_us, action, detail FROM trace WHERE device = ? AND kind = 'write' AND at_us BETWEEN ? AND ? "
-            "ORDER BY at_us DESC, id DESC LIMIT 5",
-            (device, (since or row)[0], to_us(at)),
-        ).fetchall()
-    return _told(device, row, writes)
+def _claim(claim: Claim) -> list[str]:
+    """Band, source, wish and reason."""
+    return [claim.band.name.lower(), claim.source, claim.wish, claim.reason]
 
 
-def _told(device: DeviceId, row: tuple[int, str, str], writes: list[tuple[int, str, str]]) -> str:
-    detail = json.loads(row[2])
-    lines = [
-        f"{device}: {row[1]}, decided {from_us(row[0]).isoformat(timespec='seconds')}",
-        f"  because  {detail['winner'] or 'nobody claimed a setpoint or position'}",
-    ]
-    lines += [f"  against  {text}" for text in detail["losers"]]
-    lines += [f"  limit    {text}" for text in detail["limits"]]
-    lines += [f"  dropped  {text}" for text in detail["dropped"]]
-    if detail["limits"]:
-        lines.append(f"  leaves   {detail['interval']}")
-    lines += [f"  note     {text}" for text in detail["notes"]]
-    if detail["ages_s"]:
-        lines.append("  inputs   " + ", ".join(f"{name} {age:g} s old" for name, age in sorted(detail["ages_s"].items())))
-    for at_us, action, text in reversed(writes):
-        what = json.loads(text)
-        again = " (refresh)" if what["refresh"] else ""
-        lines.append(
-            f"  written  {from_us(at_us).isoformat(timespec='seconds')} {action}: {what['state']}{again}, {what['text']}"
-        )
-    return "\n".join(lines)
+def _shape(decision: Decision) -> tuple[object, ...]:
+    """What makes two decisions different in kind: numbers inside words do not."""
+    winner = decision.winner
+    return (
+        type(decision.action),
+        None if winner is None else (winner.band, winner.source, _without_numbers(winner.reason)),
+        tuple((claim.band, claim.source) for claim in decision.limits),
+        tuple((claim.band, claim.source) for claim in decision.dropped),
+        tuple(_without_numbers(note) for note in decision.notes),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub("#", text)

@@ -5,6 +5,7 @@ All powers are signed watts in load convention; a driver translates to the regis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -59,6 +60,7 @@ class DeviceSpec:
         dead_time_s: Pause at 0 W before the sign of storage power changes [s].
         min_on_s: Shortest time closed [s].
         min_off_s: Shortest time open [s].
+        switches_per_h: A contactor is told to switch at most so often within an hour; safety may open it once more.
         effect_s: Within this time a write must show its effect; None = the executor's own window [s].
     """
 
@@ -80,6 +82,7 @@ class DeviceSpec:
     min_on_s: float = 0.0
     min_off_s: float = 0.0
     effect_s: float | None = None
+    switches_per_h: int = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,24 @@ class ReadBack:
     Attributes:
         confirmed: The registers hold what was written.
         text: What was read, for the trace.
+        remaining_s: What is left on the device's own reversion timer [s]; None when it does not say.
+        runs_down: The timer did not restart with this write: the device will revert although it is refreshed.
     """
 
     confirmed: bool
     text: str
+    remaining_s: float | None = None
+    runs_down: bool = False
+
+    @property
+    def refresh_within_s(self) -> float:
+        """When the action has to be written again at the latest [s]: while a third of the device's own timer is left.
+
+        A timer that does not restart can be started again only once it has run out: then right after that.
+        """
+        if self.remaining_s is None:
+            return math.inf
+        return self.remaining_s + 1.0 if self.runs_down else self.remaining_s * 2.0 / 3.0
 
 
 class DeviceTransientError(TransientError):

@@ -9,6 +9,7 @@ from tieline_core.clock import Clock
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_edge.drivers.modbus.link import ModbusLinks
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.snapshot import ProcessImage
 
@@ -29,6 +30,7 @@ class DriverContext:
         meters: The client of the field broker; None when the site has none.
         recorded: What the outbox held before this start; None = nothing is known.
         modbus_links: One connection for each Modbus server.
+        pki: Own OPC-UA certificate and trusted servers; None = only servers declared insecure can be reached.
         barred: Says why nothing may be written to a device now (a tag, a dry run); None when it may.
     """
 
@@ -39,4 +41,5 @@ class DriverContext:
     meters: MeterGateway | None = None
     recorded: RecordedInstants | None = None
     modbus_links: ModbusLinks = field(default_factory=ModbusLinks)
+    pki: Pki | None = None
     barred: Callable[[DeviceId], str | None] = _nothing_barred

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 from tieline_edge.drivers.capabilities import DeviceSpec
+from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
+from tieline_edge.drivers.plausibility import Nominal
 from tieline_edge.settings import DeviceSettings
 
 _T = TypeVar("_T")
@@ -41,4 +43,11 @@ def spec_of(settings: DeviceSettings) -> DeviceSpec:
         min_on_s=_or(settings.min_on_s, entry.min_on_s),
         min_off_s=_or(settings.min_off_s, entry.min_off_s),
         effect_s=settings.effect_s,
+        switches_per_h=_or(settings.switches_per_h, 12),
     )
+
+
+def nominal_of(settings: DeviceSettings, entry: CatalogEntry) -> Nominal:
+    """What is known of a device's values before anything is read."""
+    largest_w = max(abs(_or(settings.p_min_w, 0.0)), abs(_or(settings.p_max_w, 0.0)))
+    return Nominal(_or(settings.nominal_v, entry.nominal_v), settings.nominal_hz, largest_w)

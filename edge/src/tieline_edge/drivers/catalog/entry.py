@@ -9,14 +9,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tieline_core.quantities import QUANTITIES
 from tieline_edge.drivers.capabilities import Capability, Role
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from tieline_edge.drivers.catalog.form import Form, Span, Steps, Variable
+from tieline_edge.drivers.catalog.messages import MessageForm, MessageSource, Order, ReportForm
+from tieline_edge.drivers.catalog.nodes import NodeWrite
+from tieline_edge.drivers.catalog.quality import Ledger
 
 
 class Table(StrEnum):
@@ -53,7 +53,7 @@ class RegisterType(StrEnum):
         return {"16": 1, "32": 2, "64": 4}.get(self.value[-2:], 1)
 
 
-class Register(_Form):
+class Register(Form):
     """Where a value lives and how it is encoded.
 
     ``address`` counts from 0 as on the wire; with ``model`` it is the offset from that SunSpec model's ID register.
@@ -66,8 +66,12 @@ class Register(_Form):
     model: int | None = Field(default=None, ge=1, le=65534)
     name: str = Field(default="", max_length=40, description="name in the source document")
     byte_order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=1.0, gt=0, description="value = raw x scale x 10^scale_factor + offset")
+    offset: float = Field(default=0.0, description="added after scaling, in the point's unit")
     scale_factor: int | None = Field(default=None, ge=0, le=65535)
+    absent: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="bit patterns that say 'no value' (plain registers; SunSpec has its own)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Register:
@@ -77,6 +81,10 @@ class Register(_Form):
             raise ValueError("scale_factor needs a SunSpec model")
         if self.model is not None and self.table is not Table.HOLDING:
             raise ValueError("SunSpec models live in holding registers")
+        if self.model is not None and (self.absent or self.byte_order != "ABCD"):
+            raise ValueError("SunSpec fixes byte order and 'not implemented' patterns itself")
+        if any(pattern >= 1 << 16 * self.type.words for pattern in self.absent):
+            raise ValueError(f"a pattern of absent is wider than {self.type.value}")
         return self
 
     @property
@@ -86,62 +94,61 @@ class Register(_Form):
         return f"{self.name} ({place})" if self.name else place
 
 
-class Point(_Form):
-    """One measured quantity; exactly one of ``register``, ``node`` and ``field`` says where it is found."""
+class Point(Form):
+    """One measured quantity; exactly one of ``register``, ``node``, ``field`` and ``messages`` says where it is found."""
 
     quantity: str
     register_: Register | None = Field(default=None, alias="register")
     node: str | None = Field(default=None, max_length=200, description="OPC-UA node id; {root} is the instance's root")
-    field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a message")
+    field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a receipted message")
+    messages: tuple[MessageSource, ...] | None = Field(default=None, min_length=1, description="where it stands in messages")
     sign: Literal[1, -1] = Field(default=1, description="-1 where the source counts generation positive")
+    plausible: Span | None = Field(
+        default=None, description="outside it the value cannot be; default by quantity, see drivers/plausibility.py"
+    )
 
     @model_validator(mode="after")
     def _known_and_placed(self) -> Point:
         if self.quantity not in QUANTITIES:
             raise ValueError(f"{self.quantity!r} is no quantity of tieline_core.quantities")
-        if sum(place is not None for place in (self.register_, self.node, self.field)) != 1:
-            raise ValueError(f"point {self.quantity}: exactly one of register, node and field says where it is")
+        if sum(place is not None for place in (self.register_, self.node, self.field, self.messages)) != 1:
+            raise ValueError(f"point {self.quantity}: exactly one of register, node, field and messages says where it is")
         return self
 
 
-Variable = Literal["power_w", "power_pct", "limit_pct", "revert_s", "off_timer_s"]
-
-
-class Write(_Form):
+class Write(Form):
     """One register of a write; steps are written in order, neighbours in one request.
 
     ``value`` is a constant or a variable: ``power_w`` the signed setpoint, ``power_pct`` the same in per cent of
-    ``rating``, ``limit_pct`` the largest allowed generation in per cent of the rated one, ``revert_s`` and
-    ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest).
+    ``rating``, ``limit_w`` and ``limit_pct`` the largest allowed generation, in per cent of the rated one,
+    ``revert_s`` and ``off_timer_s`` the times of the action (rounded up; longer than the register holds = its longest),
+    ``revert_again_s`` one second more or less than ``revert_s``, for a device whose timer restarts when it changes.
     """
 
     register_: Register = Field(alias="register")
     value: float | Variable
     sign: Literal[1, -1] = 1
     optional: bool = Field(default=False, description="skipped when the device has not implemented the register")
+    writable: Span | None = Field(default=None, description="what the device takes; beyond it nothing is written")
 
 
-class Writes(_Form):
-    """What is written for each action; an action without steps is one the model cannot do."""
-
-    hold_power: tuple[Write, ...] = ()
-    limit_generation: tuple[Write, ...] = ()
-    open: tuple[Write, ...] = ()
-    close: tuple[Write, ...] = ()
-    release: tuple[Write, ...] = ()
+Writes = Steps[Write]
 
 
-class MessageForm(_Form):
-    """How a publishing device speaks: topics and keys of its JSON messages."""
+class Reversion(Form):
+    """How the device's own reversion timer is watched and started again.
 
-    topic: str = Field(pattern=r"^[^#+]*\{serial\}[^#+]*$", description="where readings arrive, with {serial}")
-    receipt_topic: str = Field(pattern=r"^[^#+]*\{serial\}[^#+]*$", description="where the receipt is published")
-    id_key: str = "id"
-    time_key: str = "ts"
-    report_s: float = Field(gt=0, description="period of the device's own reports")
+    ``remaining`` is read back after each write. Where rewriting did not restart the timer, ``nudge`` is tried, which
+    leaves the control on; then ``toggle``, which switches it off and on within one turn of the bus and is therefore
+    given only where the device is harmless for that moment. Where neither helps, it is reported.
+    """
+
+    remaining: Register
+    nudge: tuple[Write, ...] = ()
+    toggle: tuple[Write, ...] = ()
 
 
-class CatalogEntry(_Form):
+class CatalogEntry(Form):
     """One device model."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{2,60}$")
@@ -151,33 +158,73 @@ class CatalogEntry(_Form):
     role: Role
     capabilities: Annotated[tuple[Capability, ...], Field(min_length=1)]
     points: Annotated[tuple[Point, ...], Field(min_length=1)]
-    writes: Writes = Writes()
+    writes: Writes = Field(default=Writes(), description="registers, for Modbus")
+    node_writes: Steps[NodeWrite] = Field(default=Steps[NodeWrite](), description="nodes, for OPC-UA")
+    orders: Steps[Order] = Field(default=Steps[Order](), description="messages, for MQTT")
     rating: Register | None = Field(default=None, description="register of the rating that power_pct refers to [W]")
-    message: MessageForm | None = None
+    message: MessageForm | None = Field(default=None, description="for meters that wait for a receipt")
+    reports: ReportForm | None = Field(default=None, description="for MQTT devices that report without receipts")
+    max_fill: int = Field(default=0, ge=0, le=64, description="largest hole between plain registers that one read may bridge")
+    nominal_v: float = Field(default=230.0, gt=0, description="nominal of v_v [V]; a device may say otherwise")
     reverts: bool = False
+    reversion: Reversion | None = None
     off_timer: bool = False
     safe_closed: bool = True
     safe_power_w: float | None = Field(default=None, description="power the device falls back to; None = its own rule")
     dead_time_s: float = Field(default=0.0, ge=0)
     min_on_s: float = Field(default=0.0, ge=0)
     min_off_s: float = Field(default=0.0, ge=0)
+    quality: Ledger = Ledger()
 
     @model_validator(mode="after")
     def _consistent(self) -> CatalogEntry:
         quantities = [point.quantity for point in self.points]
         if doubled := sorted({name for name in quantities if quantities.count(name) > 1}):
             raise ValueError(f"quantities stand more than once: {', '.join(doubled)}")
-        place = {"modbus": "register_", "opcua": "node", "mqtt": "field"}[self.protocol]
+        place = {"modbus": "register_", "opcua": "node", "mqtt": "messages" if self.reports else "field"}[self.protocol]
         if wrong := [point.quantity for point in self.points if getattr(point, place) is None]:
             raise ValueError(f"points without {place.rstrip('_')}: {', '.join(wrong)}")
-        if (self.protocol == "mqtt") != (self.message is not None):
-            raise ValueError("message belongs to protocol mqtt, and only to it")
-        needed = {
-            Capability.HOLD_POWER: (self.writes.hold_power, self.writes.release),
-            Capability.LIMIT_GENERATION: (self.writes.limit_generation, self.writes.release),
-            Capability.SWITCH: (self.writes.open, self.writes.close, self.writes.release),
-        }
-        for capability, steps in needed.items():
-            if (capability in self.capabilities) != any(steps[:-1]) or (any(steps[:-1]) and not all(steps)):
-                raise ValueError(f"capability {capability.value} and its writes (release included) belong together")
+        if self.reversion is not None and not self.reverts:
+            raise ValueError("reversion belongs to a device that reverts")
+        if (self.protocol == "mqtt") != (self.message is not None or self.reports is not None):
+            raise ValueError("message or reports belong to protocol mqtt, and only to it")
+        if self.message is not None and self.reports is not None:
+            raise ValueError("a device either waits for receipts (message) or just reports (reports)")
+        self._writes_fit()
         return self
+
+    def _writes_fit(self) -> None:
+        steps = self.steps
+        if any(other.all() for other in (self.writes, self.node_writes, self.orders) if other is not steps):
+            raise ValueError("writes are registers (modbus), node_writes nodes (opcua), orders messages (mqtt)")
+        needed = {
+            Capability.HOLD_POWER: (steps.hold_power, steps.release),
+            Capability.LIMIT_GENERATION: (steps.limit_generation, steps.release),
+            Capability.SWITCH: (steps.open, steps.close, steps.release),
+        }
+        for capability, parts in needed.items():
+            if (capability in self.capabilities) != any(parts[:-1]) or (any(parts[:-1]) and not all(parts)):
+                raise ValueError(f"capability {capability.value} and its writes (release included) belong together")
+
+    @property
+    def steps(self) -> Writes | Steps[NodeWrite] | Steps[Order]:
+        """What is written, in the form of the entry's protocol."""
+        if self.protocol == "opcua":
+            return self.node_writes
+        return self.orders if self.protocol == "mqtt" else self.writes
+
+    @property
+    def written_registers(self) -> tuple[Register, ...]:
+        """Every register that some action writes, each once."""
+        again = self.reversion
+        steps = self.writes.all()
+        steps += (*again.nudge, *again.toggle) if again else ()
+        return tuple(dict.fromkeys(step.register_ for step in steps))
+
+    @property
+    def registers(self) -> tuple[Register, ...]:
+        """Every register the entry names, each once."""
+        read = [point.register_ for point in self.points if point.register_ is not None]
+        extra = [self.rating] if self.rating else []
+        extra += [self.reversion.remaining] if self.reversion else []
+        return tuple(dict.fromkeys((*read, *self.written_registers, *extra)))

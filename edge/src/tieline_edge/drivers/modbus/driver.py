@@ -1,15 +1,17 @@
-"""A device on Modbus TCP: plain registers or SunSpec models, as its catalogue entry says."""
+"""A device on a Modbus bus: plain registers or SunSpec models, as its catalogue entry says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Self
 
-from tieline_core.clock import Clock
-from tieline_core.ids import EdgeId
-from tieline_core.quantities import Reading
+from tieline_core.errors import TransientError
+from tieline_core.ids import EdgeId, PointId
+from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import (
     Action,
     DevicePermanentError,
@@ -17,38 +19,62 @@ from tieline_edge.drivers.capabilities import (
     DeviceTransientError,
     ReadBack,
 )
-from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Table
+from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.modbus.cells import Cell, as_bytes
+from tieline_edge.drivers.modbus.endpoint import endpoint_of
+from tieline_edge.drivers.modbus.layout import Layout, locate, needed_models
 from tieline_edge.drivers.modbus.link import ModbusLink
-from tieline_edge.drivers.modbus.program import RegisterWrite, Scales, plan_writes
-from tieline_edge.drivers.modbus.registers import Block, Words, coalesce
+from tieline_edge.drivers.modbus.orders import Orders
+from tieline_edge.drivers.modbus.registers import Block, coalesce
 from tieline_edge.drivers.modbus.sunspec import walk
-from tieline_edge.drivers.points import PointTable, bad_reading, good_reading
-from tieline_edge.drivers.spec import spec_of
+from tieline_edge.drivers.modbus.turns import Urgency
+from tieline_edge.drivers.plausibility import AFTER, Doubt, Nominal, Verdict, judge, watched
+from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
+from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings
 
 
 class ModbusDriver:
-    """One unit of one Modbus TCP server.
+    """One unit of one Modbus bus.
 
     Args:
         spec: What the device is.
         entry: Its catalogue entry.
         points: Its points with their signs.
-        link: Shared connection to the server.
+        nominal: What is known of its values beforehand.
+        link: Shared connection to the bus.
         unit: Unit id.
-        clock: Stamps the readings: a Modbus answer carries no time of its own.
+        context: Its clock stamps the readings (a Modbus answer carries no time of its own), its recorder takes events.
     """
 
     def __init__(
-        self, spec: DeviceSpec, entry: CatalogEntry, points: PointTable, link: ModbusLink, unit: int, clock: Clock
+        self,
+        spec: DeviceSpec,
+        entry: CatalogEntry,
+        points: PointTable,
+        nominal: Nominal,
+        link: ModbusLink,
+        unit: int,
+        context: DriverContext,
     ) -> None:
-        self._spec, self._entry, self._points = spec, entry, points
-        self._link, self._unit, self._clock = link, unit, clock
-        self._bases: dict[int, int] = {}
-        self._blocks = coalesce(row.point.register_ for row in points if row.point.register_)
-        self._scales = Scales({})
+        self._spec, self._entry, self._points, self._nominal = spec, entry, points, nominal
+        self._link, self._unit, self._context = link, unit, context
+        self._blocks = coalesce((row.point.register_ for row in points if row.point.register_), entry.max_fill)
+        self._orders = Orders(spec, entry, Layout())
+        self._cells = tuple(
+            (row, Cell.within(row.point.register_, self._blocks), watched(row.point))
+            for row in points
+            if row.point.register_ is not None
+        )
+        self._scaled = {
+            block: tuple(cell for _, cell, _ in self._cells if cell.scaled and cell.block == block) for block in self._blocks
+        }
+        self._exponents: dict[Cell, int | None] = {}
+        self._seen: set[PointId] = set()
         self._owed: DeviceTransientError | None = None
+        self._doubt = Doubt()
+        self._told_runs_down = False
 
     @property
     def spec(self) -> DeviceSpec:
@@ -59,6 +85,7 @@ class ModbusDriver:
         """Connect; walk the SunSpec chain and read scale factors where the entry has models."""
         self._link.acquire()
         self._owed = None
+        self._exponents = {}
         try:
             await self._discover()
         except BaseException:
@@ -70,73 +97,35 @@ class ModbusDriver:
         self._link.release()
 
     async def _discover(self) -> None:
-        written = self._writable()
-        registers = [row.point.register_ for row in self._points if row.point.register_]
-        needed = {register.model: 0 for register in (*registers, *written) if register.model is not None}
-        for register in (*registers, *written):
-            if register.model is not None:
-                end = max(register.address + register.type.words, (register.scale_factor or 0) + 1)
-                needed[register.model] = max(needed[register.model], end)
-        if needed:
-            models = await walk(partial(self._link.read, self._unit, Table.HOLDING))
-            found = {model.number: model for model in reversed(models)}
-            for number, end in needed.items():
-                if number not in found:
-                    have = ", ".join(str(model.number) for model in models)
-                    raise DevicePermanentError(
-                        f"{self._spec.device_id}: {self._entry.name} needs SunSpec model {number}; the device has {have}"
-                    )
-                if end > found[number].length + 2:
-                    raise DevicePermanentError(
-                        f"{self._spec.device_id}: SunSpec model {number} is {found[number].length} registers long, "
-                        f"{self._entry.name} needs {end - 2}"
-                    )
-            self._bases = {number: found[number].address for number in needed}
-        await self._read_scales(written)
-
-    def _writable(self) -> tuple[Register, ...]:
-        writes = self._entry.writes
-        steps = (*writes.hold_power, *writes.limit_generation, *writes.open, *writes.close, *writes.release)
-        return tuple(dict.fromkeys(step.register_ for step in steps))
-
-    async def _read_scales(self, written: Iterable[Register]) -> None:
-        scaled = [register for register in written if register.scale_factor is not None]
-        rating = self._entry.rating
-        factors = [
-            Register(address=register.scale_factor, model=register.model)
-            for register in scaled
-            if register.scale_factor is not None
-        ]
-        words = Words()
-        for block in coalesce([*factors, *([rating] if rating else [])]):
-            words.add(block, await self._read_block(block))
-        exponents = {register: words.exponent(register) for register in written}
-        self._scales = Scales(
-            {register: exponent for register, exponent in exponents.items() if exponent is not None},
-            words.value(rating) if rating else None,
-        )
-
-    def _address(self, group: int, address: int) -> int:
-        return self._bases[group] + address if group else address
+        layout = Layout()
+        if needed_models(self._entry):
+            layout = locate(self._spec.device_id, self._entry, await walk(partial(self._link.read, self._unit, Table.HOLDING)))
+        self._orders = Orders(self._spec, self._entry, layout, way=self._orders.way)
+        async with self._link.turn(self._unit, Urgency.READ) as bus:
+            await self._orders.read_scales(bus)
 
     async def _read_block(self, block: Block) -> Sequence[int]:
-        return await self._link.read(self._unit, block.table, self._address(block.group, block.start), block.count)
+        return await self._link.read(self._unit, block.table, self._orders.layout.start(block), block.count)
 
     async def read(self) -> Sequence[Reading]:
         """Poll once; a block that fails makes its own points bad, what did arrive is kept.
 
         A time-out after the first answer is raised by the next call, so that it costs its back-off too.
+
+        Raises:
+            DeviceTransientError: Nothing could be read now.
+            DevicePermanentError: The device refuses everything, or its values have been impossible several times in a row.
         """
         if self._owed is not None:
             owed, self._owed = self._owed, None
             raise owed
-        words = Words()
+        answers: dict[Block, bytes] = {}
         instants = []
         refusal: DevicePermanentError | None = None
         for block in self._blocks:
             try:
-                words.add(block, await self._read_block(block))
-                instants.append(self._clock.now())
+                answers[block] = await self._steady(block)
+                instants.append(self._context.clock.now())
             except DevicePermanentError as error:
                 refusal = error
             except DeviceTransientError as error:
@@ -146,51 +135,102 @@ class ModbusDriver:
                 break
         if not instants:
             raise refusal or DevicePermanentError(f"{self._spec.device_id}: {self._entry.name} has nothing to read")
-        return self._readings(words, instants[-1])
+        return self._readings(answers, instants[-1])
 
-    def _readings(self, words: Words, at: datetime) -> list[Reading]:
+    async def _steady(self, block: Block) -> bytes:
+        """One block whose scale factors stand still: where one has moved since the last poll, it is read once more.
+
+        Value and scale factor come in one answer, but a device may fill that answer while it changes both.
+        """
+        held = as_bytes(await self._read_block(block))
+        found = {cell: cell.exponent(held) for cell in self._scaled[block]}
+        if any(self._exponents.get(cell, exponent) != exponent for cell, exponent in found.items()):
+            held = as_bytes(await self._read_block(block))
+            # A factor that moved twice belongs to no value; None drops the values that need it.
+            found = {cell: exponent if cell.exponent(held) == exponent else None for cell, exponent in found.items()}
+        self._exponents.update(found)
+        return held
+
+    def _readings(self, answers: Mapping[Block, bytes], at: datetime) -> list[Reading]:
         readings = []
-        for row in self._points:
-            register = row.point.register_
-            if register is None:
-                continue
-            if not words.arrived(register):
-                readings.append(bad_reading(row, at))
-                continue
-            value = words.value(register)
+        impossible: list[str] = []
+        for row, cell, doubtful in self._cells:
+            data = answers.get(cell.block)
+            value = None
+            if data is not None and not (cell.scaled and self._exponents.get(cell, 0) is None):
+                value = cell.value(data)
             if value is not None:
-                readings.append(good_reading(row, value, at))
+                self._seen.add(row.id)
+                readings.append(self._judged(row, value, at, impossible) if doubtful else good_reading(row, value, at))
+            elif row.id in self._seen or data is None:
+                # What a device has never had is no gap; what it no longer has is one.
+                readings.append(bad_reading(row, at))
+        if impossible:
+            # A map that is wrong for one value is wrong for the others: no number of this poll is passed on.
+            readings = [Reading(reading.point, None, at, Quality.BAD) for reading in readings]
+        if self._doubt.poll(bool(impossible)):
+            raise DevicePermanentError(
+                f"{self._spec.device_id}: impossible values in {AFTER} polls in a row ({', '.join(impossible)}); "
+                f"does {self._entry.name} still fit its firmware (byte order, scale)? Nothing of it is used"
+            )
         return readings
 
-    async def apply(self, action: Action) -> ReadBack:
-        """Write, then read the same registers back and compare at their resolution."""
-        requests = plan_writes(action, self._spec, self._entry, self._scales)
-        for request in requests:
-            address = self._address(request.group, request.address)
-            await self._link.write(self._unit, request.table, address, request.words)
-        return await self._read_back(requests)
+    def _judged(self, row: PointRow, value: float, at: datetime, impossible: list[str]) -> Reading:
+        verdict = judge(row.point, value, self._nominal)
+        if verdict is Verdict.IMPOSSIBLE:
+            impossible.append(f"{row.point.quantity} {value:g}")
+            return bad_reading(row, at)
+        return good_reading(row, value, at, Quality.GOOD if verdict is Verdict.EXPECTED else Quality.UNCERTAIN)
 
-    async def _read_back(self, requests: Sequence[RegisterWrite]) -> ReadBack:
-        confirmed, texts = True, []
-        for request in requests:
-            block = Block(request.table, request.group, request.address, len(request.words))
-            held = tuple(await self._read_block(block))
-            confirmed = confirmed and held == request.words
-            text = ", ".join(request.labels)
-            texts.append(text if held == request.words else f"{text}: wrote {list(request.words)}, holds {list(held)}")
-        return ReadBack(confirmed, "; ".join(texts) or "nothing to write")
+    async def apply(self, action: Action) -> ReadBack:
+        """Write, then read the same registers back and compare at their resolution.
+
+        Raises:
+            DeviceTransientError: The write may or may not have arrived.
+            DevicePermanentError: Refused, nothing was written.
+        """
+        # Planned before the first byte, so that what cannot be done costs none.
+        self._orders.plan(action)
+        async with self._link.turn(self._unit, Urgency.WRITE) as bus:
+            answer = await self._orders.carry_out(bus, action)
+        await self._tell_timer(answer)
+        return answer
+
+    async def _tell_timer(self, answer: ReadBack) -> None:
+        if answer.runs_down == self._told_runs_down:
+            return
+        name = self._spec.device_id
+        text = f"{name}: {answer.text}" if answer.runs_down else f"{name}: its reversion timer restarts with each refresh again"
+        event = Event(
+            event_id=uuid.uuid4().hex,
+            edge_id=self._context.edge_id,
+            device_id=name,
+            severity=Severity.ALARM if answer.runs_down else Severity.INFORMATION,
+            code="device.reversion",
+            text=text[-500:],
+            at=self._context.clock.now(),
+        )
+        try:
+            await self._context.recorder.record_event(event)
+        except TransientError:
+            return
+        self._told_runs_down = answer.runs_down
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> ModbusDriver:
-    """A driver that is not connected yet."""
+    """A driver that is not connected yet.
+
+    Raises:
+        DevicePermanentError: Without a ``modbus`` block, or when its bus is configured in two ways.
+    """
     if settings.modbus is None:
-        raise DevicePermanentError(f"{settings.id}: {entry.name} speaks Modbus, modbus.host is missing")
-    endpoint = settings.modbus
+        raise DevicePermanentError(f"{settings.id}: {entry.name} speaks Modbus, modbus.host or modbus.serial is missing")
     return ModbusDriver(
         spec_of(settings),
         entry,
         PointTable(edge, settings, entry),
-        context.modbus_links.link(endpoint.host, endpoint.port, endpoint.timeout_s),
-        endpoint.unit,
-        context.clock,
+        nominal_of(settings, entry),
+        context.modbus_links.link(endpoint_of(settings.modbus), settings.modbus.timeout_s),
+        settings.modbus.unit,
+        context,
     )

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tieline_edge.drivers.capabilities import (
-    Action,
-    Capability,
-    DevicePermanentError,
-    DeviceSpec,
-    HoldPower,
-    LimitGeneration,
-    Release,
-    SwitchContact,
-)
+from tieline_edge.drivers.capabilities import Action, DevicePermanentError, DeviceSpec
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Table, Write
 from tieline_edge.drivers.modbus.registers import encode_raw, largest
-
-#: Set points are compared with limits that came through other roundings.
-_TOLERANCE_W = 0.5
+from tieline_edge.drivers.orders import check_order, steps_of, variables_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,74 +35,24 @@ class RegisterWrite:
     labels: tuple[str, ...]
 
 
-def _check(action: Action, spec: DeviceSpec) -> None:
-    needs = {
-        HoldPower: Capability.HOLD_POWER,
-        LimitGeneration: Capability.LIMIT_GENERATION,
-        SwitchContact: Capability.SWITCH,
-    }.get(type(action))
-    if needs is not None and needs not in spec.capabilities:
-        raise DevicePermanentError(f"{spec.device_id} cannot {needs.value}; nothing was written")
-    reasons = []
-    if isinstance(action, HoldPower):
-        if not math.isfinite(action.power_w):
-            reasons.append(f"{action.power_w} is no power")
-        elif not spec.p_min_w - _TOLERANCE_W <= action.power_w <= spec.p_max_w + _TOLERANCE_W:
-            reasons.append(f"{action.power_w:g} W is outside {spec.p_min_w:g} W to {spec.p_max_w:g} W")
-    if isinstance(action, LimitGeneration) and action.min_power_w is not None:
-        if not math.isfinite(action.min_power_w) or action.min_power_w > 0:
-            reasons.append(f"a generation limit is at most 0 W (load convention), got {action.min_power_w:g} W")
-        if spec.p_min_w >= 0:
-            reasons.append("p_min_w (the rating, below 0 W) is not configured")
-    if isinstance(action, HoldPower | LimitGeneration) and not (math.isfinite(action.revert_s) and action.revert_s > 0):
-        reasons.append(f"revert_s must be above 0 s, got {action.revert_s:g}")
-    if isinstance(action, SwitchContact) and not (math.isfinite(action.off_timer_s) and action.off_timer_s >= 0):
-        reasons.append(f"off_timer_s must not be below 0 s, got {action.off_timer_s:g}")
-    if reasons:
-        raise DevicePermanentError(f"{spec.device_id}: {'; '.join(reasons)}; nothing was written")
-
-
-def _steps(action: Action, entry: CatalogEntry) -> tuple[Write, ...]:
-    writes = entry.writes
-    match action:
-        case HoldPower():
-            return writes.hold_power
-        case LimitGeneration(min_power_w=None) | Release():
-            return writes.release
-        case LimitGeneration():
-            return writes.limit_generation
-        case SwitchContact(closed=closed):
-            return writes.close if closed else writes.open
-
-
-def _variables(action: Action, spec: DeviceSpec, rating_w: float | None) -> dict[str, float]:
-    match action:
-        case HoldPower(power_w=power_w, revert_s=revert_s):
-            power_w = min(max(power_w, spec.p_min_w), spec.p_max_w)
-            found = {"power_w": power_w, "revert_s": float(math.ceil(revert_s))}
-            if rating_w:
-                found["power_pct"] = 100.0 * power_w / rating_w
-            return found
-        case LimitGeneration(min_power_w=float() | int() as limit_w, revert_s=revert_s):
-            share = min(1.0, limit_w / spec.p_min_w) + 0.0
-            return {"limit_pct": 100.0 * share, "revert_s": float(math.ceil(revert_s))}
-        case SwitchContact(off_timer_s=off_timer_s):
-            return {"off_timer_s": float(math.ceil(off_timer_s))}
-        case _:
-            return {}
-
-
-def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales) -> tuple[RegisterWrite, ...]:
+def plan_writes(
+    action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: Scales, steps: tuple[Write, ...] | None = None
+) -> tuple[RegisterWrite, ...]:
     """The requests an action becomes, in order; neighbouring registers share one request.
+
+    Args:
+        action: What is wanted.
+        spec: What the device is.
+        entry: Its catalogue entry.
+        scales: Read from the device.
+        steps: Other steps than the entry's own for the action, with the same variables.
 
     Raises:
         DevicePermanentError: When the device cannot do it or a value fits no register.
     """
-    _check(action, spec)
-    steps = _steps(action, entry)
-    if not steps and not isinstance(action, Release):
-        raise DevicePermanentError(f"{spec.device_id}: catalogue entry {entry.name} has no writes for {action}")
-    variables = _variables(action, spec, scales.rating_w)
+    check_order(action, spec)
+    steps = steps_of(action, entry.writes, spec, entry.name) if steps is None else steps
+    variables = variables_of(action, spec, scales.rating_w)
     requests: list[RegisterWrite] = []
     for step in steps:
         register = step.register_
@@ -129,8 +67,11 @@ def plan_writes(action: Action, spec: DeviceSpec, entry: CatalogEntry, scales: S
             value = variables[step.value] * step.sign
         else:
             value = step.value * step.sign
-        if step.value in ("revert_s", "off_timer_s"):
-            value = min(value, largest(register))
+        if step.value in ("revert_s", "revert_again_s", "off_timer_s"):
+            value = min(value, step.writable.high if step.writable else largest(register))
+        if step.writable is not None and not step.writable.low <= value <= step.writable.high:
+            span = f"{step.writable.low:g} to {step.writable.high:g}"
+            raise DevicePermanentError(f"{spec.device_id}: {register.label} takes {span}, not {value:g}; nothing was written")
         try:
             words = encode_raw(value, register, exponent)
         except ValueError as error:

@@ -14,7 +14,7 @@ from tieline_edge.drivers.catalog.entry import Register, RegisterType, Table
 MAX_WORDS: Final = 125
 MAX_BITS: Final = 2000
 
-_STRUCT: Final = {
+STRUCT: Final = {
     RegisterType.INT16: ">h",
     RegisterType.UINT16: ">H",
     RegisterType.INT32: ">i",
@@ -26,7 +26,7 @@ _STRUCT: Final = {
     RegisterType.FLOAT64: ">d",
 }
 #: SunSpec's "not implemented" patterns. An accumulator has none here: its 0 also means "nothing counted yet".
-_NOT_IMPLEMENTED: Final = {
+NOT_IMPLEMENTED: Final = {
     RegisterType.INT16: -0x8000,
     RegisterType.UINT16: 0xFFFF,
     RegisterType.INT32: -0x80000000,
@@ -44,6 +44,16 @@ _INTEGER_RANGE: Final = {
     RegisterType.INT64: (-0x7FFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF),
     RegisterType.UINT64: (0, 0xFFFFFFFFFFFFFFFF),
 }
+
+
+def _range(register: Register) -> tuple[int, int]:
+    """Whole numbers the register can say; a SunSpec pattern for "not implemented" is none."""
+    low, high = _INTEGER_RANGE[register.type]
+    return low, high - (register.model is not None and high == NOT_IMPLEMENTED.get(register.type))
+
+
+#: Table, group (0 = plain, else the SunSpec model), first address, address after the last.
+Span = tuple[Table, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,12 +79,12 @@ def decode_raw(words: Sequence[int], register: Register) -> float | int | None:
     if register.type is RegisterType.BOOL:
         return int(bool(words[0]))
     data = _reorder(struct.pack(f">{len(words)}H", *words), register.byte_order)
-    raw: float | int = struct.unpack(_STRUCT[register.type], data)[0]
-    if isinstance(raw, float):
-        return raw if math.isfinite(raw) else None
-    if register.model is not None and raw == _NOT_IMPLEMENTED.get(register.type):
+    raw: float | int = struct.unpack(STRUCT[register.type], data)[0]
+    if isinstance(raw, float) and not math.isfinite(raw):
         return None
-    return raw
+    if register.model is not None and raw == NOT_IMPLEMENTED.get(register.type):
+        return None
+    return None if register.absent and int.from_bytes(data, "big") in register.absent else raw
 
 
 def decode_scale_factor(word: int) -> int | None:
@@ -91,46 +101,53 @@ def encode_raw(value: float, register: Register, exponent: int = 0) -> tuple[int
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
-    scaled = value / (register.scale * 10.0**exponent)
+    scaled = (value - register.offset) / (register.scale * 10.0**exponent)
     if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64):
-        data = struct.pack(_STRUCT[register.type], scaled)
+        data = struct.pack(STRUCT[register.type], scaled)
     else:
         raw = round(scaled)
-        low, high = _INTEGER_RANGE[register.type]
+        low, high = _range(register)
         if not low <= raw <= high:
             raise ValueError(f"{value:g} is {raw} in {register.label}, which holds {low} to {high}")
         if register.type is RegisterType.BOOL:
             return (raw,)
-        data = struct.pack(_STRUCT[register.type], raw)
+        data = struct.pack(STRUCT[register.type], raw)
     data = _reorder(data, register.byte_order)
     return struct.unpack(f">{len(data) // 2}H", data)
 
 
 def largest(register: Register) -> float:
     """Largest value an integer register holds, scale factor apart; infinite for a float."""
-    return _INTEGER_RANGE[register.type][1] * register.scale if register.type in _INTEGER_RANGE else math.inf
+    if register.type not in _INTEGER_RANGE:
+        return math.inf
+    return _range(register)[1] * register.scale + register.offset
 
 
-def coalesce(registers: Iterable[Register]) -> tuple[Block, ...]:
+def coalesce(registers: Iterable[Register], max_fill: int = 0) -> tuple[Block, ...]:
     """The fewest reads that cover the registers and their scale factors.
 
-    Inside a SunSpec model every address may be read, so gaps are bridged; plain registers join only when they touch,
-    because an address that no sheet names may answer with an exception.
+    Inside a SunSpec model every address may be read, so gaps are bridged. Plain registers join only over holes of at most
+    ``max_fill`` addresses: an address that no sheet names may answer with an exception.
     """
-    spans: set[tuple[Table, int, int, int]] = set()
+    spans: set[Span] = set()
     for register in registers:
         start, end = register.address, register.address + register.type.words
         spans.add((register.table, register.model or 0, start, end))
         if register.scale_factor is not None:
             spans.add((register.table, register.model or 0, register.scale_factor, register.scale_factor + 1))
+    return cover(spans, max_fill)
+
+
+def cover(spans: Iterable[Span], max_fill: int = 0) -> tuple[Block, ...]:
+    """The fewest reads that cover the spans; see :func:`coalesce`."""
     blocks: list[Block] = []
-    for table, group, start, end in sorted(spans):
+    for table, group, start, end in sorted(set(spans)):
         last = blocks[-1] if blocks else None
         limit = MAX_BITS if table.is_bits else MAX_WORDS
         if (
             last is not None
             and (last.table, last.group) == (table, group)
-            and (group or start <= last.start + last.count)
+            and (group or start <= last.start + last.count + max_fill)
             and max(end, last.start + last.count) - last.start <= limit
         ):
             blocks[-1] = Block(table, group, last.start, max(end - last.start, last.count))
@@ -155,6 +172,11 @@ class Words:
                 return words[start - block.start : start - block.start + count]
         return None
 
+    def word(self, table: Table, group: int, address: int) -> int | None:
+        """One word; None when it did not arrive."""
+        found = self._cut(table, group, address, 1)
+        return None if found is None else found[0]
+
     def exponent(self, register: Register) -> int | None:
         """The register's scale factor; 0 when it has none, None when it did not arrive or is not implemented."""
         if register.scale_factor is None:
@@ -174,4 +196,4 @@ class Words:
     def value(self, register: Register) -> float | None:
         """The number in the register's unit; None when absent."""
         raw, exponent = self.raw(register), self.exponent(register)
-        return None if raw is None or exponent is None else raw * register.scale * 10.0**exponent
+        return None if raw is None or exponent is None else raw * register.scale * 10.0**exponent + register.offset

@@ -22,7 +22,7 @@ from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
-from tieline_edge.drivers.catalog.entry import MessageForm
+from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of

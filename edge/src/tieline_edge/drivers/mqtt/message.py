@@ -11,7 +11,7 @@ from typing import Final
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import Reading
 from tieline_core.timegrid import EARLIEST, LATEST
-from tieline_edge.drivers.catalog.entry import MessageForm
+from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.points import PointTable, good_reading
 
 MAX_BYTES: Final = 4096

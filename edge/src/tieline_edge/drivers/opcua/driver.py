@@ -1,20 +1,19 @@
-"""A device on an OPC-UA server: all its nodes in one direct read.
+"""A device on an OPC-UA server: all its nodes in one direct read, orders as writes that are read back.
 
 Direct reads, because a subscription's latency is its publishing interval; a node that vanished makes its own point bad
-and leaves the rest alone. A client that lost its connection is thrown away and built anew.
+and leaves the rest alone. A session that lost its connection is thrown away and built anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
 
-from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
+from tieline_core.messages.telemetry import Severity
 from tieline_core.quantities import Quality, Reading
 from tieline_core.timegrid import EARLIEST, LATEST
 from tieline_edge.drivers.capabilities import (
@@ -23,21 +22,31 @@ from tieline_edge.drivers.capabilities import (
     DeviceSpec,
     DeviceTransientError,
     ReadBack,
-    Release,
 )
 from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.events import tell
+from tieline_edge.drivers.opcua.absent import AbsentNodes
+from tieline_edge.drivers.opcua.session import OpcUaSession, open_session
+from tieline_edge.drivers.opcua.writes import encode, held, kind_of, may_pass, plan_node_writes
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
 from tieline_edge.drivers.spec import spec_of
 from tieline_edge.settings import DeviceSettings, OpcUaEndpoint
 from tieline_edge.snapshot import AHEAD_S
 
 if TYPE_CHECKING:
-    from asyncua import Client, ua
+    from asyncua import ua
 
 #: OPC 10000-4, 7.39: the two top bits of a StatusCode are its severity: 00 good, 01 uncertain, 10 and 11 bad.
 _SEVERITY_SHIFT: Final = 30
 _UNCERTAIN: Final = 1
+#: How often the ends of certificates are looked at while a session stands.
+_LOOK_AGAIN: Final = timedelta(hours=1)
+
+
+def is_loopback(url: str) -> bool:
+    """True for a server on this machine."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def quality_of(status: int) -> Quality:
@@ -70,15 +79,25 @@ class OpcUaDriver:
 
     Args:
         spec: What the device is.
+        entry: Its catalogue entry.
         points: Its points; ``node`` says where each is.
-        endpoint: Server, root of the node ids, time-out.
-        clock: Stamps values that carry no source time.
+        endpoint: Server, security, root of the node ids, time-out.
+        context: Clock, recorder of events, own certificate and trust list.
     """
 
-    def __init__(self, spec: DeviceSpec, points: PointTable, endpoint: OpcUaEndpoint, clock: Clock) -> None:
-        self._spec, self._points, self._endpoint, self._clock = spec, points, endpoint, clock
-        self._client: Client | None = None
+    def __init__(
+        self, spec: DeviceSpec, entry: CatalogEntry, points: PointTable, endpoint: OpcUaEndpoint, context: DriverContext
+    ) -> None:
+        self._spec, self._entry, self._points, self._endpoint, self._context = spec, entry, points, endpoint, context
+        self._clock = context.clock
+        self._rows = tuple(points)
+        self._absent = AbsentNodes(len(self._rows))
+        self._session: OpcUaSession | None = None
         self._nodes: list[ua.NodeId] = []
+        #: Node id of each writable node and the VariantType the server says it has.
+        self._writable: dict[str, tuple[ua.NodeId, int]] = {}
+        self._told_insecure = False
+        self._warn_again = datetime.min.replace(tzinfo=UTC)
 
     @property
     def spec(self) -> DeviceSpec:
@@ -86,73 +105,131 @@ class OpcUaDriver:
         return self._spec
 
     async def __aenter__(self) -> Self:
-        """Connect with a client of its own."""
-        from asyncua import Client, ua
-
-        # Its own account of every failure would stand beside ours.
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+        """Open a session of its own, and ask which types the writable nodes have."""
+        self._nodes = [self._node_id(row.point.node or "") for row in self._rows]
+        session = await open_session(self._endpoint, self._context.pki)
         try:
-            self._nodes = [
-                ua.NodeId.from_string((row.point.node or "").format(root=self._endpoint.root)) for row in self._points
-            ]
-        except (ua.UaStringParsingError, KeyError, IndexError) as error:
-            raise DevicePermanentError(f"{self._spec.device_id}: a node id cannot be read: {error}") from error
-        client = Client(self._endpoint.url, timeout=self._endpoint.timeout_s)
-        try:
-            async with asyncio.timeout(3 * self._endpoint.timeout_s):
-                await client.connect()
-        except (TimeoutError, OSError, ua.UaError) as error:
-            client.disconnect_socket()
-            raise DeviceTransientError(
-                f"{self._endpoint.url}: no session ({error or type(error).__name__}); is the server on and the address right?"
-            ) from error
-        self._client = client
+            await self._ask_types(session)
+            await self._warn(session)
+        except BaseException:
+            await session.close()
+            raise
+        self._session = session
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        client, self._client = self._client, None
-        if client is None:
-            return
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _node_id(self, text: str) -> ua.NodeId:
         from asyncua import ua
 
         try:
-            async with asyncio.timeout(self._endpoint.timeout_s):
-                await client.disconnect()
-        except (TimeoutError, OSError, ua.UaError):
-            client.disconnect_socket()
+            return ua.NodeId.from_string(text.replace("{root}", self._endpoint.root))
+        except ua.UaStringParsingError as error:
+            raise DevicePermanentError(f"{self._spec.device_id}: a node id cannot be read: {error}") from error
+
+    async def _ask_types(self, session: OpcUaSession) -> None:
+        from asyncua import ua
+
+        names = dict.fromkeys(step.node.replace("{root}", self._endpoint.root) for step in self._entry.node_writes.all())
+        nodes = [self._node_id(name) for name in names]
+        if not nodes:
+            return
+        values = await session.read(nodes)
+        types = await session.read(nodes, ua.AttributeIds.DataType)
+        kinds = [kind_of(value, declared) for value, declared in zip(values, types, strict=True)]
+        self._writable = dict(zip(names, zip(nodes, kinds, strict=True), strict=True))
+
+    async def _warn(self, session: OpcUaSession) -> None:
+        if self._clock.now() < self._warn_again:
+            return
+        self._warn_again = self._clock.now() + _LOOK_AGAIN
+        if self._endpoint.insecure and not self._told_insecure and not is_loopback(self._endpoint.url):
+            text = f"{self._spec.device_id}: {self._endpoint.url} is used without any security, as insecure: true asks for"
+            self._told_insecure = await tell(self._context, self._spec.device_id, Severity.ACTION, "opcua.insecure", text)
+        if session.certificate is not None and self._context.pki is not None:
+            for text in self._context.pki.warnings(session.certificate):
+                await tell(self._context, self._spec.device_id, Severity.ACTION, "opcua.certificate_expires", text)
+
+    def _connected(self) -> OpcUaSession:
+        if self._session is None:
+            raise DeviceTransientError(f"{self._endpoint.url}: not connected")
+        return self._session
 
     async def read(self) -> Sequence[Reading]:
-        """Read all nodes in one call."""
-        from asyncua import ua
-
-        if self._client is None:
-            raise DeviceTransientError(f"{self._endpoint.url}: not connected")
-        try:
-            async with asyncio.timeout(self._endpoint.timeout_s):
-                answers = await self._client.uaclient.read_attributes(self._nodes, ua.AttributeIds.Value)
-        except (TimeoutError, OSError, ua.UaError) as error:
-            raise DeviceTransientError(f"{self._endpoint.url}: no answer to a read ({error or 'time-out'})") from error
+        """Read all nodes in one call; those that have vanished are left out until they are tried again."""
+        session, now = self._connected(), self._clock.now()
+        wanted = self._absent.asked(now)
+        answers = await session.read([self._nodes[number] for number in wanted])
         now = self._clock.now()
-        return [
-            reading_of(
-                row,
-                answer.StatusCode.value if answer.StatusCode is not None else 0,
-                answer.Value.Value if answer.Value is not None else None,
-                answer.SourceTimestamp,
-                now,
+        statuses = [answer.StatusCode.value if answer.StatusCode is not None else 0 for answer in answers]
+        await self._note_absent(list(zip(wanted, statuses, strict=True)), now)
+        readings = {
+            number: reading_of(
+                self._rows[number], status, None if answer.Value is None else answer.Value.Value, answer.SourceTimestamp, now
             )
-            for row, answer in zip(self._points, answers, strict=True)
-        ]
+            for number, status, answer in zip(wanted, statuses, answers, strict=True)
+        }
+        await self._warn(session)
+        return [readings.get(number) or bad_reading(row, now) for number, row in enumerate(self._rows)]
+
+    async def _note_absent(self, statuses: Sequence[tuple[int, int]], now: datetime) -> None:
+        lost, back = self._absent.note(statuses, now)
+        if len(self._absent) == len(self._rows):
+            raise DevicePermanentError(
+                f"{self._endpoint.url}: none of the {len(self._rows)} nodes of {self._entry.name} exists there; "
+                f"is opcua.root {self._endpoint.root!r} right?"
+            )
+        for numbers, severity, code, words in (
+            (lost, Severity.ALARM, "opcua.node_gone", "vanished; its point is out, the others go on, it is tried again"),
+            (back, Severity.INFORMATION, "opcua.node_back", "is there again"),
+        ):
+            if numbers:
+                names = ", ".join(self._nodes[number].to_string() for number in numbers)
+                await tell(self._context, self._spec.device_id, severity, code, f"{self._spec.device_id}: node {names} {words}")
 
     async def apply(self, action: Action) -> ReadBack:
-        """Nothing can be asked of a bay that only measures."""
-        if isinstance(action, Release):
+        """Write one node after the other, each confirmed by its StatusCode, then read all of them back."""
+        from asyncua import ua
+
+        planned = plan_node_writes(action, self._spec, self._entry, self._endpoint.root)
+        session = self._connected()
+        writes = []
+        for plan in planned:
+            node, kind = self._writable[plan.node]
+            try:
+                writes.append((plan, node, kind, encode(plan, kind)))
+            except ValueError as error:
+                raise DevicePermanentError(f"{self._spec.device_id}: {error}; nothing was written") from error
+        done: list[str] = []
+        for plan, node, kind, value in writes:
+            status = await session.write(node, ua.Variant(value, ua.VariantType(kind)))
+            if not status.is_good():
+                raise self._refused(plan.label, status.name, done)
+            done.append(plan.label)
+        if not writes:
             return ReadBack(confirmed=True, text="nothing to write")
-        raise DevicePermanentError(f"{self._spec.device_id} only measures; nothing was written")
+        answers = await session.read([node for _, node, _, _ in writes])
+        confirmed, texts = True, []
+        for (plan, _, kind, value), answer in zip(writes, answers, strict=True):
+            shown = None if answer.Value is None else answer.Value.Value
+            same = held(shown, value, kind)
+            confirmed = confirmed and same
+            texts.append(plan.label if same else f"{plan.label}: holds {shown}")
+        return ReadBack(confirmed, "; ".join(texts))
+
+    def _refused(self, label: str, status: str, done: Sequence[str]) -> DeviceTransientError | DevicePermanentError:
+        text = f"{self._spec.device_id}: the server refuses {label} ({status})"
+        if done:
+            # Not "nothing was written": the device stands half-way and has to be told again.
+            return DeviceTransientError(f"{text} after {'; '.join(done)}")
+        return DeviceTransientError(text) if may_pass(status) else DevicePermanentError(f"{text}; nothing was written")
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> OpcUaDriver:
     """A driver that is not connected yet."""
     if settings.opcua is None:
         raise DevicePermanentError(f"{settings.id}: {entry.name} speaks OPC-UA, opcua.url is missing")
-    return OpcUaDriver(spec_of(settings), PointTable(edge, settings, entry), settings.opcua, context.clock)
+    return OpcUaDriver(spec_of(settings), entry, PointTable(edge, settings, entry), settings.opcua, context)
