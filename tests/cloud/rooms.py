@@ -21,6 +21,7 @@ from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
 from tieline_cloud.doors.intake import Intake, OnceLedger
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
@@ -179,6 +180,7 @@ class Rooms:
             live=self.live,
             intake=Intake(self.sources, self.deliveries or self.store, self.clock, lambda name: name == HARBOUR),
             rules=RuleTable(load_rules()),
+            explain=Explainer(self.requests, silence_s=0.2),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",
         )

@@ -30,6 +30,7 @@ from tieline_cloud.api.routes import (
     readings,
     reconcile,
     rollups,
+    why,
 )
 from tieline_cloud.console import pages
 from tieline_cloud.doors import intake
@@ -40,6 +41,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     edges.router,
     configs.router,
     reconcile.router,
+    why.router,
     readings.router,
     rollups.router,
     ingest.router,

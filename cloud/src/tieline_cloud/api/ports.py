@@ -16,6 +16,7 @@ from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.doors.intake import Intake
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.quality.rule_table import RuleTable
@@ -91,5 +92,6 @@ class HubServices:
     live: LiveHub
     intake: Intake
     rules: RuleTable
+    explain: Explainer
     health: Callable[[], Mapping[str, Any]]
     metrics: Callable[[], bytes]

@@ -40,6 +40,16 @@ class Me(_Answer):
     roles: tuple[str, ...]
 
 
+class Explanation(_Answer):
+    """An edge's own words on why a device does, or did, what it does."""
+
+    edge_id: EdgeId
+    device_id: DeviceId
+    at: AwareDatetime | None = Field(description="instant asked about; null = now")
+    answered_at: AwareDatetime = Field(description="by the edge's clock")
+    text: str
+
+
 class Edge(_Answer):
     """How an edge stands."""
 

@@ -135,6 +135,11 @@ def _add_asking(commands: Commands, address: argparse.ArgumentParser, direct: ar
         command.add_argument(
             "--stream", action="append", choices=("alarm", "measure", "bulk"), help="this stream only; may be repeated"
         )
+    command = _add(commands, "why", "ask an edge why a device does what it does", remote.run_why, address)
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument("device", metavar="DEVICE")
+    command.add_argument("--at", type=_instant, metavar="INSTANT", help="default: now")
+    command.add_argument("--replay", action="store_true", help="have the arbiter asked again with what was kept")
     _add_mirror(_add(commands, "mirror", "look after the mirrors of the ledger", remote.run_mirror), address)
     command = _add(commands, "jobs", "list jobs, newest first", remote.run_jobs, address)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")

@@ -112,6 +112,18 @@ def run_backfill(options: argparse.Namespace) -> int:
     return _job(options, "backfill", _span(options))
 
 
+def run_why(options: argparse.Namespace) -> int:
+    """Ask an edge why a device does what it does."""
+    wanted = {"device": options.device, "replay": str(options.replay).lower()}
+    if options.at is not None:
+        wanted["at"] = options.at.isoformat()
+    client, _ = _client(options)
+    with client:
+        answer = client.get(f"edges/{options.edge}/why", wanted)
+    print(json.dumps(answer) if options.json else answer["text"])
+    return 0
+
+
 def run_mirror(options: argparse.Namespace) -> int:
     """Rebuild a mirror."""
     return _job(options, "mirror-rebuild", {"name": options.name, "from": options.start.isoformat()})
