@@ -15,7 +15,7 @@ from pathlib import Path
 from tieline_cloud.store.adapters import open_store
 with open_store(f"duckdb:{sys.argv[1]}/hub.duckdb") as store:
     store.points()
-heavy = ("pandas", "scipy", "highspy", "influxdb_client", "sklearn", "lightgbm", "pandapower")
+heavy = ("pandas", "scipy", "highspy", "influxdb_client", "sklearn", "lightgbm", "pandapower", "onnx", "onnxruntime")
 print(" ".join(name for name in heavy if name in sys.modules))
 """
 

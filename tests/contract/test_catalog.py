@@ -16,6 +16,7 @@ from tests.edge.drivers.field import EDGE, START, make_context
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import QUANTITIES
+from tieline_edge.config_file import check_config, load_settings
 from tieline_edge.drivers._blueprint.driver import BlueprintDriver
 from tieline_edge.drivers.capabilities import (
     Action,
@@ -212,3 +213,43 @@ def test_reading_the_configuration_imports_no_protocol_library(tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == []
+
+
+def _site(tmp_path: Path, catalog: str) -> Path:
+    tree = {
+        "edge_id": "harbour",
+        "state_dir": str(tmp_path / "state"),
+        "site": {"name": "Harbour", "rated_va": 630e3},
+        "hub": {"mqtt": {"host": "hub.example"}, "http": "https://hub.example"},
+        "devices": [{"id": "m1", "catalog": catalog, "modbus": {"host": "127.0.0.1", "port": 1, "timeout_s": 0.2}}],
+    }
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def test_a_site_may_bring_an_entry_of_its_own_as_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "a-meter.yaml"
+    own.write_text(yaml.safe_dump(BLANK), encoding="utf-8")
+    settings = load_settings(_site(tmp_path, str(own)))
+    assert open_driver(settings.devices[0], settings.edge_id, make_context()[0]).spec.role is Role.METER
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("a-meter.yaml", {"role": "meters"}, "Input should be 'transformer'"),
+        ("another.yaml", {}, "must be the name of the file"),
+        ("sunspec-meter-203.yaml", {"name": "sunspec-meter-203"}, "ships with the agent"),
+        (None, {}, "cannot be read"),
+    ],
+)
+def test_an_entry_of_the_site_that_is_wrong_is_named_by_its_own_file(
+    tmp_path: Path, file: str | None, change: dict[str, Any], reason: str
+) -> None:
+    own = tmp_path / (file or "absent.yaml")
+    if file is not None:
+        own.write_text(yaml.safe_dump({**BLANK, **change}), encoding="utf-8")
+    [mistake] = check_config(_site(tmp_path, str(own)))
+    assert mistake.source == str(own)
+    assert reason in str(mistake)

@@ -117,6 +117,7 @@ def _drop(*keys: Any) -> Callable[[Tree], None]:
         (_set("clock", to={"source": "file", "path": "c", "max_speed": 1000}), "", "outlast two polls"),
         (_set("reversion", to={"timer_s": 60.0}), "reversion.timer_s", "must outlast reversion.refresh_s"),
         (_set("reversion", to={"timer_s": 61.0}), "reversion.timer_s", "two cycles late"),
+        (_set("reversion", to={"timer_s": 80.0}), "reversion.timer_s", "while a third of its timer is left: at least 90 s"),
         (_set("devices", 1, "poll_s", to=30.0), "devices[1].poll_s", "poll more often"),
         (_set("hub", "mqtt", "insecure", to=True), "hub.mqtt.insecure", "loopback only"),
         (_set("hub", "http", to="ftp://x"), "hub.http", "pattern"),

@@ -28,7 +28,8 @@ from tieline_edge.drivers.capabilities import (
     Role,
 )
 from tieline_edge.drivers.context import DriverContext
-from tieline_edge.sampling import Backoff, DeviceHandle, open_devices, run_pollers
+from tieline_edge.pollers import run_pollers
+from tieline_edge.sampling import Backoff, DeviceHandle, open_devices
 from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 
 POINT = PointId("harbour/bat1/p_w")

@@ -11,7 +11,7 @@ from tests.edge.drivers.field import START
 from tieline_core.clock import ManualClock
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality, Reading
-from tieline_edge.snapshot import ProcessImage
+from tieline_edge.snapshot import ProcessImage, Watch
 from tieline_edge.steady import SteadyTime
 
 POINT = PointId("harbour/tr1/p_w")
@@ -99,3 +99,31 @@ async def test_the_steady_line_never_goes_back_over_a_restart() -> None:
     after = SteadyTime(ManualClock(datetime(1970, 1, 1, tzinfo=UTC)))
     after.resume(line.now())
     assert after.now() == line.now()
+
+
+def test_a_watched_level_is_told_when_it_is_crossed_and_not_while_it_stays_crossed() -> None:
+    image = ProcessImage()
+    image.watch([Watch(POINT, 100.0), Watch(POINT, 120.0)])
+    told = []
+    for second, value in enumerate([99.0, 100.0, 101.0, 105.0, 121.0, 130.0, 90.0, 101.0]):
+        image.crossed.clear()
+        image.put([at(second, value)])
+        told.append(image.crossed.is_set())
+    assert told == [False, False, True, False, True, False, False, True]
+
+
+def test_a_falling_level_is_watched_too_and_a_first_reading_beyond_it_counts() -> None:
+    image = ProcessImage()
+    image.watch([Watch(POINT, 49.8, rising=False)])
+    image.put([at(0, 49.7)])
+    assert image.crossed.is_set()
+
+
+def test_what_is_bad_old_or_no_longer_watched_calls_for_nothing() -> None:
+    image = ProcessImage()
+    image.watch([Watch(POINT, 100.0)])
+    image.put([at(5, None, Quality.BAD), at(1, 150.0)])
+    assert not image.crossed.is_set()
+    image.watch([])
+    image.put([at(6, 150.0)])
+    assert not image.crossed.is_set()

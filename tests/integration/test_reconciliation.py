@@ -32,10 +32,11 @@ from tieline_core.signing import EnvelopeType, Signer
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import MqttEndpoint, OutboxSettings
 from tieline_edge.sync.artifacts import Artifacts
-from tieline_edge.sync.downlink import Downlink, trusted_keys
+from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable import DurableLane, durable_link
 from tieline_edge.sync.reconciliation import Reconciliation
 from tieline_edge.sync.sinks import Sinks
+from tieline_edge.sync.trusted import trusted_keys
 from tieline_edge.sync.uplink import Uplink
 
 pytestmark = pytest.mark.broker

@@ -79,6 +79,7 @@ def ingest_settings(settings: HubSettings) -> IngestSettings:
     return IngestSettings(
         broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file),
         host_id=mqtt.host_id,
+        max_points_per_edge=settings.max_points_per_edge,
         admitted_edges=None if settings.admitted_edges is None else frozenset(settings.admitted_edges),
         third_party_nodes=frozenset(settings.admitted_nodes),
     )

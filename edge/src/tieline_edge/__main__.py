@@ -132,16 +132,15 @@ def _run(options: argparse.Namespace) -> int:
     import asyncio
 
     from tieline_edge.agent import Agent
-    from tieline_edge.config_file import check_config, load_settings
+    from tieline_edge.commissioning.site_in_force import site_in_force
+    from tieline_edge.config_file import check_config
 
     mistakes = check_config(options.config)
     if mistakes:
         _print_mistakes(mistakes)
         return 2
-    settings = load_settings(options.config)
-    if options.dry_run:
-        settings = settings.model_copy(update={"dry_run": True})
-    agent = Agent(settings)
+    site = site_in_force(options.config)
+    agent = Agent(site.dry() if options.dry_run else site)
     try:
         asyncio.run(agent.run())
     except BaseExceptionGroup as group:

@@ -23,7 +23,10 @@ from tieline_edge import status as status_page
 from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
 from tieline_edge.commissioning.orders import Orders, tag_orders
+from tieline_edge.commissioning.reload import SiteTaker
+from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.commissioning.token import new_token
+from tieline_edge.control.pace import Pace
 from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
@@ -31,7 +34,7 @@ from tieline_edge.forecasting.store import ModelStore
 from tieline_edge.lanes import Lanes, build
 from tieline_edge.metrics import LoopbackPages, Page, exposition
 from tieline_edge.outbox.store import Outbox
-from tieline_edge.sampling import run_pollers
+from tieline_edge.pollers import Pollers
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
@@ -48,12 +51,13 @@ class Agent:
     """Everything an edge does, from start to a clean end.
 
     Args:
-        settings: The configuration.
+        site: The configuration, or only its settings.
         clock: The clock; None makes the one the configuration names.
     """
 
-    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
-        self._settings = settings
+    def __init__(self, site: SiteInForce | EdgeSettings, clock: Clock | None = None) -> None:
+        self._site = site if isinstance(site, SiteInForce) else SiteInForce(site)
+        self._settings = settings = self._site.settings
         self._clock = clock or make_clock(settings)
         self._began_s = time.monotonic()
         self._ready_s: float | None = None
@@ -79,18 +83,19 @@ class Agent:
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
             )
-            parts = compose(self._settings, self._clock, outbox)
+            parts = compose(self._site, self._clock, outbox)
             stack.enter_context(closing(parts.trace))
             parts.cycle.restore()
             await self._serve(parts)
 
     async def _serve(self, parts: Composition) -> None:
-        lanes = build(parts)
+        pollers = Pollers(parts.handles, parts.context, self._settings.cycle)
+        lanes = build(parts, SiteTaker(parts, pollers))
         await lanes.downlink.restore()
         async with asyncio.TaskGroup() as group:
             outlet = group.create_task(parts.outlet.run(), name="outlet")
             running = [
-                group.create_task(run_pollers(parts.handles, parts.context, self._settings.cycle), name="pollers"),
+                group.create_task(pollers.run(), name="pollers"),
                 group.create_task(lanes.durable.run(), name="durable-lane"),
                 group.create_task(lanes.downlink.follow(), name="downlink"),
                 group.create_task(lanes.live.run(), name="live-lane"),
@@ -135,9 +140,8 @@ class Agent:
             parts.outlet.tell(Severity.ACTION, "edge.dry_run", f"{DRY_RUN}; what would be written is told and traced")
         await self._first_polls(parts)
         try:
-            async with parts.executor:
+            async with parts.executor, Pace(self._clock, cycle, parts.image.crossed, parts.cycle.stats.pace) as pace:
                 while True:
-                    began = self._clock.now()
                     await parts.cycle.run_once(parts.executor)
                     if self._ready_s is None:
                         self._ready_s = time.monotonic() - self._began_s
@@ -145,8 +149,7 @@ class Agent:
                         notify("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
                     notify("WATCHDOG=1")
-                    ahead_s = cycle.period_s - (self._clock.now() - began).total_seconds()
-                    await self._clock.sleep(ahead_s, at_least_wall_s=cycle.floor_wall_s)
+                    await pace.wait()
         finally:
             notify("STOPPING=1")
             try:

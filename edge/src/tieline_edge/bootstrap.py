@@ -13,6 +13,7 @@ from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.shedding import VITAL
 from tieline_edge import __version__
+from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
@@ -44,14 +45,20 @@ SOFTWARE = f"tieline-edge/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """The parts of an agent, connected to each other; none of them runs yet."""
+    """The parts of an agent, connected to each other; none of them runs yet.
+
+    ``settings`` are those of the start; what may change while it runs (``site``, ``devices``, ``shedding``) is asked of
+    ``site.settings``. ``handles`` are the devices of now.
+    """
 
     settings: EdgeSettings
+    site: SiteInForce
     paths: StatePaths
     clock: Clock
+    rng: random.Random
     image: ProcessImage
     outbox: Outbox
-    handles: Mapping[DeviceId, DeviceHandle]
+    handles: dict[DeviceId, DeviceHandle]
     context: DriverContext
     outlet: Outlet
     trace: Trace
@@ -103,17 +110,29 @@ def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | N
     return tags.refusal
 
 
-def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition:
+def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -> RuleSite:
+    """The site as its rules know it, before any policy."""
+    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding)
+
+
+def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
+    """The devices that can be asked for something."""
+    asked = {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
+    return {device: handle for device, handle in handles.items() if specs[device].capabilities & asked}
+
+
+def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     """Make all parts.
 
     Args:
-        settings: The configuration.
+        site: The configuration.
         clock: From :func:`make_clock`.
         outbox: Open.
 
     Raises:
         tieline_core.errors.TielineError: When the configuration cannot be run; nothing was connected.
     """
+    settings, rng = site.settings, random.Random()
     paths = StatePaths.below(settings.state_dir)
     recorder: Recorder = DatedRecorder(outbox, clock) if isinstance(clock, DatedClock) else outbox
     dating: Dating = clock if isinstance(clock, DatedClock) else Dated()
@@ -138,7 +157,7 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         settings=settings,
         clock=clock,
         image=image,
-        rule_site=RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding),
+        rule_site=rule_site_of(settings, specs),
         plans=plans,
         commands=commands,
         trace=trace,
@@ -147,24 +166,21 @@ def compose(settings: EdgeSettings, clock: Clock, outbox: Outbox) -> Composition
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
         poll_s={device: handle.period_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
-        rng=random.Random(),
+        rng=rng,
         speakers=speakers(tags),
         tagged=lambda: tags.tagged,
         steady=steady,
         dating=dating,
     )
     cycle = ControlCycle(parts)
-    writable = {
-        device: handle
-        for device, handle in handles.items()
-        if specs[device].capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
-    }
     hands = Rehearsal if settings.dry_run else Executor
-    executor = hands(writable, clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
+    executor = hands(writable_of(handles, specs), clock, Timing(settings.reversion.refresh_s), cycle.take_outcome)
     return Composition(
         settings=settings,
+        site=site,
         paths=paths,
         clock=clock,
+        rng=rng,
         image=image,
         outbox=outbox,
         handles=handles,

@@ -16,6 +16,7 @@ from tieline_core.strict_yaml import MAX_BYTES, parse
 from tieline_edge.drivers.capabilities import Capability, Role
 from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
+from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
 from tieline_edge.settings import DeviceSettings, EdgeSettings
 
@@ -45,6 +46,10 @@ def read_yaml(path: Path) -> Mapping[str, object]:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadInputError(source, "", None, f"cannot be read: {error.strerror or error}") from error
+    return _tree(data, source)
+
+
+def _tree(data: bytes, source: str) -> Mapping[str, object]:
     tree = parse(data, source)
     if not isinstance(tree, dict):
         raise BadInputError(source, "", tree, "a block of keys is expected, such as 'edge_id: harbour'")
@@ -71,12 +76,29 @@ def check_config(path: Path) -> list[BadInputError]:
     return _read(path)[1]
 
 
+def check_text(data: bytes, source: str) -> tuple[EdgeSettings | None, list[BadInputError]]:
+    """The settings in the text of a site file that came another way, and its mistakes; it can be run when there are none.
+
+    Args:
+        data: YAML.
+        source: What it is called in the mistakes.
+    """
+    try:
+        tree = _tree(data, source)
+    except BadInputError as error:
+        return None, [error]
+    return _checked(tree, source)
+
+
 def _read(path: Path) -> tuple[EdgeSettings | None, list[BadInputError]]:
-    source = str(path)
     try:
         tree = read_yaml(path)
     except BadInputError as error:
         return None, [error]
+    return _checked(tree, str(path))
+
+
+def _checked(tree: Mapping[str, object], source: str) -> tuple[EdgeSettings | None, list[BadInputError]]:
     mistakes: list[BadInputError] = []
     settings: EdgeSettings | None = None
     try:
@@ -153,12 +175,17 @@ def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> I
             kind = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
             yield BadInputError(source, f"{at}.{kind}", _place_text(place), f"is already the place of {places[place].id}")
         places.setdefault(place, device)
-        if device.catalog not in catalog_names():
+        if not is_file(device.catalog) and device.catalog not in catalog_names():
             near = difflib.get_close_matches(device.catalog, catalog_names(), n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(catalog_names())}"
             yield BadInputError(source, f"{at}.catalog", device.catalog, f"no such catalogue entry; {hint}")
             continue
-        for key, value, reason in _entry_mistakes(device, catalog_entry(device.catalog)):
+        try:
+            entry = catalog_entry(device.catalog)
+        except BadInputError as error:
+            yield error
+            continue
+        for key, value, reason in _entry_mistakes(device, entry):
             yield BadInputError(source, f"{at}.{key}", value, f"{device.id}: {reason}")
 
 
@@ -243,6 +270,11 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
     if reversion.refresh_s < reversion.timer_s < late_s:
         reason = f"a refresh may come two cycles late at speed {speed:g}: at least {math.ceil(late_s)} s are needed"
         yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
+    elif reversion.timer_s > reversion.refresh_s and 3 * reversion.refresh_s > 2 * reversion.timer_s:
+        reason = (
+            f"a device is refreshed while a third of its timer is left: at least {1.5 * reversion.refresh_s:g} s are needed"
+        )
+        yield BadInputError(source, "reversion.timer_s", reversion.timer_s, reason)
     for number, device in enumerate(settings.devices):
         entry = _entry_of(device)
         period_s = max(device.poll_s, entry.message.report_s if entry and entry.message else 0.0)
@@ -252,4 +284,7 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
 
 
 def _entry_of(device: DeviceSettings) -> CatalogEntry | None:
-    return catalog_entry(device.catalog) if device.catalog in catalog_names() else None
+    try:
+        return catalog_entry(device.catalog)
+    except BadInputError:
+        return None

@@ -17,14 +17,15 @@ from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.cycle import ControlCycle
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.sync.artifacts import Artifacts
-from tieline_edge.sync.downlink import Downlink, trusted_keys
+from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable import Conversation, DurableLane, durable_link
 from tieline_edge.sync.durable_file import Counters
 from tieline_edge.sync.live import LiveLane, LiveSettings, live_link
 from tieline_edge.sync.live_state import LiveView
 from tieline_edge.sync.reconciliation import Reconciliation
 from tieline_edge.sync.reporter import Reporter
-from tieline_edge.sync.sinks import Fetch, OfferRefusedError, RunningState, Sinks
+from tieline_edge.sync.sinks import ConfigSink, Fetch, OfferRefusedError, RunningState, Sinks
+from tieline_edge.sync.trusted import trusted_keys
 from tieline_edge.sync.uplink import Uplink
 
 _MAX_MANIFEST_BYTES = 1024 * 1024
@@ -106,8 +107,12 @@ class Lanes:
     reporter: Reporter
 
 
-def build(parts: Composition) -> Lanes:
+def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
     """Connect the agent's parts with the lanes; nothing runs yet.
+
+    Args:
+        parts: The agent.
+        config: Who takes another configuration; None = nobody.
 
     Raises:
         tieline_core.errors.BadInputError: When a hub key or a counter file is unreadable.
@@ -122,6 +127,7 @@ def build(parts: Composition) -> Lanes:
         model=models if settings.forecast.enabled else None,
         command=CommandTaker(parts.cycle),
         request=reconciliation,
+        config=config,
     )
     downlink = Downlink(
         parts.outbox,
@@ -132,6 +138,10 @@ def build(parts: Composition) -> Lanes:
         folder,
         sinks,
     )
+    if parts.site.overruled is not None:
+        sha256, reason = parts.site.overruled
+        downlink.overruled("config", sha256, reason)
+        parts.outlet.tell(Severity.ACTION, "config.overruled", reason, data={"sha256": sha256})
     reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
     sides: list[Conversation] = [uplink, downlink, reporter, reconciliation]
     link = durable_link(settings.hub.mqtt, settings.edge_id)
@@ -165,6 +175,7 @@ def running_state(parts: Composition) -> RunningState:
         devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
         shed=parts.cycle.shed,
         commands=parts.commands.reports(),
+        config_sha256=parts.site.config_sha256,
     )
 
 

@@ -6,7 +6,6 @@ A dead device costs one time-out a back-off period. Going offline marks its poin
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import uuid
@@ -34,12 +33,13 @@ from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.registry import open_driver
-from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.outbox.ports import Recorder
 from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 from tieline_edge.snapshot import ProcessImage
 
 _LOG = logging.getLogger(__name__)
+#: The first polls of all devices are spread over this share of a second.
+_FIRST_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +123,17 @@ class DeviceHandle:
         return await self._driver.apply(action)
 
 
-def open_devices(settings: EdgeSettings, context: DriverContext) -> dict[DeviceId, DeviceHandle]:
-    """A handle for each configured device; nothing is connected yet.
+def open_devices(
+    settings: EdgeSettings, context: DriverContext, devices: Sequence[DeviceSettings] | None = None
+) -> dict[DeviceId, DeviceHandle]:
+    """A handle for each configured device, or for some of them; nothing is connected yet.
 
     Raises:
         BadInputError: When a catalogue entry does not exist.
         DevicePermanentError: When an endpoint does not fit its entry.
     """
     handles = {}
-    for device in settings.devices:
+    for device in settings.devices if devices is None else devices:
         entry = catalog_entry(device.catalog)
         period_s = max(device.poll_s, entry.message.report_s if entry.message else 0.0)
         points = PointTable(settings.edge_id, device, entry).ids()
@@ -170,10 +172,17 @@ class Poller:
         self._recorded_at = dict(recorded_at)
         self._pending: list[Reading] = []
         self._told_offline = False
+        #: The next place on the grid of this device.
+        self._due_s = context.clock.elapsed_s()
 
     async def run(self, offset: float) -> None:
-        """Poll for ever; ``offset`` (0..1) is the share of a period to wait first, so that devices take turns."""
-        await self._clock.sleep(offset * self._handle.period_s, at_least_wall_s=offset * self._floor_s)
+        """Poll for ever on a grid; ``offset`` (0..1) is this device's place in it, so that devices take turns.
+
+        The first poll comes earlier, so that control soon knows the whole field.
+        """
+        self._due_s = self._clock.elapsed_s() + offset * self._handle.period_s
+        soon = offset * _FIRST_SHARE
+        await self._clock.sleep(soon * min(self._handle.period_s, 1.0), at_least_wall_s=soon * self._floor_s)
         attempt = 0
         while True:
             polls = self._handle.counters.polls
@@ -192,12 +201,17 @@ class Poller:
 
     async def _poll(self, driver: Driver) -> None:
         while True:
-            due = self._clock.now()
             await finish(self._step(driver))
-            ahead_s = self._handle.period_s - (self._clock.now() - due).total_seconds()
-            if ahead_s < 0:
-                self._handle.counters.late += 1
-            await self._clock.sleep(ahead_s, at_least_wall_s=self._floor_s)
+            await self._clock.sleep(self._ahead_s(), at_least_wall_s=self._floor_s)
+
+    def _ahead_s(self) -> float:
+        """Time until the next place on the grid; places that were run over are left out, the device keeps its turn."""
+        now_s, period_s = self._clock.elapsed_s(), self._handle.period_s
+        if now_s >= self._due_s:
+            missed = int((now_s - self._due_s) // period_s)
+            self._handle.counters.late += missed > 0
+            self._due_s += (missed + 1) * period_s
+        return self._due_s - now_s
 
     async def _step(self, driver: Driver) -> None:
         readings = await driver.read()
@@ -270,41 +284,3 @@ class Poller:
         except TransientError:
             return False
         return True
-
-
-async def run_pollers(
-    handles: Mapping[DeviceId, DeviceHandle],
-    context: DriverContext,
-    cycle: CycleSettings,
-    rng: random.Random | None = None,
-    on_ready: Callable[[], None] | None = None,
-) -> None:
-    """Poll all devices (and listen on the field broker) until cancelled.
-
-    Args:
-        handles: What :func:`open_devices` returned.
-        context: The same context.
-        cycle: The wall-time floor of the poll periods.
-        rng: Jitter of the back-off.
-        on_ready: Called once all tasks have been started.
-    """
-    rng = rng or random.Random()
-    recorded_at = await _recorded_at(handles, context)
-    async with asyncio.TaskGroup() as group:
-        if context.meters is not None and context.meters.meters:
-            group.create_task(context.meters.run(), name="field-broker")
-        offsets = poll_offsets(handle.settings for handle in handles.values())
-        for handle in handles.values():
-            poller = Poller(handle, context, cycle, random.Random(rng.random()), recorded_at=recorded_at)
-            group.create_task(poller.run(offsets[handle.id]), name=f"poll-{handle.id}")
-        if on_ready is not None:
-            on_ready()
-
-
-async def _recorded_at(handles: Mapping[DeviceId, DeviceHandle], context: DriverContext) -> dict[PointId, datetime]:
-    """Newest kept instant of each polled point: a source that stood still while we were away shows it again."""
-    if context.recorded is None:
-        return {}
-    points = [point for handle in handles.values() if handle.settings.mqtt is None for point in handle.points]
-    found = await context.recorded.recorded_instants(points, 1)
-    return {point: max(instants) for point, instants in found.items() if instants}

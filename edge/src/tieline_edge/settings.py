@@ -155,7 +155,7 @@ class DeviceSettings(_Section):
     """One device: which catalogue entry describes it and where it is."""
 
     id: DeviceId
-    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704")
+    catalog: str = Field(description="name of a catalogue entry, e.g. sunspec-storage-704, or the path of a .yaml of the site")
     modbus: ModbusEndpoint | None = None
     opcua: OpcUaEndpoint | None = None
     mqtt: MqttSource | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from tieline_core.messages.desired import OutboxRoom, StreamBacklog
 from tieline_core.messages.telemetry import Stream
 from tieline_edge.bootstrap import SOFTWARE, Composition
+from tieline_edge.control.cycle import CycleStats
 
 
 def document(
@@ -36,7 +37,8 @@ def document(
     states = parts.executor.states
     return {
         "edge": parts.settings.edge_id,
-        "site": parts.settings.site.name,
+        "site": parts.site.settings.site.name,
+        "config_sha256": parts.site.config_sha256,
         "software": SOFTWARE,
         "boot_id": parts.boot_id,
         "at": now.isoformat(),
@@ -52,7 +54,12 @@ def document(
         else {"plan_id": standing.held.plan.plan_id, "sha256": standing.held.sha256, "end": standing.held.end.isoformat()},
         "shed": list(cycle.shed),
         "forecast": forecast,
-        "cycle": {"count": cycle.stats.count, "p99_ms": round(cycle.stats.p99_ms, 3)},
+        "cycle": _cycle(cycle.stats),
+        "polls": {
+            "count": sum(handle.counters.polls for handle in parts.handles.values()),
+            "failed": sum(handle.counters.failures for handle in parts.handles.values()),
+            "late": sum(handle.counters.late for handle in parts.handles.values()),
+        },
         "backlog": {stream.value: row.model_dump(mode="json") for stream, row in backlog.items()},
         "outbox": None if room is None else room.model_dump(mode="json"),
         "devices": {
@@ -72,9 +79,23 @@ def document(
     }
 
 
+def _cycle(stats: CycleStats) -> dict[str, float]:
+    """Counts, durations and punctuality of the control loop."""
+    pace = stats.pace
+    return {
+        "count": stats.count,
+        "extra": pace.extra,
+        "missed": pace.missed,
+        "p99_ms": round(stats.p99_ms, 3),
+        "late_p50_ms": round(pace.quantile_ms(0.5), 3),
+        "late_p99_ms": round(pace.quantile_ms(0.99), 3),
+        "late_max_ms": round(pace.late_max_ms, 3),
+    }
+
+
 def _site_values(parts: Composition, now: datetime) -> dict[str, float | None]:
     snapshot, limit_s = parts.image.freeze(now), parts.cycle.ages().default_s
-    transformer = parts.settings.shedding.transformer
+    transformer = parts.site.settings.shedding.transformer
     if transformer is None:
         return {}
     points = {point.quantity: point for point in snapshot.readings if point.device == transformer}
@@ -106,6 +127,10 @@ def _outbox_words(status: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def _config_words(sha256: str | None) -> str:
+    return "the file at the site" if sha256 is None else f"of the hub, {sha256[:16]}"
+
+
 def in_words(status: dict[str, Any]) -> str:
     """A status document for a person at a terminal."""
     ladder = status["ladder"]
@@ -114,6 +139,7 @@ def in_words(status: dict[str, Any]) -> str:
     lines = [
         f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
         f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
+        f"  config    {_config_words(status.get('config_sha256'))}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
         f"  outbox    {_outbox_words(status)}",
         f"  shed      {', '.join(status['shed']) or 'nothing'}",
@@ -123,7 +149,7 @@ def in_words(status: dict[str, Any]) -> str:
         f"  cycle     {status['cycle']['count']} cycles, 99 % within {status['cycle']['p99_ms']:.1f} ms",
     ]
     tagged = [f"  TAGGED    {name}: {row['tag']}" for name, row in status["devices"].items() if row.get("tag")]
-    lines[4:4] = tagged
+    lines[5:5] = tagged
     if status.get("dry_run"):
         lines.insert(1, "  DRY RUN: everything is decided and traced; nothing is written to any device")
     if status["monitor_only"]:

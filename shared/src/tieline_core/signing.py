@@ -142,7 +142,7 @@ def open_envelope(
     kind: EnvelopeType,
     edge: EdgeId,
     trusted: Mapping[str, bytes],
-    now: datetime,
+    now: datetime | None,
     accept_counter: Callable[[int], bool] = lambda _counter: True,
 ) -> Opened:
     """Check an envelope and hand out its payload.
@@ -152,7 +152,7 @@ def open_envelope(
         kind: The type the caller is prepared to obey.
         edge: Who the caller is.
         trusted: Raw public keys by key id; an empty mapping trusts nobody.
-        now: Present instant.
+        now: Present instant; None for something that was taken in time and is read again from the own disk.
         accept_counter: Called last, with the counter; stores it durably and says whether it is new enough.
 
     Raises:
@@ -163,7 +163,7 @@ def open_envelope(
         raise EnvelopeRefusedError("type", f"signed as {header.type.value!r}, expected {kind.value!r}")
     if header.edge_id != edge:
         raise EnvelopeRefusedError("edge", f"signed for {header.edge_id!r}, this is {edge!r}")
-    if not header.not_before <= now <= header.not_after:
+    if now is not None and not header.not_before <= now <= header.not_after:
         raise EnvelopeRefusedError(
             "validity",
             f"valid from {header.not_before.isoformat()} to {header.not_after.isoformat()}, now {now.isoformat()}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.cloud.forecasting.synthetic import small_request
-from tieline_cloud.forecasting.train import TrainedModel, fit
+from tieline_cloud.forecasting.train import fit
+from tieline_cloud.forecasting.training import TrainedModel
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from tieline_cloud.forecasting.experts import FitParams
-from tieline_cloud.forecasting.train import TrainingRequest
+from tieline_cloud.forecasting.training import TrainingRequest
 from tieline_core.forecast_inputs import DAY_STEPS, STEP, LoadHistory
 from tieline_core.ids import PointId
 

@@ -23,7 +23,8 @@ from tieline_cloud.forecasting.graph import FeatureNames, GraphBuilder, feature_
 from tieline_cloud.forecasting.leak import LeakError, check_leak
 from tieline_cloud.forecasting.predict import forecast
 from tieline_cloud.forecasting.runtime import session
-from tieline_cloud.forecasting.train import TrainedModel, fit, holidays_around
+from tieline_cloud.forecasting.train import fit, holidays_around
+from tieline_cloud.forecasting.training import TrainedModel
 from tieline_cloud.forecasting.trees import ConversionError, floor32, tree_attributes
 from tieline_core.errors import BadInputError
 from tieline_core.forecast_gate import MIN_DAYS, ScoreBook, Scored, add_scores

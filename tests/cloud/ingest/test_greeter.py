@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from tests.cloud.ingest.test_ledger_thread import EDGE, SETTINGS, T0, Notebook, frame, hello
 from tests.cloud.ingest.test_rates import Seconds
@@ -12,7 +13,7 @@ from tieline_cloud.ingest.ledger_thread import LedgerThread
 from tieline_cloud.ingest.rates import Rate
 from tieline_cloud.ingest.settings import EdgeRates, IngestSettings
 from tieline_cloud.store.memory_store import MemoryStore
-from tieline_cloud.store.ports import Committed, LedgerFrame, Verdict, Watermark
+from tieline_cloud.store.ports import Committed, Greeting, LedgerFrame, Verdict, Watermark
 from tieline_core import topics
 from tieline_core.clock import ManualClock
 from tieline_core.frame import Frame, encode
@@ -29,11 +30,16 @@ class CountingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[str] = []
+        self.greetings: list[int] = []
         self.asked = 0
 
     def put_document(self, kind: str, key: str, body: bytes, at: object) -> None:
         self.kept.append(key)
         super().put_document(kind, key, body, T0)
+
+    def greet(self, greetings: Sequence[Greeting], at: datetime) -> tuple[int | None, ...]:
+        self.greetings.append(len(greetings))
+        return super().greet(greetings, at)
 
     def watermarks(self, edge: EdgeId) -> dict[Stream, Watermark]:
         self.asked += 1
@@ -81,6 +87,27 @@ def test_hellos_of_one_boot_are_answered_from_memory() -> None:
     assert [word.epoch for word in bench.notebook.answers()] == [1] * 51
     assert bench.notebook.answers()[-1].nonce == f"{49:016d}"
     assert bench.thread.counters.hellos_from_memory == 50
+
+
+def test_a_herd_is_greeted_out_of_one_transaction_and_each_edge_stands_in_an_epoch_of_its_own() -> None:
+    store = CountingStore()
+    bench = Bench(store)
+    herd = [EdgeId(f"edge{number:03d}") for number in range(200)]
+    bench.take(*(hello(edge=edge) for edge in herd))
+    assert store.greetings == [200]
+    assert {edge for edge in herd if store.watermarks(edge)[Stream.MEASURE].epoch == 1} == set(herd)
+    assert [topic for topic, _ in bench.notebook.sent] == [topics.answer(edge) for edge in herd]
+    assert len(store.events(limit=1000)) == 200
+
+
+def test_hellos_and_frames_of_one_batch_are_judged_in_the_order_of_their_edge() -> None:
+    """First hello, a frame of the epoch it brings, the same edge booted anew: the frame is committed between the two."""
+    store = CountingStore()
+    bench = Bench(store)
+    bench.take(hello(), frame(1, epoch=1), booted("boot-2", epoch=1, next_seq=2))
+    assert store.greetings == [1, 1]
+    assert bench.thread.counters.frames[Verdict.ACCEPTED] == 1
+    assert store.watermarks(EDGE)[Stream.MEASURE].epoch == 2, "one is committed, none acknowledged, and it has restarted"
 
 
 def test_a_flood_of_restarts_gets_a_few_epochs_and_then_one_at_a_time() -> None:

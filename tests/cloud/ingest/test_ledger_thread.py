@@ -60,10 +60,10 @@ class Notebook:
         return [HelloAnswer.from_bytes(payload, topic) for topic, payload in self.sent if topic == topics.answer(EDGE)]
 
 
-def hello(nonce: str = "a" * 16, epoch: int = 0, next_seq: int = 1, mid: int = 900) -> Inbound:
+def hello(nonce: str = "a" * 16, epoch: int = 0, next_seq: int = 1, mid: int = 900, edge: EdgeId = EDGE) -> Inbound:
     state = StreamState(next_seq=next_seq, oldest_seq=1, acked_seq=0)
     word = Hello(
-        edge_id=EDGE,
+        edge_id=edge,
         epoch=epoch,
         boot_id="boot-1",
         nonce=nonce,
@@ -71,7 +71,7 @@ def hello(nonce: str = "a" * 16, epoch: int = 0, next_seq: int = 1, mid: int = 9
         software="test",
         at=T0,
     )
-    return Inbound(topics.hello(EDGE), word.to_bytes(), False, 1, mid, 1)
+    return Inbound(topics.hello(edge), word.to_bytes(), False, 1, mid, 1)
 
 
 def frame(seq: int, value: float | None = None, epoch: int = 1) -> Inbound:

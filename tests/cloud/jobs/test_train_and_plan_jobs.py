@@ -13,7 +13,7 @@ import pytest
 
 from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms
 from tieline_cloud.forecasting.experts import FitParams
-from tieline_cloud.forecasting.train import TrainingRequest
+from tieline_cloud.forecasting.training import TrainingRequest
 from tieline_cloud.jobs.grid_desk import GridDesk
 from tieline_cloud.jobs.model import JobFailedError, JobProgress
 from tieline_cloud.jobs.plan_job import Planner, PlanParams, plan_kind

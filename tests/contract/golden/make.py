@@ -39,9 +39,15 @@ def _of(point: str, *values: float | None, quality: Quality = Quality.GOOD) -> l
     return [Reading(PointId(point), value, AT + timedelta(seconds=n), quality) for n, value in enumerate(values)]
 
 
+#: The table may grow, which changes no frame; this one was made with the quantities up to here.
+_LAST_OF_THAT_TIME: Final = "ladder_step"
+
+
 def _every_quantity() -> list[Reading]:
     readings: list[Reading] = []
-    for key, quantity in QUANTITIES.items():
+    keys = list(QUANTITIES)
+    for key in keys[: keys.index(_LAST_OF_THAT_TIME) + 1]:
+        quantity = QUANTITIES[key]
         unit = 10.0**quantity.exponent if quantity.exponent >= 0 else 1.0 / 10.0**-quantity.exponent
         readings += _of(f"harbour/bat1/{key}", 0.0, unit, -unit, 123456 * unit)
     return readings

@@ -8,11 +8,11 @@ import pytest
 
 from tests.contract.store.samples import HARBOUR, LOAD, MILL, PV, T0, frame, reading, values
 from tieline_cloud.store.adapters import open_store
-from tieline_cloud.store.ports import LedgerFrame, RefusedBody, Store, Verdict
+from tieline_cloud.store.ports import Greeting, LedgerFrame, RefusedBody, Store, Verdict
 from tieline_core.errors import BadInputError
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import PointId
-from tieline_core.messages.telemetry import Skip, SkipReason, Stream
+from tieline_core.messages.telemetry import Event, Severity, Skip, SkipReason, Stream
 
 
 def test_an_edge_that_was_never_seen_has_no_watermarks_and_its_frames_are_foreign(store: Store) -> None:
@@ -32,6 +32,32 @@ def test_data_and_watermark_move_together(store: Store) -> None:
     assert store.watermarks(HARBOUR)[Stream.MEASURE] == outcome.watermarks[HARBOUR, Stream.MEASURE]
     assert store.watermarks(HARBOUR)[Stream.ALARM].seq == 0
     assert values(store) == [5.0, 6.0]
+
+
+def test_greetings_of_many_edges_leave_epochs_documents_and_events(store: Store) -> None:
+    store.grant_epoch(HARBOUR, T0)
+    event = Event(event_id="hub-0001", edge_id=MILL, severity=Severity.ALARM, code="lane.new_epoch", text="why", at=T0)
+    stays = Greeting(HARBOUR, None, {"hello": b"one"})
+    comes = Greeting(MILL, 6, {"hello": b"two", "restored": b"three"}, (event,))
+    assert store.greet([stays, comes], T0) == (None, 7)
+    assert store.watermarks(HARBOUR)[Stream.MEASURE].epoch == 1
+    assert {stream: (mark.epoch, mark.seq) for stream, mark in store.watermarks(MILL).items()} == dict.fromkeys(Stream, (7, 0))
+    assert store.documents("hello") == {HARBOUR: b"one", MILL: b"two"}
+    assert store.documents("restored") == {MILL: b"three"}
+    assert [one.event_id for one in store.events()] == ["hub-0001"]
+    assert store.greet([Greeting(MILL, 0, {"hello": b"four"})], T0) == (8,)
+    assert store.documents("hello")[MILL] == b"four"
+    assert store.greet([], T0) == ()
+
+
+def test_points_are_counted_by_edge_and_unknown_ones_are_named(store: Store) -> None:
+    store.grant_epoch(HARBOUR, T0)
+    batch = ReadingBatch.of([reading(LOAD, 1.0, 0), reading(PV, 1.0, 0)])
+    assert set(store.unknown_points([batch, batch])) == {LOAD, PV}
+    assert store.points_of(HARBOUR) == 0
+    store.commit([frame(1, reading(LOAD, 1.0, 0))])
+    assert store.unknown_points([batch]) == [PV]
+    assert (store.points_of(HARBOUR), store.points_of(MILL)) == (1, 0)
 
 
 def test_a_frame_that_comes_again_is_a_duplicate_and_one_too_far_is_a_gap(store: Store) -> None:

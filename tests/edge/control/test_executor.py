@@ -47,6 +47,7 @@ class Handle:
         self.told: list[Action] = []
         self.error: Exception | None = None
         self.confirmed = True
+        self.timer: tuple[float | None, bool] = (None, False)
         self.gate: asyncio.Event | None = None
 
     async def apply(self, action: Action) -> ReadBack:
@@ -55,7 +56,7 @@ class Handle:
         if self.error is not None:
             raise self.error
         self.told.append(action)
-        return ReadBack(self.confirmed, "registers")
+        return ReadBack(self.confirmed, "registers", *self.timer)
 
 
 class Bench:
@@ -106,6 +107,22 @@ async def test_a_change_is_written_once_and_again_only_for_the_device_timer(benc
     assert len(bench.handles[BAT].told) == 2
     assert bench.heard[-1].refresh
     assert bench.heard[-1].state is CommandState.EFFECTIVE
+
+
+@pytest.mark.parametrize(
+    ("timer", "again_after_s"),
+    [((None, False), 60), ((180.0, False), 60), ((45.0, False), 30), ((20.0, True), 21)],
+)
+async def test_a_device_whose_own_timer_is_shorter_is_refreshed_while_a_third_is_left_or_once_it_has_run_out(
+    bench: Bench, timer: tuple[float | None, bool], again_after_s: int
+) -> None:
+    bench.handles[BAT].timer = timer
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    for _ in range(again_after_s - 1):
+        await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    assert len(bench.handles[BAT].told) == 1
+    await bench.cycle(BAT, HoldPower(5e3, 180.0), p_w=5e3)
+    assert len(bench.handles[BAT].told) == 2
 
 
 async def test_changes_inside_the_deadband_are_not_written_but_zero_is_exact(bench: Bench) -> None:

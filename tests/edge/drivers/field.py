@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -68,6 +68,8 @@ class ModbusServer:
         delays_s: Answers of a unit come this much later.
         silent: Units that never answer.
         stuck: (unit, address) of holding registers and coils that ignore what is written.
+        written: Told of each write after it took effect: (unit, address, words).
+        asked: Told of each request before it is answered: (unit, function, address).
     """
 
     holding: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class ModbusServer:
     delays_s: dict[int, float] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)
     stuck: set[tuple[int, int]] = field(default_factory=set)
+    written: Callable[[int, int, Sequence[int]], None] = lambda *_: None
+    asked: Callable[[int, int, int], None] = lambda *_: None
     requests: list[tuple[int, int, int]] = field(default_factory=list)
     bytes_in: int = 0
     connections: int = 0
@@ -127,6 +131,7 @@ class ModbusServer:
     def _answer(self, unit: int, pdu: bytes) -> bytes:
         function, address, count = struct.unpack(">BHH", pdu[:5])
         self.requests.append((unit, function, address))
+        self.asked(unit, function, address)
         if (unit, function) in self.exceptions:
             return bytes([function | 0x80, self.exceptions[unit, function]])
         if function in (1, 2, 3, 4):
@@ -151,12 +156,14 @@ class ModbusServer:
                 return bytes([function | 0x80, 2])
             if (unit, address + offset) not in self.stuck:
                 table[unit, address + offset] = word
+        self.written(unit, address, words)
         return pdu[:5]
 
 
 SUNS = (0x5375, 0x6E53)
 #: Length of each SunSpec model, without its two header registers, from the public model files.
-LENGTHS = {1: 66, 103: 50, 123: 24, 124: 24, 203: 105, 701: 153, 704: 65, 802: 62}
+LENGTHS = {1: 66, 123: 24, 124: 24, 701: 153, 704: 65, 802: 62}
+LENGTHS |= dict.fromkeys((101, 102, 103), 50) | dict.fromkeys((201, 202, 203, 204), 105)
 
 
 def sunspec_map(server: ModbusServer, models: Sequence[int], unit: int = 1, base: int = 40000) -> dict[int, int]:

@@ -52,6 +52,8 @@ def meter_203(server: ModbusServer) -> int:
 def battery_704(server: ModbusServer) -> int:
     found = sunspec_map(server, [1, 701, 704, 802])
     server.put(1, found[701] + 10, [3000])
+    server.put(1, found[701] + 16, [2305, 0, 50010])
+    server.put(1, found[701] + 114, [0xFFFF, 0xFFFD])
     server.put(1, found[701] + 116, [1])
     server.put(1, found[802] + 11, [5550])
     server.put(1, found[802] + 56, [0xFFFE])
@@ -74,6 +76,7 @@ async def test_a_sunspec_meter_is_read_with_its_scale_factors_and_absent_values(
         "v_v": 231.6,
         "f_hz": 49.98,
         "e_import_wh": 6553600.0,
+        "e_export_wh": 0.0,
     }
     assert {reading.measured_at for reading in readings.values()} == {START}
 
@@ -94,7 +97,7 @@ async def test_orientation_turns_power_and_swaps_energy_registers() -> None:
             values = {reading.point.quantity: reading.value for reading in await driver.read()}
     assert values["p_w"] == 5000.0
     assert values["e_export_wh"] == 6553600.0
-    assert "e_import_wh" not in values
+    assert values["e_import_wh"] == 0.0
     assert values["v_v"] == 231.6
 
 
@@ -105,7 +108,7 @@ async def test_discharging_of_a_704_battery_is_negative_inside_and_positive_in_t
             values = {reading.point.quantity: reading.value for reading in await driver.read()}
             server.requests.clear()
             answer = await driver.apply(HoldPower(-25000.0, 180.0))
-    assert values == {"p_w": -30000.0, "soc_pct": 55.5}
+    assert values == {"p_w": -30000.0, "v_v": 230.5, "f_hz": 50.01, "soc_pct": 55.5}
     assert answer.confirmed
     assert [server.holding[1, at + offset] for offset in (22, 23, 24, 25, 26, 27, 30, 31, 32)] == [
         1, 1, 0, 2500, 0, 0, 1, 0, 180,

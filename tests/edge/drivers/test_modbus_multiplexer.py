@@ -15,7 +15,8 @@ from tieline_edge.drivers.modbus.endpoint import TcpEndpoint
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.turns import Urgency
 from tieline_edge.drivers.registry import open_driver
-from tieline_edge.sampling import open_devices, run_pollers
+from tieline_edge.pollers import run_pollers
+from tieline_edge.sampling import open_devices
 from tieline_edge.settings import CycleSettings, DeviceSettings, EdgeSettings
 
 TIMEOUT_S = 0.3

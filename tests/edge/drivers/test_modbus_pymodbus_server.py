@@ -43,7 +43,7 @@ async def test_a_battery_is_found_read_and_driven_on_a_pymodbus_server() -> None
             released = await driver.apply(Release())
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
-    assert values == {"p_w": 12340.0, "soc_pct": 64.0}
+    assert values == {"p_w": 12340.0, "v_v": 0.0, "f_hz": 0.0, "soc_pct": 64.0}
     assert held.confirmed, held.text
     assert "WSet (model 704 offset 24) = 12345" in held.text
     assert released.confirmed

@@ -29,10 +29,11 @@ from tieline_core.signing import EnvelopeType, Signer, key_id
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import OutboxSettings
 from tieline_edge.sync.artifacts import Artifacts
-from tieline_edge.sync.downlink import Downlink, trusted_keys
+from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.mqtt_session import Message
 from tieline_edge.sync.reporter import Reporter
 from tieline_edge.sync.sinks import Fetch, OfferRefusedError, RunningState, Sinks
+from tieline_edge.sync.trusted import trusted_keys
 
 EDGE = EdgeId("harbour")
 START = datetime(2016, 12, 7, 17, 30, tzinfo=UTC)

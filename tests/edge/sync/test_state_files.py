@@ -19,11 +19,12 @@ from tieline_core.signing import EnvelopeType, Signer
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import OutboxSettings
 from tieline_edge.sync.artifacts import Artifacts
-from tieline_edge.sync.downlink import Downlink, trusted_keys
+from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable_file import Counters
 from tieline_edge.sync.installed import Installed, read_installed
 from tieline_edge.sync.mqtt_session import Message
 from tieline_edge.sync.sinks import Sinks
+from tieline_edge.sync.trusted import trusted_keys
 
 EDGE = EdgeId("harbour")
 NOW = datetime(2016, 12, 7, 17, 30, tzinfo=UTC)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from tieline_cloud.forecasting.dataset import Problem
 from tieline_cloud.forecasting.experts import FittedExpert, Rows
 from tieline_cloud.forecasting.graph import GraphBuilder, add_blend, add_features, finish_model
 from tieline_cloud.forecasting.runtime import Session, run, session
+from tieline_cloud.forecasting.training import Parity
 from tieline_core.errors import PermanentError
 from tieline_core.forecast_gate import LEAD_GROUPS, spread_inputs
 from tieline_core.forecast_inputs import FEATURE_VERSION, HORIZON_STEPS, QUANTILES, Floats, ModelInputs
@@ -32,14 +32,6 @@ class ParityError(PermanentError):
     def __init__(self, difference: float, reason: str) -> None:
         self.difference = difference
         super().__init__(f"parity gate: {reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """Result of a passed gate."""
-
-    difference: float
-    rows: int
 
 
 def to_onnx(fitted: Mapping[str, FittedExpert], point: str) -> bytes:

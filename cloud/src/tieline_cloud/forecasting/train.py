@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import asdict
+from datetime import date, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from tieline_cloud.forecasting.backtest import Backtest, backtest, fit_before
-from tieline_cloud.forecasting.convert import Parity, check_parity, to_onnx
+from tieline_cloud.forecasting.convert import check_parity, to_onnx
 from tieline_cloud.forecasting.dataset import Problem, collect, training_issues
-from tieline_cloud.forecasting.experts import FitParams
 from tieline_cloud.forecasting.graph import feature_model
 from tieline_cloud.forecasting.runtime import session
+from tieline_cloud.forecasting.training import Parity, TrainedModel, TrainingReport, TrainingRequest
 from tieline_core.errors import BadInputError
 from tieline_core.forecast_inputs import FEATURE_VERSION, HISTORY_STEPS, QUANTILES, STEP, LoadHistory
-from tieline_core.ids import PointId
 from tieline_core.model_manifest import (
     BacktestMetrics,
     ModelManifest,
@@ -35,49 +34,6 @@ _SEED_STEPS: Final = HISTORY_STEPS + 7 * 96
 _HOLIDAYS_BACK: Final = timedelta(days=45)
 _HOLIDAYS_AHEAD: Final = timedelta(days=400)
 _PARITY_ISSUES: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRequest:
-    """What a model is to be made from.
-
-    Attributes:
-        point: The point to forecast.
-        history: 15-minute means up to about ``now``, gaps filled; 330 days are recommended, 120 the least.
-        time_zone: IANA name of the site's zone.
-        country: ISO 3166 code whose public holidays hold at the site; None for none.
-        now: Present instant: nothing measured after it is used.
-        subdivision: State or province for regional holidays, as the ``holidays`` package names it.
-        params: Sizes of the fit.
-    """
-
-    point: PointId
-    history: LoadHistory
-    time_zone: str
-    country: str | None
-    now: datetime
-    subdivision: str | None = None
-    params: FitParams = field(default_factory=FitParams)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
-    """How the training went, for logs and the job's page."""
-
-    backtest: Backtest
-    parity: Parity
-    rows: int
-    fit_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """The product: the manifest, the file and the seed it names by hash, and the report."""
-
-    manifest: ModelManifest
-    onnx: bytes
-    seed: bytes
-    report: TrainingReport
 
 
 def holidays_around(first: date, last: date, country: str | None, subdivision: str | None = None) -> tuple[date, ...]:

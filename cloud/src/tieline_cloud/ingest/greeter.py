@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tieline_cloud.ingest.counters import DurableCounters
@@ -16,7 +17,7 @@ from tieline_cloud.ingest.hello import judge_hello
 from tieline_cloud.ingest.outlet import Notices, Outlet
 from tieline_cloud.ingest.rates import Buckets
 from tieline_cloud.ingest.settings import EdgeRates
-from tieline_cloud.store.ports import Ledger, Watermark
+from tieline_cloud.store.ports import Greeting, Ledger, Watermark
 from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.ids import EdgeId
@@ -38,6 +39,21 @@ class Restored(Message):
 
     lost: int
     held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class _Welcome:
+    """What will be true of an edge once its hello is in the ledger."""
+
+    hello: Hello
+    greeting: Greeting
+    reason: str | None = None
+    restored: Restored | None = None
+
+    @property
+    def weightless(self) -> bool:
+        """True when the ledger need not know of it."""
+        return self.greeting.above is None and not self.greeting.documents
 
 
 class Greeter:
@@ -116,8 +132,27 @@ class Greeter:
 
     # Words to the edge
 
-    def greet(self, hello: Hello) -> None:
-        """Answer a hello, with a new epoch where the past is in doubt; one that asks for too many gets no answer for now."""
+    def greet(self, hellos: Sequence[Hello]) -> None:
+        """Answer hellos of different edges, with a new epoch where the past is in doubt, out of one transaction.
+
+        One that asks for too many epochs gets no answer for now.
+        """
+        welcomes = [welcome for hello in hellos if (welcome := self._judge(hello)) is not None]
+        weighty = [welcome for welcome in welcomes if not welcome.weightless]
+        if weighty:
+            epochs = self._ledger.greet([welcome.greeting for welcome in weighty], self._clock.now())
+            for welcome, epoch in zip(weighty, epochs, strict=True):
+                self._granted(welcome, epoch)
+        self._counters.hellos_from_memory += len(welcomes) - len(weighty)
+        for welcome in welcomes:
+            edge = welcome.hello.edge_id
+            self._hellos[edge] = welcome.hello
+            self.answer(edge)
+            self._notices.heard(edge)
+            self._notices.hello(welcome.hello, next(iter(self.marks(edge).values())).epoch)
+
+    def _judge(self, hello: Hello) -> _Welcome | None:
+        """What the ledger is to keep of a hello; None when it gets no answer."""
         edge = hello.edge_id
         self._counters.hellos += 1
         marks = self.marks(edge)
@@ -127,26 +162,42 @@ class Greeter:
             self._counters.epochs_refused += 1
             text = f"a hello claims epoch {hello.epoch}, the ledger stands at {epoch}: nobody granted it; not answered"
             self.raise_event(edge, "lane.epoch_refused", text)
-            return
+            return None
 
         def committed(stream: Stream, seq: int) -> str | None:
             return self._ledger.frame_sha256(edge, stream, epoch, seq)
 
         verdict = judge_hello(hello, marks, committed, before.boot_id if before else None)
-        if verdict.reason is not None:
-            restored = Restored(lost=hello.epoch, held=self._held(hello, marks)) if verdict.restored else None
-            granted = self._grant(edge, hello.epoch, verdict.reason, alarming=verdict.alarming, restored=restored)
-            if granted is None:
-                return
-            epoch = granted
-        if verdict.reason is None and before is not None and before.boot_id == hello.boot_id:
-            self._counters.hellos_from_memory += 1
-        else:
-            self._ledger.put_document(HELLO_DOCUMENTS, edge, hello.to_bytes(), self._clock.now())
-        self._hellos[edge] = hello
-        self.answer(edge)
-        self._notices.heard(edge)
-        self._notices.hello(hello, epoch)
+        if verdict.reason is None:
+            known = before is not None and before.boot_id == hello.boot_id
+            documents = {} if known else {HELLO_DOCUMENTS: hello.to_bytes()}
+            return _Welcome(hello, Greeting(edge, None, documents))
+        restored = Restored(lost=hello.epoch, held=self._held(hello, marks)) if verdict.restored else None
+        return self._doubt(hello, marks, verdict.reason, alarming=verdict.alarming, restored=restored)
+
+    def _doubt(
+        self, hello: Hello, marks: Mapping[Stream, Watermark], reason: str, *, alarming: bool, restored: Restored | None
+    ) -> _Welcome | None:
+        """A welcome with a new epoch; None when the edge has had too many of late, or all there are."""
+        edge = hello.edge_id
+        if not self._may_have_epoch(edge, hello.epoch, marks):
+            return None
+        documents = {HELLO_DOCUMENTS: hello.to_bytes()}
+        if restored is not None:
+            # In the same transaction: the sign of it is gone with the grant.
+            documents[RESTORED_DOCUMENTS] = restored.to_bytes()
+        event = self._event(edge, "lane.new_epoch", _granted_words(reason), _severity(alarming=alarming))
+        return _Welcome(hello, Greeting(edge, hello.epoch, documents, event), reason, restored)
+
+    def _granted(self, welcome: _Welcome, epoch: int | None) -> None:
+        """Remember what a transaction has left of a hello."""
+        edge = welcome.hello.edge_id
+        if epoch is not None:
+            self._start_epoch(edge, epoch, welcome.reason or "")
+        if welcome.restored is not None:
+            self._restored[edge] = welcome.restored
+        if welcome.greeting.events:
+            self._notices.events(welcome.greeting.events)
 
     def _held(self, hello: Hello, marks: Mapping[Stream, Watermark]) -> Held:
         """What a restored hub holds; less when it was restored before and the edge has not heard of that yet."""
@@ -185,38 +236,52 @@ class Greeter:
 
     def part(self, edge: EdgeId) -> None:
         """Two senders use one name: whoever said hello last goes on in a new epoch, the other has to say hello again."""
-        if self._grant(edge, 0, "one label came with two contents: two senders under one name", alarming=True) is not None:
-            self.answer(edge)
+        reason = "one label came with two contents: two senders under one name"
+        if not self._may_have_epoch(edge, 0, self.marks(edge)):
+            return
+        events = self._event(edge, "lane.new_epoch", _granted_words(reason), Severity.ALARM)
+        (epoch,) = self._ledger.greet([Greeting(edge, 0, {}, events)], self._clock.now())
+        if epoch is not None:
+            self._start_epoch(edge, epoch, reason)
+        self._notices.events(events)
+        self.answer(edge)
 
-    def _grant(self, edge: EdgeId, above: int, reason: str, *, alarming: bool, restored: Restored | None = None) -> int | None:
+    def _may_have_epoch(self, edge: EdgeId, above: int, marks: Mapping[Stream, Watermark]) -> bool:
         if not self._epochs.allow(edge):
             self._counters.epochs_refused += 1
-            return None
-        if max(above, max((mark.epoch for mark in self.marks(edge).values()), default=0)) >= MAX_EPOCH:
+            return False
+        if max(above, max((mark.epoch for mark in marks.values()), default=0)) >= MAX_EPOCH:
             self._counters.epochs_refused += 1
             self.raise_event(edge, "lane.epoch_refused", f"the epochs of {edge} are used up; it needs a new name")
-            return None
-        if restored is not None:
-            # Kept first: the sign of it is gone with the grant.
-            self._ledger.put_document(RESTORED_DOCUMENTS, edge, restored.to_bytes(), self._clock.now())
-            self._restored[edge] = restored
-        epoch = self._ledger.grant_epoch(edge, self._clock.now(), above)
-        self.forget(edge)
+            return False
+        return True
+
+    def _start_epoch(self, edge: EdgeId, epoch: int, reason: str) -> None:
+        self._marks[edge] = {stream: Watermark(epoch, 0, None) for stream in Stream}
         self._counters.epochs_granted += 1
         _log.info("Edge %s gets epoch %d: %s", edge, epoch, reason)
-        severity = Severity.ALARM if alarming else Severity.INFORMATION
-        self.raise_event(edge, "lane.new_epoch", f"epoch {epoch} granted: {reason}", severity)
-        return epoch
 
     def raise_event(self, edge: EdgeId, code: str, text: str, severity: Severity = Severity.ALARM) -> None:
         """Record an event of the hub's own about an edge; more than a person can read are counted only."""
+        events = self._event(edge, code, text, severity)
+        if events:
+            self._ledger.record_events(events)
+            self._notices.events(events)
+
+    def _event(self, edge: EdgeId, code: str, text: str, severity: Severity) -> tuple[Event, ...]:
+        """An event to be recorded; none when the edge has caused too many of late."""
         if not self._events.allow(edge):
             self._counters.events_withheld += 1
-            return
+            return ()
         at = self._clock.now()
         self._raised += 1
-        event = Event(
-            event_id=f"hub-{to_us(at)}-{self._raised}", edge_id=edge, severity=severity, code=code, text=text[:500], at=at
-        )
-        self._ledger.record_events([event])
-        self._notices.events([event])
+        name = f"hub-{to_us(at)}-{self._raised}"
+        return (Event(event_id=name, edge_id=edge, severity=severity, code=code, text=text[:500], at=at),)
+
+
+def _granted_words(reason: str) -> str:
+    return f"a new epoch is granted: {reason}"
+
+
+def _severity(*, alarming: bool) -> Severity:
+    return Severity.ALARM if alarming else Severity.INFORMATION

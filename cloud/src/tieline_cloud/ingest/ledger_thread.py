@@ -23,6 +23,7 @@ from tieline_cloud.ingest.counters import DurableCounters
 from tieline_cloud.ingest.greeter import Greeter
 from tieline_cloud.ingest.intake import Intake, Receipt
 from tieline_cloud.ingest.outlet import UNHEARD, Notices, Outlet
+from tieline_cloud.ingest.point_budget import PointBudget
 from tieline_cloud.ingest.rates import Buckets
 from tieline_cloud.ingest.reception import Garbage, edge_on, read_frame, read_hello
 from tieline_cloud.ingest.settings import IngestSettings
@@ -79,6 +80,7 @@ class LedgerThread:
         self._monotonic = monotonic
         self._intake = Intake(settings, self.counters, monotonic)
         self._greeter = Greeter(ledger, clock, outlet, notices, self.counters, settings.rates, monotonic)
+        self._points = PointBudget(ledger, settings.max_points_per_edge)
         self._kept = Buckets(settings.rates.kept, monotonic)
         self._kept_of_all = Buckets(settings.rates.kept_of_all, monotonic)
         self._acknowledging = threading.Lock()
@@ -150,8 +152,9 @@ class LedgerThread:
             self._acknowledge_messages()
 
     def _steps(self, batch: _Batch) -> Iterator[Callable[[], None]]:
-        """One commit, or several where a hello has frames of its edge before it, which count when it is answered."""
+        """One round of greetings and one commit, or several where an edge says hello behind frames or hellos of its own."""
         garbage: list[Garbage] = []
+        hellos: dict[EdgeId, Hello] = {}
         frames: list[LedgerFrame] = []
         for receipt, read in zip(batch.receipts, batch.read, strict=True):
             if read is None:
@@ -159,12 +162,16 @@ class LedgerThread:
                 continue
             admitted = self._admit(receipt.message, read, garbage)
             if isinstance(admitted, Hello):
-                if any(frame.edge == admitted.edge_id for frame in frames):
+                # What came before it counts when it is answered; frames behind it are judged by what it says.
+                if admitted.edge_id in hellos or any(frame.edge == admitted.edge_id for frame in frames):
+                    yield partial(self._greeter.greet, tuple(hellos.values()))
                     yield partial(self._commit, tuple(frames))
+                    hellos.clear()
                     frames.clear()
-                yield partial(self._greeter.greet, admitted)
-            elif admitted is not None and self._believes(admitted):
+                hellos[admitted.edge_id] = admitted
+            elif admitted is not None:
                 frames.append(admitted)
+        yield partial(self._greeter.greet, tuple(hellos.values()))
         yield partial(self._commit, tuple(frames))
         self.counters.garbage += len(garbage)
         yield partial(self._set_aside, garbage)
@@ -200,7 +207,8 @@ class LedgerThread:
         _log.warning("%s/%s skips up to %d, which its hello does not know of", frame.edge, frame.stream, frame.skip.last)
         return False
 
-    def _commit(self, frames: Sequence[LedgerFrame]) -> None:
+    def _commit(self, offered: Sequence[LedgerFrame]) -> None:
+        frames = self._points.within([frame for frame in offered if self._believes(frame)])
         if not frames:
             return
         started_s = time.monotonic()
@@ -215,7 +223,7 @@ class LedgerThread:
             self._notices.events(events)
         for row in taken:
             if row.refused is not None:
-                text = f"frame {row.seq} of stream {row.stream} could not be read and is in quarantine: {row.refused.reason}"
+                text = f"frame {row.seq} of stream {row.stream} is in quarantine: {row.refused.reason}"
                 self._greeter.raise_event(row.edge, "lane.frame_refused", text)
 
     def _count(self, frames: Sequence[LedgerFrame], outcome: Committed) -> None:

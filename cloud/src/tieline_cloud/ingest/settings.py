@@ -61,6 +61,7 @@ class IngestSettings:
         client_prefix: The connections are ``<prefix>-durable`` and ``<prefix>-live``; one hub, one prefix.
         host_id: Sparkplug host application id.
         admitted_edges: Edges that may send; None admits every edge the broker lets in.
+        max_points_per_edge: Points one edge may name; a frame that would add more goes to quarantine.
         third_party_nodes: ``group/node`` of Sparkplug nodes of others whose data are taken, at most once.
         max_pending: Frames held before the durable socket is no longer read; the windows of all edges should fit, because
             turns are shared among those only whose frames are here,
@@ -82,6 +83,7 @@ class IngestSettings:
     client_prefix: str = "hub"
     host_id: str = "hub"
     admitted_edges: frozenset[str] | None = None
+    max_points_per_edge: int = 50_000
     third_party_nodes: frozenset[str] = frozenset()
     max_pending: int = 20_000
     max_pending_bytes: int = 64 * 1024 * 1024

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from tieline_cloud.dispatch.models import ModelRegistry
-from tieline_cloud.forecasting.train import TrainedModel, TrainingRequest
+from tieline_cloud.forecasting.training import TrainedModel, TrainingRequest
 from tieline_cloud.jobs.history import histories
 from tieline_cloud.jobs.model import JobFailedError, JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.pool import WorkerPool

@@ -36,6 +36,9 @@ class HubSettings(Section):
     admitted_edges: tuple[EdgeId, ...] | None = Field(
         default=None, description="edges that are listened to; without it every edge the broker lets in"
     )
+    max_points_per_edge: int = Field(
+        default=50_000, ge=1, description="points one edge may name; a frame that would add more goes to quarantine"
+    )
     admitted_nodes: tuple[str, ...] = Field(
         default=(), description="third-party Sparkplug nodes as group/node: shown and stored at most once"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -29,6 +29,40 @@ def marks(connection: duckdb.DuckDBPyConnection, edges: Sequence[EdgeId]) -> dic
         "SELECT edge, stream, epoch, seq, sha256 FROM marks WHERE edge IN (SELECT unnest(?::VARCHAR[]))", [list(edges)]
     ).fetchall()
     return {(EdgeId(row[0]), Stream(row[1])): Watermark(row[2], row[3], row[4]) for row in rows}
+
+
+def grant_epochs(connection: duckdb.DuckDBPyConnection, above: Mapping[EdgeId, int], at_us: int) -> dict[EdgeId, int]:
+    """New epochs, each one above every epoch its edge ever had and above a number; watermarks start at 0."""
+    if not above:
+        return {}
+    edges = list(above)
+    had = dict(
+        connection.execute("SELECT edge, epoch FROM epochs WHERE edge IN (SELECT unnest(?::VARCHAR[]))", [edges]).fetchall()
+    )
+    granted = {edge: max(had.get(edge, 0), above[edge]) + 1 for edge in edges}
+    connection.execute(
+        "INSERT INTO epochs SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[]), ? "
+        "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, granted_at_us = excluded.granted_at_us",
+        [edges, list(granted.values()), at_us],
+    )
+    lanes = [(str(edge), stream.value, epoch) for edge, epoch in granted.items() for stream in Stream]
+    connection.execute(
+        "INSERT INTO marks SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::BIGINT[]), 0, NULL "
+        "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, seq = 0, sha256 = NULL",
+        [list(column) for column in zip(*lanes, strict=True)],
+    )
+    return granted
+
+
+def keep_documents(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, bytes]], at_us: int) -> None:
+    """Keep (kind, key, body), each in the place of the one before."""
+    if rows:
+        kinds, keys, bodies = (list(column) for column in zip(*rows, strict=True))
+        connection.execute(
+            "INSERT INTO documents SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), ?, unnest(?::BLOB[]) "
+            "ON CONFLICT DO UPDATE SET at_us = excluded.at_us, body = excluded.body",
+            [kinds, keys, at_us, bodies],
+        )
 
 
 def move_marks(connection: duckdb.DuckDBPyConnection, before: dict[Lane, Watermark], after: dict[Lane, Watermark]) -> None:

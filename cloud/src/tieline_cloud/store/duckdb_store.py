@@ -37,11 +37,13 @@ from tieline_cloud.store.duckdb_readings import (
 )
 from tieline_cloud.store.duckdb_rows import (
     committed,
+    grant_epochs,
     held,
     insert_events,
     insert_forecasts,
     insert_frames,
     insert_quarantine,
+    keep_documents,
     marks,
     move_marks,
 )
@@ -50,6 +52,7 @@ from tieline_cloud.store.ports import (
     Committed,
     Estimate,
     Examiner,
+    Greeting,
     Ingested,
     LedgerFrame,
     RetentionPolicy,
@@ -58,7 +61,7 @@ from tieline_cloud.store.ports import (
 )
 from tieline_cloud.store.rollup import zone_of
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.quantities import Quality, Reading
 from tieline_core.timegrid import to_us
@@ -79,7 +82,7 @@ class DuckDbStore(DuckDbQuery):
         ValueError: There is no such time zone.
     """
 
-    def __init__(self, path: Path, memory_limit: str = "96MB", examiner: Examiner | None = None, timezone: str = "UTC") -> None:
+    def __init__(self, path: Path, memory_limit: str = "64MB", examiner: Examiner | None = None, timezone: str = "UTC") -> None:
         zone = zone_of(timezone)
         self.path = path
         self._connection = connect(path, memory_limit)
@@ -157,20 +160,25 @@ class DuckDbStore(DuckDbQuery):
     def grant_epoch(self, edge: EdgeId, at: datetime, above: int = 0) -> int:
         """Store and return a new epoch for an edge, one above every epoch it ever had and above ``above``."""
         with self._transaction() as connection:
-            rows = connection.execute("SELECT epoch FROM epochs WHERE edge = ?", [edge]).fetchall()
-            epoch = max(rows[0][0] if rows else 0, above) + 1
-            connection.execute(
-                "INSERT INTO epochs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET epoch = excluded.epoch, "
-                "granted_at_us = excluded.granted_at_us",
-                [edge, epoch, to_us(at)],
-            )
-            for stream in Stream:
-                connection.execute(
-                    "INSERT INTO marks VALUES (?, ?, ?, 0, NULL) "
-                    "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, seq = 0, sha256 = NULL",
-                    [edge, stream.value, epoch],
-                )
-        return epoch
+            return grant_epochs(connection, {edge: above}, to_us(at))[edge]
+
+    def greet(self, greetings: Sequence[Greeting], at: datetime) -> tuple[int | None, ...]:
+        """Keep what hellos of different edges leave, in one transaction; returns the epochs granted."""
+        with self._transaction() as connection:
+            above = {one.edge: one.above for one in greetings if one.above is not None}
+            epochs = grant_epochs(connection, above, to_us(at))
+            documents = [(kind, str(one.edge), body) for one in greetings for kind, body in one.documents.items()]
+            keep_documents(connection, documents, to_us(at))
+            insert_events(connection, [event for one in greetings for event in one.events])
+        return tuple(epochs.get(one.edge) for one in greetings)
+
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._last.unknown(batches)
 
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark."""
@@ -306,11 +314,7 @@ class DuckDbStore(DuckDbQuery):
     def put_document(self, kind: str, key: str, body: bytes, at: datetime) -> None:
         """Keep the newest state of something that is no time series; replaces the one before."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO documents VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET at_us = excluded.at_us, body = excluded.body",
-                [kind, key, to_us(at), body],
-            )
+            keep_documents(connection, [(kind, key, body)], to_us(at))
 
     # Upkeep: on cursors of its own, beside the writer
 

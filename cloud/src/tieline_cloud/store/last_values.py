@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -27,6 +27,7 @@ class LastValues:
         self._lock = threading.Lock()
         self._numbers: dict[PointId, int] = {}
         self._names: list[PointId] = []
+        self._of_edge: Counter[str] = Counter()
         # By the identity of a dictionary, which is kept with it: the frames of an edge share theirs as one object.
         self._tables: OrderedDict[int, tuple[tuple[PointId, ...], NDArray[np.int32]]] = OrderedDict()
         self._remembered = 0
@@ -43,10 +44,15 @@ class LastValues:
             for name in names:
                 self._numbers[name] = len(self._names)
                 self._names.append(name)
+                self._of_edge[name.partition("/")[0]] += 1
             while len(self._names) > len(self._at_us):
                 self._at_us = np.concatenate([self._at_us, np.full_like(self._at_us, _NEVER)])
                 self._values = np.concatenate([self._values, np.full_like(self._values, np.nan)])
                 self._quality = np.concatenate([self._quality, np.zeros_like(self._quality)])
+
+    def of_edge(self, edge: str) -> int:
+        """How many points of an edge are known."""
+        return self._of_edge[edge]
 
     def unknown(self, batches: Iterable[ReadingBatch]) -> list[PointId]:
         """Points of the batches without a number, in the order of their first appearance."""

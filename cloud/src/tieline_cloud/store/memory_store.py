@@ -17,6 +17,7 @@ from tieline_cloud.store.ports import (
     Committed,
     Estimate,
     Finding,
+    Greeting,
     Ingested,
     LedgerFrame,
     Misdated,
@@ -65,6 +66,24 @@ class MemoryStore(MemoryQuery):
             self._epochs[edge] = epoch
             self._marks.update({(edge, stream): Watermark(epoch, 0, None) for stream in Stream})
             return epoch
+
+    def greet(self, greetings: Sequence[Greeting], at: datetime) -> tuple[int | None, ...]:
+        """Keep what hellos leave; returns the epochs granted."""
+        with self._lock:
+            epochs = tuple(None if one.above is None else self.grant_epoch(one.edge, at, one.above) for one in greetings)
+            for one in greetings:
+                for kind, body in one.documents.items():
+                    self.put_document(kind, one.edge, body, at)
+                self.record_events(one.events)
+        return epochs
+
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._last.unknown(batches)
 
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Take frames, each by compare-and-set of its stream's watermark."""

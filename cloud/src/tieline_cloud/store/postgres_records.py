@@ -115,6 +115,37 @@ def copy_found(connection: Connection, table: Literal["findings", "misdated"], r
                 copy.write_row(row)
 
 
+def grant_epochs(connection: Connection, above: Mapping[EdgeId, int], at_us: int) -> dict[EdgeId, int]:
+    """New epochs, each one above every epoch its edge ever had and above a number; watermarks start at 0."""
+    if not above:
+        return {}
+    edges = sorted(above)  # the order in which rows are locked
+    rows = connection.execute(
+        "INSERT INTO epochs SELECT edge, above + 1, %s::bigint FROM unnest(%s::text[], %s::bigint[]) AS wanted (edge, above) "
+        "ON CONFLICT (edge) DO UPDATE SET epoch = greatest(epochs.epoch, excluded.epoch - 1) + 1, "
+        "granted_at_us = excluded.granted_at_us RETURNING edge, epoch",
+        [at_us, [str(edge) for edge in edges], [above[edge] for edge in edges]],
+    ).fetchall()
+    granted = {EdgeId(edge): int(epoch) for edge, epoch in rows}
+    lanes = [(str(edge), stream.value, granted[edge]) for edge in edges for stream in sorted(Stream)]
+    connection.cursor().executemany(
+        "INSERT INTO marks VALUES (%s, %s, %s, 0, NULL) "
+        "ON CONFLICT (edge, stream) DO UPDATE SET epoch = excluded.epoch, seq = 0, sha256 = NULL",
+        lanes,
+    )
+    return granted
+
+
+def keep_documents(connection: Connection, rows: Sequence[tuple[str, str, bytes]], at_us: int) -> None:
+    """Keep (kind, key, body), each in the place of the one before."""
+    if rows:
+        connection.cursor().executemany(
+            "INSERT INTO documents VALUES (%s, %s, %s, %b) "
+            "ON CONFLICT (kind, key) DO UPDATE SET at_us = excluded.at_us, body = excluded.body",
+            sorted((kind, key, at_us, body) for kind, key, body in rows),
+        )
+
+
 def insert_events(connection: Connection, events: Sequence[Event]) -> None:
     """Events by their id, once; in the order of the ids, so that two writers cannot lock each other out."""
     rows = sorted((e.event_id, str(e.edge_id), to_us(e.at), e.severity.value, e.code, e.model_dump_json()) for e in events)

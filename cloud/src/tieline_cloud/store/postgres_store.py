@@ -22,6 +22,7 @@ from tieline_cloud.store.ports import (
     Committed,
     Estimate,
     Examiner,
+    Greeting,
     Ingested,
     LedgerFrame,
     RetentionPolicy,
@@ -34,12 +35,14 @@ from tieline_cloud.store.postgres_points import KnownPoints
 from tieline_cloud.store.postgres_query import DAY_US
 from tieline_cloud.store.postgres_records import (
     committed_hashes,
+    grant_epochs,
     held_content,
     insert_events,
     insert_forecasts,
     insert_frames,
     insert_quarantine,
     insert_side_records,
+    keep_documents,
     move_marks,
     read_marks,
 )
@@ -56,7 +59,7 @@ from tieline_cloud.store.postgres_writer import Arrived, ReadingWriter
 from tieline_cloud.store.rollup import zone_of
 from tieline_core.errors import TransientError
 from tieline_core.frame import ReadingBatch
-from tieline_core.ids import EdgeId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, IssuedForecast, Stream
 from tieline_core.timegrid import to_us
 
@@ -138,19 +141,25 @@ class PostgresStore(PostgresAudit):
     def grant_epoch(self, edge: EdgeId, at: datetime, above: int = 0) -> int:
         """Store and return a new epoch for an edge, one above every epoch it ever had and above ``above``."""
         with self._sessions.transaction() as connection:
-            rows = connection.execute(
-                "INSERT INTO epochs VALUES (%s, %s + 1, %s) ON CONFLICT (edge) DO UPDATE "
-                "SET epoch = greatest(epochs.epoch, %s) + 1, granted_at_us = excluded.granted_at_us RETURNING epoch",
-                [str(edge), above, to_us(at), above],
-            ).fetchall()
-            epoch: int = rows[0][0]
-            for stream in sorted(Stream):  # the order in which marks are locked
-                connection.execute(
-                    "INSERT INTO marks VALUES (%s, %s, %s, 0, NULL) "
-                    "ON CONFLICT (edge, stream) DO UPDATE SET epoch = excluded.epoch, seq = 0, sha256 = NULL",
-                    [str(edge), stream.value, epoch],
-                )
-        return epoch
+            return grant_epochs(connection, {edge: above}, to_us(at))[edge]
+
+    def greet(self, greetings: Sequence[Greeting], at: datetime) -> tuple[int | None, ...]:
+        """Keep what hellos of different edges leave, in one transaction; returns the epochs granted."""
+        with self._sessions.transaction() as connection:
+            above = {one.edge: one.above for one in greetings if one.above is not None}
+            epochs = grant_epochs(connection, above, to_us(at))
+            documents = [(kind, str(one.edge), body) for one in greetings for kind, body in one.documents.items()]
+            keep_documents(connection, documents, to_us(at))
+            insert_events(connection, [event for one in greetings for event in one.events])
+        return tuple(epochs.get(one.edge) for one in greetings)
+
+    def points_of(self, edge: EdgeId) -> int:
+        """How many points of an edge are known."""
+        return self._known.last.of_edge(edge)
+
+    def unknown_points(self, batches: Sequence[ReadingBatch]) -> list[PointId]:
+        """Points of the batches that are not known, each once."""
+        return self._known.last.unknown(batches)
 
     def commit(self, frames: Sequence[LedgerFrame]) -> Committed:
         """Commit frames in one transaction, each by compare-and-set of its stream's watermark.
@@ -301,11 +310,7 @@ class PostgresStore(PostgresAudit):
     def put_document(self, kind: str, key: str, body: bytes, at: datetime) -> None:
         """Keep the newest state of something that is no time series; replaces the one before."""
         with self._sessions.transaction() as connection:
-            connection.execute(
-                "INSERT INTO documents VALUES (%s, %s, %s, %b) "
-                "ON CONFLICT (kind, key) DO UPDATE SET at_us = excluded.at_us, body = excluded.body",
-                [kind, key, to_us(at), body],
-            )
+            keep_documents(connection, [(kind, key, body)], to_us(at))
 
 
 def _is_in(connection: Connection, moving: Sequence[LedgerFrame]) -> bool:

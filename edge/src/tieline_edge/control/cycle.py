@@ -32,6 +32,7 @@ from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, loc
 from tieline_edge.control.memory import ArbiterMemory, after_restart
 from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
+from tieline_edge.control.pace import PaceStats
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
 from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.control.replay import Asked
@@ -57,6 +58,7 @@ class CycleStats:
     """How the loop runs; durations in wall milliseconds."""
 
     count: int = 0
+    pace: PaceStats = field(default_factory=PaceStats)
     last_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
 
     @property
@@ -122,6 +124,7 @@ class ControlCycle:
         self._rules = RuleBook(parts.rule_site, parts.rng)
         self._poll_s = parts.poll_s
         self._steady = parts.steady or SteadyTime(parts.clock)
+        self._watch()
         self._memory = ArbiterMemory()
         self._deviations = DeviationWatch()
         self._time = TimeWatch(parts.dating)
@@ -150,6 +153,10 @@ class ControlCycle:
     def policy(self) -> Policy | None:
         """The policy in force."""
         return self._rules.policy
+
+    def _watch(self) -> None:
+        """Let the image call for a cycle when a level of the rules is crossed."""
+        self._parts.image.watch(self._rules.watches)
 
     def restore(self) -> None:
         """Take up what an earlier run remembered; what is unreadable is kept aside and said."""
@@ -194,7 +201,7 @@ class ControlCycle:
             self._tell(self._deviations.look(self.decisions, self.specs, now))
             for report in parts.commands.expire(utc) if parts.dating.undated() is None else ():
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
-        power = site_power(self.specs, facts, parts.settings.shedding.transformer)
+        power = site_power(self.specs, facts, self._rules.transformer)
         self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
         self.stats.count += 1
@@ -279,6 +286,7 @@ class ControlCycle:
             tieline_core.errors.PermanentError: When the policy could shed a vital load; the old rules stay.
         """
         self._rules.take_policy(policy)
+        self._watch()
         self._parts.plans.specs = self._parts.commands.specs = self.specs
         self._parts.outlet.tell(Severity.INFORMATION, "policy.taken", f"shedding policy {policy.policy_id} taken")
 
@@ -293,6 +301,7 @@ class ControlCycle:
             tieline_core.errors.PermanentError: When the rules could shed a vital load; everything stays as it was.
         """
         self._rules.take_site(site)
+        self._watch()
         self._poll_s = poll_s
         self._parts.plans.specs = self._parts.commands.specs = self.specs
 

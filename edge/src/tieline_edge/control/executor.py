@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -122,6 +123,8 @@ class _Line:
     failures: int = 0
     not_before: datetime | None = None
     busy: bool = False
+    refresh_within_s: float = math.inf
+    """Shorter than the configured period where the device's own timer says so."""
     seen: bool = False
 
 
@@ -206,9 +209,14 @@ class Executor:
 
     async def release_all(self) -> None:
         """Hand storages and plants back to their own default; shed loads stay as they are."""
+        await self.release(self._lines)
+
+    async def release(self, devices: Iterable[DeviceId]) -> None:
+        """Hand some of them back, before they are no longer ours."""
         async with asyncio.TaskGroup() as tasks:
-            for device, line in self._lines.items():
-                tasks.create_task(self._release(device, line), name=f"release-{device}")
+            for device in devices:
+                if (line := self._lines.get(device)) is not None:
+                    tasks.create_task(self._release(device, line), name=f"release-{device}")
 
     def _read_first(self, line: _Line, decision: Decision, known: DeviceFacts, now: datetime) -> bool:
         """Whether the device has been heard since the start: what an earlier run ordered may have been carried out or not.
@@ -258,7 +266,8 @@ class Executor:
             return True
         timed = isinstance(action, SwitchContact) and action.off_timer_s > 0
         needs_refresh = timed or (line.handle.spec.reverts and not free)
-        return held is not None and needs_refresh and (now - held.at).total_seconds() >= self._timing.refresh_s
+        refresh_s = min(self._timing.refresh_s, line.refresh_within_s)
+        return held is not None and needs_refresh and (now - held.at).total_seconds() >= refresh_s
 
     async def _write(self, device: DeviceId, line: _Line, decision: Decision, power_w: float | None) -> None:
         action, source = decision.action, _source(decision)
@@ -279,7 +288,7 @@ class Executor:
         else:
             now = self._steady.now()
             baseline = line.written.baseline_w if repeated and line.written is not None else power_w
-            line.written = Written(action, now, baseline)
+            line.written, line.refresh_within_s = Written(action, now, baseline), read_back.refresh_within_s
             if not read_back.confirmed:
                 await self._failed(device, line, decision, CommandState.UNCONFIRMED, f"read back {read_back.text}")
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tieline_core.clock import Clock
@@ -36,7 +36,7 @@ class Rehearsal(Executor):
             await self._listener(Outcome(device, CommandState.COMMANDED, action, line.source, DRY_RUN, now))
         return frozenset()
 
-    async def release_all(self) -> None:
+    async def release(self, _devices: Iterable[DeviceId]) -> None:
         """Nothing was taken, so nothing is handed back."""
 
     def _is_news(self, device: DeviceId, action: Action) -> bool:

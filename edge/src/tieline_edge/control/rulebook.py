@@ -10,8 +10,9 @@ from tieline_core.ids import DeviceId
 from tieline_core.messages.policy import Policy
 from tieline_edge.control.claims import Claim
 from tieline_edge.drivers.capabilities import DeviceSpec
-from tieline_edge.shedding.rule import Rule, RuleEvent, RuleSite, RuleView
+from tieline_edge.shedding.rule import Rule, RuleEvent, RuleSite, RuleView, Watchful
 from tieline_edge.shedding.rules import load_rules, with_policy
+from tieline_edge.snapshot import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,19 @@ class RuleBook:
         return self._site.specs
 
     @property
+    def transformer(self) -> DeviceId | None:
+        """Whose power is the site's."""
+        return self._site.settings.transformer
+
+    @property
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
         return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """Levels whose crossing is worth a cycle at once."""
+        return tuple(watch for rule in self._rules.values() if isinstance(rule, Watchful) for watch in rule.watches)
 
     def hear(self, view: RuleView) -> Heard:
         """Let every rule look once."""

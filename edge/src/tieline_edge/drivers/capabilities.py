@@ -5,6 +5,7 @@ All powers are signed watts in load convention; a driver translates to the regis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -129,6 +130,16 @@ class ReadBack:
     text: str
     remaining_s: float | None = None
     runs_down: bool = False
+
+    @property
+    def refresh_within_s(self) -> float:
+        """When the action has to be written again at the latest [s]: while a third of the device's own timer is left.
+
+        A timer that does not restart can be started again only once it has run out: then right after that.
+        """
+        if self.remaining_s is None:
+            return math.inf
+        return self.remaining_s + 1.0 if self.runs_down else self.remaining_s * 2.0 / 3.0
 
 
 class DeviceTransientError(TransientError):

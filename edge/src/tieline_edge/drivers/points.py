@@ -13,7 +13,7 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry, Point
 from tieline_edge.settings import DeviceSettings
 
 #: What turns round with a device that is wired the other way: signed powers change sign, energy registers change place.
-_SIGNED: Final = frozenset({"p_w", "q_var"})
+_SIGNED: Final = frozenset({"p_w", "q_var", *(f"p_l{n}_w" for n in (1, 2, 3)), *(f"q_l{n}_var" for n in (1, 2, 3))})
 _SWAPPED: Final = {"e_import_wh": "e_export_wh", "e_export_wh": "e_import_wh"}
 
 

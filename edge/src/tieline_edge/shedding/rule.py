@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tieline_core.errors import PermanentError
 from tieline_core.ids import DeviceId, EdgeId
@@ -16,7 +16,7 @@ from tieline_edge.control.claims import Claim
 from tieline_edge.control.facts import AgeLimits, SiteFacts
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 from tieline_edge.settings import SheddingSettings
-from tieline_edge.snapshot import Snapshot
+from tieline_edge.snapshot import Snapshot, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +109,14 @@ class Rule(Protocol):
         Raises:
             ValueError: When the text is not such a memory; the rule then starts fresh.
         """
+        ...
+
+
+@runtime_checkable
+class Watchful(Protocol):
+    """A rule that names the levels whose crossing it wants to look at without waiting for the next regular cycle."""
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """Points and levels."""
         ...

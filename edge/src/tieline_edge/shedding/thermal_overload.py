@@ -24,6 +24,7 @@ from tieline_edge.shedding.restoration import restore
 from tieline_edge.shedding.rule import RuleEvent, RuleResult, RuleSite, RuleView, sheddable_loads
 from tieline_edge.shedding.selection import Burden, choose
 from tieline_edge.shedding.thermal_state import Parameters, Sheddable, ShedLoad, Stretch, ThermalMemory, View
+from tieline_edge.snapshot import Watch
 
 #: Off-timer written into a load that recloses by itself [s]: an edge that died must not reclose a feeder bluntly. With
 #: its random addition it stays within the two hours that contactor relays with a timer take at most.
@@ -232,6 +233,13 @@ class ThermalOverload:
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads it keeps open now."""
         return tuple(sorted(one.device for one in self.memory.shed))
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """The levels at which a hold begins."""
+        point = PointId.of(self._site.edge, self._transformer, "loading_pct")
+        levels = self.parameters.levels
+        return Watch(point, levels.trip_pct), Watch(point, levels.severe_pct)
 
     def step(self, view: RuleView) -> RuleResult:
         """Look once."""

@@ -26,7 +26,8 @@ from tieline_core.messages.desired import Desired, Refusal
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.reconciliation import read_request
-from tieline_core.signing import MAX_ENVELOPE_BYTES, EnvelopeType, Header, Opened, key_id, open_envelope
+from tieline_core.messages.site_config import SiteConfiguration
+from tieline_core.signing import MAX_ENVELOPE_BYTES, EnvelopeType, Header, Opened, open_envelope
 from tieline_core.timegrid import to_us
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sync.artifacts import Artifacts
@@ -42,24 +43,6 @@ _REFUSALS_KEPT: Final = 10
 _SEEN_KEPT: Final = 256
 _EVENT_EVERY_S: Final = 60.0
 _CLOCK_SLACK: Final = timedelta(minutes=5)
-
-
-def trusted_keys(public_keys: Sequence[str]) -> dict[str, bytes]:
-    """Public keys of the configuration by key id.
-
-    Raises:
-        BadInputError: One of them is no 32-byte key in hexadecimal.
-    """
-    keys = {}
-    for number, text in enumerate(public_keys):
-        try:
-            raw = bytes.fromhex(text)
-        except ValueError as error:
-            raise BadInputError("configuration", f"hub.public_keys[{number}]", text, "expected hexadecimal digits") from error
-        if len(raw) != 32:
-            raise BadInputError("configuration", f"hub.public_keys[{number}]", text, f"{len(raw)} bytes, expected 32")
-        keys[key_id(raw)] = raw
-    return keys
 
 
 @dataclass(slots=True)
@@ -80,7 +63,7 @@ class Downlink:
     Args:
         outbox: For events; it also names the edge.
         clock: For validity.
-        trusted: Public keys by key id (:func:`trusted_keys`); empty = monitor only, nothing is obeyed.
+        trusted: Public keys by key id (:mod:`tieline_edge.sync.trusted`); empty = monitor only, nothing is obeyed.
         nonces: Nonces of this process's newest hellos, held by the uplink.
         artifacts: Pulls by content hash.
         folder: State directory for counters and for what is in force.
@@ -118,6 +101,10 @@ class Downlink:
         self._refused: set[str] = set()
         self._event_at_s: dict[str, float] = {}
 
+    def overruled(self, what: str, sha256: str, reason: str) -> None:
+        """Say that something taken earlier is not in force, so that the hub need not guess why."""
+        self.refusals.append(Refusal(what=what, sha256=sha256, check="local", reason=reason[:300], at=self._clock.now()))
+
     @property
     def monitor_only(self) -> bool:
         """True when no key is trusted: the edge measures and reports, and obeys nobody."""
@@ -136,9 +123,9 @@ class Downlink:
     async def restore(self) -> None:
         """Offer plan and policy of before the restart again, from disk and verified anew; for a start without a hub.
 
-        Models are not offered again: their sink keeps them with their files.
+        Models are not offered again: their sink keeps them with their files. A configuration is in force from the start.
         """
-        for what, sha256 in self._missing(replace(self.installed, models={}), Installed(models={})):
+        for what, sha256 in self._missing(replace(self.installed, models={}, config=None), Installed(models={})):
             data = await asyncio.to_thread(self._artifacts.kept, sha256)
             if data is None:
                 continue
@@ -261,8 +248,12 @@ class Downlink:
                 _log.warning("desired state: %s", error)
 
     def _missing(self, wanted: Installed, have: Installed) -> list[tuple[str, str]]:
-        """What is wanted and not in force, as (plan | policy | point, hash)."""
-        rows = [("plan", wanted.plan, have.plan), ("policy", wanted.policy, have.policy)]
+        """What is wanted and not in force, as (config | plan | policy | point, hash); devices come before their plan."""
+        rows = [
+            ("config", wanted.config, have.config),
+            ("plan", wanted.plan, have.plan),
+            ("policy", wanted.policy, have.policy),
+        ]
         rows += [(point, sha256, (have.models or {}).get(point)) for point, sha256 in (wanted.models or {}).items()]
         return [(what, sha256) for what, sha256, held in rows if sha256 is not None and sha256 != held]
 
@@ -270,7 +261,8 @@ class Downlink:
         desired = self._wanted
         if desired is None:
             return
-        wanted = Installed(desired.plan, desired.policy, {str(point): sha256 for point, sha256 in desired.models.items()})
+        models = {str(point): sha256 for point, sha256 in desired.models.items()}
+        wanted = Installed(desired.plan, desired.policy, models, desired.config)
         late: TransientError | None = None
         for what, sha256 in self._missing(wanted, self.installed):
             if sha256 in self._refused:
@@ -302,6 +294,13 @@ class Downlink:
             if self._sinks.policy is None:
                 raise EnvelopeRefusedError("type", "this edge takes no policies")
             await self._sinks.policy.offer(policy, sha256)
+        elif what == "config":
+            payload = self._open(data, EnvelopeType.CONFIG).payload
+            configuration = SiteConfiguration.from_bytes(payload, "config", MAX_ENVELOPE_BYTES)
+            self._own(configuration.edge_id, "config")
+            if self._sinks.config is None:
+                raise EnvelopeRefusedError("type", "this edge takes no configuration")
+            await self._sinks.config.offer(configuration, sha256, data)
         else:
             manifest = self._open(data, EnvelopeType.MODEL).payload
             if self._sinks.model is None:
@@ -314,6 +313,8 @@ class Downlink:
             have = replace(have, plan=sha256)
         elif what == "policy":
             have = replace(have, policy=sha256)
+        elif what == "config":
+            have = replace(have, config=sha256)
         else:
             have = replace(have, models={**(have.models or {}), what: sha256})
         await asyncio.to_thread(write_durably, self._installed_path, have.to_json())

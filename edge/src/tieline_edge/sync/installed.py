@@ -23,14 +23,16 @@ class Installed:
     plan: str | None = None
     policy: str | None = None
     models: Mapping[str, str] | None = None
+    config: str | None = None
 
     def hashes(self) -> set[str]:
         """All of them."""
-        return {name for name in (self.plan, self.policy, *(self.models or {}).values()) if name is not None}
+        return {name for name in (self.plan, self.policy, self.config, *(self.models or {}).values()) if name is not None}
 
     def to_json(self) -> bytes:
         """The content of the file."""
-        return json.dumps({"plan": self.plan, "policy": self.policy, "models": dict(self.models or {})}).encode()
+        row = {"plan": self.plan, "policy": self.policy, "config": self.config, "models": dict(self.models or {})}
+        return json.dumps(row).encode()
 
 
 def read_installed(path: Path) -> tuple[Installed, str | None]:
@@ -55,8 +57,9 @@ def _installed(row: object) -> Installed:
     models = row.get("models") or {}
     if not isinstance(models, dict):
         raise TypeError("models: an object was expected")
-    plan, policy = (None if row.get(name) is None else _hash(row[name]) for name in ("plan", "policy"))
-    return Installed(plan, policy, {str(point): _hash(sha256) for point, sha256 in models.items()})
+    names = ("plan", "policy", "config")
+    plan, policy, config = (None if row.get(name) is None else _hash(row[name]) for name in names)
+    return Installed(plan, policy, {str(point): _hash(sha256) for point, sha256 in models.items()}, config)
 
 
 def _hash(value: object) -> str:

@@ -126,10 +126,12 @@ class LiveTable:
     def changes(self, view: LiveView, now: datetime) -> list[Publication]:
         """Deaths, births and data since the last call; a device with a new metric is born again."""
         publications = []
-        for device in sorted(self._born & view.offline):
+        readings = _by_device(view.readings.values())
+        # A device that was taken out of the configuration dies like one that no longer answers.
+        gone = self._born - {*view.devices, *readings}
+        for device in sorted((self._born & view.offline) | gone):
             self._born.discard(device)
             publications.append(Publication("DDEATH", device, ()))
-        readings = _by_device(view.readings.values())
         for device in sorted(self._born):
             if any((device, reading.point.quantity) not in self._said for reading in readings.get(device, ())):
                 self._born.discard(device)

@@ -91,6 +91,7 @@ class Reporter:
             plan_id=running.plan_id,
             plan_sha256=installed.plan,
             policy_sha256=installed.policy,
+            config_sha256=running.config_sha256,
             models={PointId(point): sha256 for point, sha256 in (installed.models or {}).items()},
             desired_counter=self._downlink.desired_counter,
             devices_offline=running.devices_offline,

@@ -13,6 +13,7 @@ from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.reconciliation import BackfillRequest, DigestRequest
+from tieline_core.messages.site_config import SiteConfiguration
 
 #: Pulls a blob by its content hash, refusing more than so many bytes; raises TransientError or OfferRefusedError.
 Fetch = Callable[[str, int], Awaitable[bytes]]
@@ -72,6 +73,24 @@ class CommandSink(Protocol):
         ...
 
 
+class ConfigSink(Protocol):
+    """Takes site configurations."""
+
+    async def offer(self, configuration: SiteConfiguration, sha256: str, envelope: bytes) -> None:
+        """Bring a verified configuration of this edge into force durably.
+
+        Args:
+            configuration: What is to be run.
+            sha256: Hash of the envelope.
+            envelope: As it was signed, to be verified again at the next start.
+
+        Raises:
+            PermanentError: It is refused; the old one stays.
+            TransientError: It cannot be kept now; it is offered again.
+        """
+        ...
+
+
 class RequestSink(Protocol):
     """Takes requests to count or to send again."""
 
@@ -89,6 +108,7 @@ class Sinks:
     model: ModelSink | None = None
     command: CommandSink | None = None
     request: RequestSink | None = None
+    config: ConfigSink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +124,4 @@ class RunningState:
     devices_offline: tuple[str, ...] = ()
     shed: tuple[str, ...] = ()
     commands: tuple[CommandReport, ...] = ()
+    config_sha256: str | None = None

@@ -1,0 +1,293 @@
+"""Another configuration while the edge runs: only the difference is touched, what cannot be taken changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.edge.commissioning.site import BAT_UNIT, battery, field_of, load, tree, written
+from tests.edge.drivers.field import ModbusServer
+from tieline_core.clock import SystemClock
+from tieline_core.errors import TransientError
+from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.policy import Policy
+from tieline_core.messages.site_config import SiteConfiguration
+from tieline_core.signing import EnvelopeType, Signer
+from tieline_edge.bootstrap import Composition, compose
+from tieline_edge.commissioning.reload import Difference, SiteTaker
+from tieline_edge.commissioning.site_in_force import SiteInForce, site_in_force
+from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.claims import Band, Claim
+from tieline_edge.control.facts import AgeLimits, gather
+from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.tags import Hold, new_tag
+from tieline_edge.drivers.capabilities import HoldPower
+from tieline_edge.outbox.store import Outbox
+from tieline_edge.pollers import Pollers
+from tieline_edge.sync.sinks import OfferRefusedError
+
+EDGE = EdgeId("harbour")
+BAT, BAT2, LOAD = map(DeviceId, ("bat1", "bat2", "load01"))
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+
+
+class Site:
+    """A site file, a key that signs for it, and what both servers saw."""
+
+    def __init__(self, folder: Path, old: ModbusServer, new: ModbusServer) -> None:
+        self.folder, self.old, self.new = folder, old, new
+        self.signer = Signer(Signer.new_private())
+        self.path = folder / "site.yaml"
+        self.tree = tree(folder, [battery(old.port), load(old.port)])
+        self.tree["hub"]["public_keys"] = [self.signer.public.hex()]
+        self.write(self.tree)
+        self.published = 0
+
+    def write(self, made: dict[str, Any]) -> None:
+        self.path.write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
+
+    def with_devices(self, *devices: dict[str, Any], **rest: Any) -> dict[str, Any]:
+        return {**self.tree, "devices": list(devices), **rest}
+
+    def publish(self, made: dict[str, Any]) -> tuple[SiteConfiguration, str, bytes]:
+        self.published += 1
+        configuration = SiteConfiguration(
+            config_id=f"config-{self.published:04}",
+            edge_id=EDGE,
+            issued_by="tests",
+            issued_at=NOW,
+            text=yaml.safe_dump(made, sort_keys=False),
+        )
+        valid = (NOW, NOW + timedelta(days=1))
+        envelope = self.signer.seal(EnvelopeType.CONFIG, EDGE, configuration.to_bytes(), now=NOW, valid=valid)
+        return configuration, hashlib.sha256(envelope).hexdigest(), envelope
+
+
+class Running:
+    """An edge without its loop: pollers run, devices are driven by hand."""
+
+    def __init__(self, parts: Composition, taker: SiteTaker) -> None:
+        self.parts, self.taker = parts, taker
+
+    async def online(self, *devices: DeviceId) -> None:
+        async with asyncio.timeout(30.0):
+            while not all(self.parts.handles[device].online for device in devices):  # noqa: ASYNC110 (a counter has no event)
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def edge(site: Site, found: SiteInForce | None = None) -> AsyncIterator[Running]:
+    found = found or site_in_force(site.path)
+    clock = SystemClock()
+    found.settings.state_dir.mkdir(exist_ok=True)
+    async with Outbox.open(found.settings.state_dir / "outbox.sqlite", EDGE, found.settings.outbox, clock) as outbox:
+        parts = compose(found, clock, outbox)
+        pollers = Pollers(parts.handles, parts.context, found.settings.cycle)
+        running = asyncio.create_task(pollers.run())
+        try:
+            async with parts.executor:
+                made = Running(parts, SiteTaker(parts, pollers))
+                await made.online(*parts.handles)
+                yield made
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            parts.trace.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with ModbusServer() as old, ModbusServer() as new:
+        field_of(old)
+        field_of(new)
+        yield Site(tmp_path, old, new)
+
+
+async def test_a_battery_joins_and_the_others_keep_their_connection(site: Site) -> None:
+    async with edge(site) as running:
+        parts, before = running.parts, dict(running.parts.handles)
+        taken = site.publish(site.with_devices(battery(site.old.port), load(site.old.port), battery(site.new.port, "bat2")))
+        await running.taker.offer(*taken)
+        await running.online(BAT2)
+        assert site.old.connections == 1
+        assert {device: parts.handles[device] for device in before} == before
+        assert BAT2 in parts.cycle.specs
+        assert parts.plans.specs is parts.commands.specs
+        assert parts.site.config_sha256 == taken[1]
+        assert (await parts.handles[BAT2].apply(HoldPower(5e3, 180.0))).confirmed
+        assert written(site.new)
+        assert written(site.old) == []
+
+
+async def test_what_was_taken_runs_after_a_restart_and_the_same_again_touches_nothing(site: Site) -> None:
+    made = site.with_devices(battery(site.old.port), battery(site.new.port, "bat2"))
+    first = site.publish(made)
+    async with edge(site) as running:
+        await running.taker.offer(*first)
+        assert list(running.parts.handles) == [BAT, BAT2]
+    found = site_in_force(site.path)
+    assert found.config_sha256 == first[1]
+    async with edge(site, found) as running:
+        assert list(running.parts.handles) == [BAT, BAT2]
+        before = (dict(running.parts.handles), site.old.connections, site.new.connections)
+        again = site.publish(made)
+        await running.taker.offer(*again)
+        assert (dict(running.parts.handles), site.old.connections, site.new.connections) == before
+        assert running.parts.site.config_sha256 == again[1]
+    assert site_in_force(site.path).config_sha256 == again[1]
+
+
+async def test_a_device_that_leaves_is_handed_back_first_and_its_values_go_with_it(site: Site) -> None:
+    async with edge(site) as running:
+        parts = running.parts
+        line = parts.executor._lines[BAT]
+        await _hold(running, site.old, 20e3)
+        await running.taker.offer(*site.publish(site.with_devices(load(site.old.port))))
+        assert site.old.holding[BAT_UNIT, _wset_ena(site.old)] == 0, "the release was written while the connection stood"
+        assert list(parts.handles) == [LOAD]
+        assert BAT not in parts.cycle.specs
+        assert BAT not in parts.executor._lines
+        assert line.written is not None
+        assert all(point.device != BAT for point in parts.image.freeze(NOW).readings)
+
+
+async def _hold(running: Running, server: ModbusServer, power_w: float) -> None:
+    """Have the executor write a setpoint, and wait until it is done."""
+    parts = running.parts
+    now = parts.clock.now()
+    claim = Claim(BAT, Band.PLAN, "plan", "test", setpoint_w=power_w, expires_at=now + timedelta(hours=1))
+    decision = Decision(BAT, HoldPower(power_w, 180.0), claim)
+    facts = gather(parts.image.freeze(now), EDGE, parts.cycle.specs, AgeLimits(10.0))
+    await parts.executor.carry_out({BAT: decision}, facts)
+    async with asyncio.timeout(10.0):
+        while parts.executor.busy or not written(server, BAT_UNIT):  # noqa: ASYNC110 (a server's list has no event)
+            await asyncio.sleep(0.01)
+
+
+def _wset_ena(server: ModbusServer) -> int:
+    at = next(address for (unit, address), word in server.holding.items() if unit == BAT_UNIT and word == 704)
+    return at + 22
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "named"),
+    [
+        ({"edge_id": "other"}, "edge", "other"),
+        ({"state_dir": "/elsewhere"}, "fixed", "state_dir"),
+        ({"metrics": {"port": 1}}, "fixed", "metrics.port"),
+        ({"clock": {"source": "file", "path": "/c"}}, "fixed", "clock.source"),
+        ({"dry_run": True}, "fixed", "dry_run"),
+        ({"sight": 1}, "content", "sight"),
+        ({"devices": []}, "content", "devices"),
+    ],
+)
+async def test_what_cannot_change_while_it_runs_is_refused_by_name(
+    site: Site, change: dict[str, Any], check: str, named: str
+) -> None:
+    async with edge(site) as running:
+        before = dict(running.parts.handles)
+        with pytest.raises(OfferRefusedError, match=named) as refused:
+            await running.taker.offer(*site.publish({**site.tree, **change}))
+        assert refused.value.check == check
+        assert running.parts.handles == before
+        assert running.parts.site.config_sha256 is None
+    assert site_in_force(site.path).config_sha256 is None
+
+
+async def test_hub_keys_cannot_be_changed_by_the_hub(site: Site) -> None:
+    hub = {**site.tree["hub"], "public_keys": ["ab" * 32]}
+    async with edge(site) as running:
+        with pytest.raises(OfferRefusedError, match=r"hub\.public_keys"):
+            await running.taker.offer(*site.publish({**site.tree, "hub": hub}))
+
+
+async def test_no_configuration_of_the_hub_makes_a_vital_load_sheddable_also_not_in_two_steps(site: Site) -> None:
+    vital = load(site.old.port, priority_class=0)
+    site.tree = site.with_devices(battery(site.old.port), vital)
+    site.write(site.tree)
+    sheddable = site.with_devices(battery(site.old.port), load(site.old.port, priority_class=4))
+    async with edge(site) as running:
+        with pytest.raises(OfferRefusedError, match="load01: vital"):
+            await running.taker.offer(*site.publish(sheddable))
+        await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        with pytest.raises(OfferRefusedError, match="load01: vital"):
+            await running.taker.offer(*site.publish(sheddable))
+    async with edge(site) as running:
+        with pytest.raises(OfferRefusedError, match="load01: vital"):
+            await running.taker.offer(*site.publish(sheddable))
+
+
+async def test_a_tagged_device_and_one_that_the_policy_names_stay(site: Site) -> None:
+    async with edge(site) as running:
+        parts = running.parts
+        parts.tags.hang(new_tag("load01", "the crew", "work", Hold.AS_IS, NOW))
+        with pytest.raises(OfferRefusedError, match="tagged"):
+            await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        parts.tags.remove(LOAD, "the crew")
+        parts.cycle.take_policy(Policy(policy_id="policy-1", edge_id=EDGE, classes={LOAD: 2}))
+        with pytest.raises(OfferRefusedError, match="load01") as refused:
+            await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        assert refused.value.check == "rules"
+        assert list(parts.handles) == [BAT, LOAD]
+
+
+async def test_a_disk_that_refuses_leaves_the_old_in_force_and_it_is_tried_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = site.publish(site.with_devices(battery(site.old.port)))
+    async with edge(site) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(StateFile, "write", _full)
+            with pytest.raises(TransientError, match="cannot be kept"):
+                await running.taker.offer(*taken)
+        assert list(running.parts.handles) == [BAT, LOAD]
+        await running.taker.offer(*taken)
+        assert list(running.parts.handles) == [BAT]
+
+
+def _full(_self: StateFile, _text: str) -> None:
+    raise OSError(28, "No space left on device")
+
+
+async def test_whoever_edits_the_file_at_the_site_speaks_last_until_the_hub_publishes_again(site: Site) -> None:
+    async with edge(site) as running:
+        await running.taker.offer(*(first := site.publish(site.with_devices(battery(site.old.port)))))
+    site.path.write_text(site.path.read_text() + "# looked at the site\n", encoding="utf-8")
+    found = site_in_force(site.path)
+    assert found.config_sha256 is None
+    assert found.overruled is not None
+    assert found.overruled[0] == first[1]
+    assert len(found.settings.devices) == 2
+    async with edge(site, found) as running:
+        await running.taker.offer(*(second := site.publish(site.with_devices(battery(site.old.port)))))
+    assert site_in_force(site.path).config_sha256 == second[1]
+
+
+async def test_a_stored_configuration_that_was_tampered_with_does_not_run(site: Site) -> None:
+    async with edge(site) as running:
+        await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        stored = running.parts.paths.site
+    text = stored.read_text()
+    for bad in (text.replace('"envelope":"{', '"envelope":"{ '), "{", text.replace("protected", "Protected")):
+        stored.write_text(bad, encoding="utf-8")
+        found = site_in_force(site.path)
+        assert found.config_sha256 is None
+        assert found.overruled is not None
+        assert len(found.settings.devices) == 2
+
+
+def test_the_difference_is_told_in_words(site: Site) -> None:
+    settings = site_in_force(site.path).settings
+    other = settings.model_copy(
+        update={"devices": tuple(one.model_copy(update={"poll_s": 2.0}) for one in settings.devices if one.id == BAT)}
+    )
+    assert str(Difference.between(settings, other)) == "removed load01; changed bat1"
+    assert str(Difference.between(settings, settings)) == "no device changes"
