@@ -34,7 +34,7 @@ from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.outbox.ports import Recorder
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
-from tieline_edge.settings import EdgeSettings
+from tieline_edge.settings import EdgeSettings, sample_periods_s
 from tieline_edge.shedding.rule import RuleSite
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.state_paths import StatePaths
@@ -112,7 +112,7 @@ def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | N
 
 def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -> RuleSite:
     """The site as its rules know it, before any policy."""
-    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding)
+    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
 
 
 def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
@@ -151,6 +151,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
+    outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(

@@ -18,7 +18,8 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
-from tieline_edge.settings import DeviceSettings, EdgeSettings
+from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
+from tieline_edge.shedding.checks import hold_mistakes
 
 _MAX_DEPTH: Final = 20
 
@@ -254,6 +255,8 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
         yield BadInputError(
             source, "shedding.transformer", transformer, f"is a {known.role.value}; the thermal rule watches a transformer"
         )
+    for key, value, reason in hold_mistakes(settings.shedding, sample_periods_s(settings)):
+        yield BadInputError(source, key, value, reason)
     yield from _timer_mistakes(source, settings)
     for key in ("field_broker", "hub.mqtt"):
         broker = settings.field_broker if key == "field_broker" else settings.hub.mqtt

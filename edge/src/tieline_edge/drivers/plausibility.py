@@ -92,6 +92,11 @@ RULES: Final[Mapping[str, Callable[[float, Nominal], Verdict]]] = MappingProxyTy
 )
 
 
+def watched(point: Point) -> bool:
+    """False when nothing is known that its values could contradict."""
+    return point.plausible is not None or point.quantity in RULES
+
+
 def judge(point: Point, value: float, nominal: Nominal) -> Verdict:
     """How a value of a point looks.
 
