@@ -169,7 +169,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
         outlet=outlet,
         # A dry run must leave no memory of openings that never happened.
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
-        poll_s={device: handle.period_s for device, handle in handles.items()},
+        poll_s={device: handle.fresh_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
         rng=rng,
         speakers=speakers(tags, settings, plans),
