@@ -8,6 +8,7 @@ missing=()
 if [ "${1:-}" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
   command -v victoria-metrics >/dev/null 2>&1 || missing+=(victoria-metrics)
+  command -v systemd-analyze >/dev/null 2>&1 || missing+=(systemd)
   command -v strace >/dev/null 2>&1 || missing+=(strace)
   command -v mbpoll >/dev/null 2>&1 || missing+=(mbpoll)
   command -v socat >/dev/null 2>&1 || missing+=(socat)
