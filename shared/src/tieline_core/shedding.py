@@ -252,7 +252,7 @@ class LossOfMainsParameters(_Parameters):
     nominal_v: float | None = Field(default=None, gt=0, description="None: any voltage of a live busbar is in band")
     band_pu: float = Field(default=0.10, gt=0, le=0.3)
     nominal_hz: Literal[50, 60] = 50
-    band_hz: float = Field(default=0.5, gt=0, le=3)
+    band_hz: float = Field(default=1.0, gt=0, le=3)
     stable_s: float = Field(default=60.0, ge=0)
     batteries: Literal["stand-by", "keep"] = "stand-by"
     plants: Literal["off", "keep"] = "off"

@@ -27,6 +27,7 @@ START = datetime(2016, 12, 7, 18, tzinfo=UTC)
 EDGE = EdgeId("harbour")
 TR, METER, SECOND = DeviceId("tr1"), DeviceId("fm1"), DeviceId("fm2")
 RATED_VA = 100e3
+_WOBBLE: Mapping[str, float] = {"f_hz": 0.002, "v_v": 0.1, "i_a": 0.05}
 #: Times in which a test does not have to wait for hours.
 QUICK: Mapping[str, Any] = {
     "effect_s": 2,
@@ -79,7 +80,11 @@ class Plant:
     Attributes:
         delay_s: What the transformer shows is so old, though its time stamp says otherwise.
         gain: True relief of a load as a multiple of what is measured of it.
-        obeys: False for loads that ignore their contactor.
+        disobedient: Loads that ignore their contactor.
+        unmeasured: Loads whose power nobody measures.
+        extra: Further values by device and quantity, or other values than the true ones.
+        frozen: These values do not even wobble.
+        live: The busbar is.
     """
 
     settings: SheddingSettings = field(default_factory=shedding)
@@ -97,6 +102,8 @@ class Plant:
     unmeasured: set[str] = field(default_factory=set)
     tagged: set[str] = field(default_factory=set)
     extra: dict[tuple[str, str], float] = field(default_factory=dict)
+    frozen: bool = False
+    live: bool = True
 
     def __post_init__(self) -> None:
         self.now = START
@@ -173,6 +180,7 @@ class Plant:
         values: dict[tuple[str, str], float] = {}
         if self.known:
             values |= {("tr1", "loading_pct"): 100.0 * abs(shown_w) / RATED_VA, ("tr1", "p_w"): shown_w, ("tr1", "q_var"): 0.0}
+        values |= {("tr1", "breaker_closed"): float(self.live), ("tr1", "v_v"): 400.0 * self.live}
         for name, (_, power) in self.loads.items():
             values[name, "closed"] = float(self.closed[name])
             if name not in self.unmeasured:
@@ -181,7 +189,10 @@ class Plant:
             values |= {(name, "p_w"): one.p_w, (name, "soc_pct"): one.soc_pct}
         if self.pv_rated_w:
             values["pv1", "p_w"] = -self.pv_w
-        values |= self.extra
+        for (name, quantity), value in self.extra.items():
+            # Real frequencies and voltages never stand still.
+            wobble = 0.0 if self.frozen else _WOBBLE.get(quantity, 0.0)
+            values[name, quantity] = value + self.noise.uniform(-wobble, wobble)
         watched = {"tr1", "fm1", "fm2"}
         return [
             Reading(

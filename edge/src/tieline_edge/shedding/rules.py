@@ -16,7 +16,8 @@ from tieline_core.ids import DeviceId
 from tieline_core.messages.policy import Policy
 from tieline_core.shedding import VITAL
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
-from tieline_edge.shedding import line_overload, thermal_overload
+from tieline_edge.shedding import exchange, frequency, hot_spot, line_overload, loss_of_mains, thermal_overload, voltage
+from tieline_edge.shedding.checks import hold_mistakes
 from tieline_edge.shedding.rule import Rule, RuleSite, sheddable_loads
 from tieline_edge.shedding.rule_set import RuleSet
 from tieline_edge.shedding.shed_state import Helper, Parameters, Sheddable
@@ -27,7 +28,12 @@ Builder = Callable[[RuleSite], tuple[Rule, ...]]
 #: Every rule by name, in the order in which they are heard.
 RULES: Final[Mapping[str, Builder]] = {
     thermal_overload.NAME: thermal_overload.build,
+    hot_spot.NAME: hot_spot.build,
     line_overload.NAME: line_overload.build,
+    voltage.NAME: voltage.build,
+    frequency.NAME: frequency.build,
+    exchange.NAME: exchange.build,
+    loss_of_mains.NAME: loss_of_mains.build,
 }
 
 #: A load is not believed to draw more than this multiple of its declared power, or of the site's rating.
@@ -41,6 +47,8 @@ def load_rules(site: RuleSite, rng: random.Random) -> RuleSet:
         VitalLoadError: When the set could shed a vital load.
         BadInputError: When a rule cannot work with its input.
     """
+    for key, value, reason in hold_mistakes(site.settings, site.poll_s):
+        raise BadInputError("shedding rules", key, value, reason)
     loads = {device: _sheddable(site, device) for device in sheddable_loads(site)}
     helpers = {device: helper for device, spec in site.specs.items() if (helper := _helper(spec)) is not None}
     parameters = Parameters(site.settings.switching, site.settings.storage, MappingProxyType(loads), MappingProxyType(helpers))
