@@ -12,6 +12,7 @@ import heapq
 import itertools
 import math
 import random
+import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -109,6 +110,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self.timeline.now_s
 
+    @property
+    def task_count(self) -> int:
+        """Tasks that are not done."""
+        return len(asyncio.all_tasks(self))
+
+    @property
+    def timer_count(self) -> int:
+        """Timers that are set, the cancelled ones that still lie about included."""
+        return len(self._scheduled)  # type: ignore[attr-defined] # (the loop's own heap)
+
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # (typeshed has a TypeVarTuple here)
         """Run in line; the result comes later. Half of the jobs are done at once, half at the end of their delay."""
         future = self.create_future()
@@ -203,10 +214,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def abandon(self) -> None:
         """Forget everything that runs here, as a kill does; what its last words try to do must be refused elsewhere."""
+        hook = sys.unraisablehook
         with warnings.catch_warnings():
-            # What a dying task would still have awaited is not awaited any more.
+            # What a dying task would still have awaited is not awaited any more, and its complaints have no reader.
             warnings.simplefilter("ignore", RuntimeWarning)
-            self._bury()
+            sys.unraisablehook = lambda _complaint: None
+            try:
+                self._bury()
+            finally:
+                sys.unraisablehook = hook
         self.unhandled.clear()
         self.close()
 

@@ -38,7 +38,7 @@ from tieline_edge.settings import EdgeSettings
 #: The first second of every simulation.
 START: Final = datetime(2016, 12, 14, 6, 0, tzinfo=UTC)
 #: Time without faults at the end, in which everything has to come right by itself.
-SETTLE_S: Final = 420.0
+SETTLE_S: Final = 300.0
 LAST_CALL_S: Final = 60.0
 _KEPT: Final = 40_000
 #: Files are written to memory where there is some.
@@ -224,6 +224,7 @@ class World:
 
     def _farewell(self) -> None:
         self.log("end")
+        self.oracle.ending()
         if self.agent is not None:
             self.agent.stop()
 
