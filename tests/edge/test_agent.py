@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from tests.conftest import free_port
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
-from tieline_edge.agent import Agent, notify
+from tieline_edge.agent import Agent
 from tieline_edge.bootstrap import make_clock, specs_of
 from tieline_edge.dated_clock import DatedClock
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
@@ -146,17 +145,3 @@ def test_the_clock_is_the_one_the_configuration_names(tmp_path: Path) -> None:
     assert isinstance(make_clock(settings(tmp_path)), DatedClock)
     with pytest.raises(BadInputError, match="no clock is published"):
         make_clock(settings(tmp_path, clock={"source": "file", "path": tmp_path / "clock.json"}))
-
-
-def test_systemd_is_told_when_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify("READY=1")
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(2.0)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-        notify("WATCHDOG=1")
-        assert listener.recv(64) == b"WATCHDOG=1"
-    path.unlink()
-    notify("WATCHDOG=1")

@@ -20,6 +20,7 @@ a first hour with a new site:
   tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
   tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
   tieline-edge check-device site.yaml bat1  read one device: values, signs, plausibility; nothing is written
+  tieline-edge checkout site.yaml --by NAME point by point with a tick sheet; moves what you consent to
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
   tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
   tieline-edge status --config site.yaml    how it stands
@@ -81,9 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_certificate(commands)
     _add_why(commands)
     from tieline_edge.commissioning.check_commands import add_check_device
+    from tieline_edge.commissioning.checkout_commands import add_checkout
     from tieline_edge.commissioning.tag_commands import add_tag_commands
 
     add_check_device(commands)
+    add_checkout(commands)
     add_tag_commands(commands)
     status = commands.add_parser(
         "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, closing
@@ -32,6 +30,7 @@ from tieline_edge.local_pages import Local, LocalPages
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.pages import Pages
 from tieline_edge.pollers import Pollers
+from tieline_edge.service import check_watchdog, notify
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
@@ -75,6 +74,8 @@ class Agent:
         Raises:
             tieline_core.errors.TielineError: When the configuration cannot be run.
         """
+        cycle = self._settings.cycle
+        check_watchdog(max(cycle.floor_wall_s, cycle.period_s / max(self._clock.speed(), 1e-9)))
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_state(self._settings.state_dir, "the running agent"))
             path = self._settings.state_dir / "outbox.sqlite"
@@ -238,16 +239,3 @@ async def _end(task: asyncio.Task[None]) -> None:
             raise
     except TielineError as error:
         _LOG.warning("%s ended with: %s", task.get_name(), error)
-
-
-def notify(message: str) -> None:
-    """Tell systemd, when it listens (sd_notify protocol)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(message.encode())
-    except OSError as error:
-        _LOG.debug("systemd was not told %s: %s", message, error)

@@ -5,6 +5,7 @@ Reading it from YAML, with file and key in every message, is :mod:`tieline_edge.
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -239,6 +240,31 @@ class SheddingSettings(_Section):
         return (*single, *fed, *self.voltage_at, *self.frequency_at, *self.shared)
 
 
+class TariffStep(_Section):
+    """A price that holds from a local time of day until the next step's."""
+
+    start: time
+    eur_per_mwh: float = Field(ge=-5000, le=50000)
+
+
+class LocalScheduleSettings(_Section):
+    """What batteries do without a plan: flatten the top of the local forecast, or follow known prices."""
+
+    objective: Literal["peak", "price"] = "peak"
+    tariff: tuple[TariffStep, ...] = Field(default=(), max_length=96, description="local tariff, where the hub sends no prices")
+    wear_eur_per_mwh: float = Field(default=0.0, ge=0, description="price of wear on what a battery delivers")
+    eta_charge: float = Field(default=0.96, gt=0, le=1)
+    eta_discharge: float = Field(default=0.96, gt=0, le=1)
+    end_eur_per_mwh: float | None = Field(default=None, description="worth of energy left at the end; None = mean price")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> LocalScheduleSettings:
+        starts = [step.start for step in self.tariff]
+        if starts != sorted(set(starts)):
+            raise ValueError("tariff steps ascend in their time of day")
+        return self
+
+
 class ForecastSettings(_Section):
     """Local forecasting."""
 
@@ -276,6 +302,7 @@ class EdgeSettings(_Section):
     devices: tuple[DeviceSettings, ...] = Field(min_length=1)
     shedding: SheddingSettings = SheddingSettings()
     forecast: ForecastSettings = ForecastSettings()
+    local_schedule: LocalScheduleSettings = LocalScheduleSettings()
     metrics: MetricsSettings = MetricsSettings()
     dry_run: bool = Field(default=False, description="decide, trace and report everything, write nothing to any device")
 

@@ -584,3 +584,20 @@ async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle
     assert changes == [0.0]
     assert site.events.count("plan.deviation") == 1
     site.close()
+
+
+async def test_f12_what_ran_out_while_the_agent_was_frozen_is_not_carried_out_on_waking(tmp_path: Path) -> None:
+    """F12 (I5, I6): five minutes without a cycle; on waking each device hears at most one thing, and nothing that is over."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(
+        plan(step_s=150, devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [40e3, 30e3, 20e3]}]), "a" * 64
+    )
+    await site.run(2)
+    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=60)))
+    site.field.told.clear()
+    await site.clock.advance(303.0)
+    await site.run(1)
+    told = [action for _, action in site.field.told]
+    assert told == [HoldPower(20e3, 180.0)], "the plan's step of now, once"
+    assert site.parts.commands.reports()[0].state is not CommandState.EFFECTIVE
+    site.close()

@@ -66,6 +66,13 @@ async def _word_of_the_driver(found: Visit) -> str:
     return ""
 
 
+def point_line(point: PointCheck) -> str:
+    """One point in one line."""
+    value = "-" if point.value is None else f"{point.value:,.10g}".replace(",", " ")
+    shown = f"{_MARKS[point.mark]} {point.quantity} = {f'{value} {point.unit}'.strip()}"
+    return ", ".join(part for part in (shown, point.words, point.reason) if part)
+
+
 def lines(check: DeviceCheck) -> list[str]:
     """A check for a terminal."""
     head = f"{check.device}: {check.catalog} ({check.role})"

@@ -35,13 +35,13 @@ class TokenBucket:
     Args:
         rate_per_s: Tokens that come back a second.
         burst: Most tokens it holds.
-        monotonic: Seconds.
+        monotonic: Seconds; None = the computer's, looked up when the bucket is made.
     """
 
-    def __init__(self, rate_per_s: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate_per_s: float, burst: int, monotonic: Callable[[], float] | None = None) -> None:
         self._rate = rate_per_s
         self._burst = burst
-        self._monotonic = monotonic
+        self._monotonic = monotonic = monotonic or time.monotonic
         self._tokens = float(burst)
         self._at_s = monotonic()
 

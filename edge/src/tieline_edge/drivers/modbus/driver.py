@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Self
 
-from tieline_core.errors import TransientError
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.messages.telemetry import Severity
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import (
     Action,
@@ -21,6 +19,7 @@ from tieline_edge.drivers.capabilities import (
 )
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.events import tell
 from tieline_edge.drivers.modbus.cells import Cell, as_bytes
 from tieline_edge.drivers.modbus.endpoint import endpoint_of
 from tieline_edge.drivers.modbus.layout import Layout, locate, needed_models
@@ -200,21 +199,10 @@ class ModbusDriver:
         if answer.runs_down == self._told_runs_down:
             return
         name = self._spec.device_id
-        text = f"{name}: {answer.text}" if answer.runs_down else f"{name}: its reversion timer restarts with each refresh again"
-        event = Event(
-            event_id=uuid.uuid4().hex,
-            edge_id=self._context.edge_id,
-            device_id=name,
-            severity=Severity.ALARM if answer.runs_down else Severity.INFORMATION,
-            code="device.reversion",
-            text=text[-500:],
-            at=self._context.clock.now(),
-        )
-        try:
-            await self._context.recorder.record_event(event)
-        except TransientError:
-            return
-        self._told_runs_down = answer.runs_down
+        text = answer.text[-400:] if answer.runs_down else "its reversion timer restarts with each refresh again"
+        severity = Severity.ALARM if answer.runs_down else Severity.INFORMATION
+        if await tell(self._context, name, severity, "device.reversion", f"{name}: {text}"):
+            self._told_runs_down = answer.runs_down
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> ModbusDriver:
