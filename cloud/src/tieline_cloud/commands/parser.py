@@ -26,6 +26,7 @@ Then, beside the running hub:
   tieline-cloud train                    make load models and send them to the edges
   tieline-cloud plan                     plan the day and send the plans to the edges
   tieline-cloud publish-config EDGE site.yaml   give an edge another site file, without a restart
+  tieline-cloud publish-policy EDGE policy.yaml give an edge other shedding rules, or release latched stages
   tieline-cloud status                   see how everything stands
   tieline-cloud reconcile EDGE ...       see whether an edge and the hub hold the same"""
 
@@ -114,6 +115,16 @@ def _add_config(commands: Commands, address: argparse.ArgumentParser) -> None:
     command = _add(commands, "publish-config", text, remote.run_publish_config, address)
     command.add_argument("edge", metavar="EDGE")
     command.add_argument("file", type=Path, metavar="SITE", help="the whole site file (YAML)")
+    command.add_argument(
+        "--wait", type=float, default=60.0, metavar="S", help="wait this long for the edge's word; 0 = not at all (default: 60)"
+    )
+    text = "sign a shedding policy and give it to its edge, which refuses one that could shed a vital load"
+    command = _add(commands, "publish-policy", text, remote.run_publish_policy, address)
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument(
+        "file", type=Path, nargs="?", metavar="POLICY", help="its sections (YAML); left out: those published last"
+    )
+    command.add_argument("--release", action="store_true", help="release the stages that are latched now")
     command.add_argument(
         "--wait", type=float, default=60.0, metavar="S", help="wait this long for the edge's word; 0 = not at all (default: 60)"
     )
