@@ -141,11 +141,19 @@ def run_publish_config(options: argparse.Namespace) -> int:
 
 def run_publish_policy(options: argparse.Namespace) -> int:
     """Exit status: 0 the edge follows it, 1 it refuses, 3 it has not answered yet."""
-    text = None if options.file is None else _text_of(options.file)
+    text = _text_of(options.file)
     client, _ = _client(options)
     with client:
-        answer = client.publish_policy(options.edge, text, release=options.release, wait_s=options.wait)
+        answer = client.publish_policy(options.edge, text, release=False, wait_s=options.wait)
     return _edges_word(options, answer, "policy")
+
+
+def run_release_shedding(options: argparse.Namespace) -> int:
+    """Exit status: 0 the edge has taken the release, 1 it refuses, 3 it has not answered yet."""
+    client, _ = _client(options)
+    with client:
+        answer = client.publish_policy(options.edge, None, release=True, wait_s=options.wait)
+    return _edges_word(options, answer, "release")
 
 
 def _text_of(file: Path) -> str:
