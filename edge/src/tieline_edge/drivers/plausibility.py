@@ -20,6 +20,8 @@ from typing import Final
 from tieline_core.quantities import QUANTITIES
 from tieline_edge.drivers.catalog.entry import Point
 
+#: No quantity of the field reaches this, whatever its unit: 10 TWh in Wh is 1e13.
+LARGEST: Final = 1e15
 #: Polls in a row with an impossible value until the device is doubted.
 AFTER: Final = 3
 #: Expected voltage [pu of nominal], and the widest a grid can be at.
