@@ -64,7 +64,7 @@ def _voltage(value: float, nominal: Nominal) -> Verdict:
     if abs(pu) < _DEAD_V_PU:
         # A float with its words exchanged is a tiny number, not a zero: no meter resolves a millionth of a volt.
         resolved = value == 0.0 or abs(value) >= 10.0 ** QUANTITIES["v_v"].exponent / 10
-        return Verdict.UNUSUAL if resolved and pu > -0.01 else Verdict.IMPOSSIBLE
+        return Verdict.UNUSUAL if resolved and value >= 0.0 else Verdict.IMPOSSIBLE
     return Verdict.UNUSUAL if _POSSIBLE_V_PU[0] <= pu <= _POSSIBLE_V_PU[1] else Verdict.IMPOSSIBLE
 
 
