@@ -119,6 +119,11 @@ def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -
     return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
 
 
+def freshness_of(handles: Mapping[DeviceId, DeviceHandle]) -> dict[DeviceId, float]:
+    """How often each device's values are new [s]."""
+    return {device: handle.fresh_s for device, handle in handles.items()}
+
+
 def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
     """The devices that can be asked for something."""
     asked = {Capability.HOLD_POWER, Capability.LIMIT_GENERATION, Capability.SWITCH}
@@ -169,7 +174,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
         outlet=outlet,
         # A dry run must leave no memory of openings that never happened.
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
-        poll_s={device: handle.fresh_s for device, handle in handles.items()},
+        poll_s=freshness_of(handles),
         monitor_only=not settings.hub.public_keys,
         rng=rng,
         speakers=speakers(tags, settings, plans),

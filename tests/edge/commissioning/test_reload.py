@@ -18,15 +18,13 @@ from tests.edge.drivers.field import ModbusServer
 from tieline_core.clock import SystemClock
 from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.command import Action, Command
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.signing import EnvelopeType, Signer
 from tieline_edge.bootstrap import Composition, compose
 from tieline_edge.commissioning.reload import Difference, SiteTaker
 from tieline_edge.commissioning.site_in_force import SiteInForce, site_in_force
-from tieline_edge.control.arbiter import Decision
-from tieline_edge.control.claims import Band, Claim
-from tieline_edge.control.facts import AgeLimits, gather
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import Hold, new_tag
 from tieline_edge.drivers.capabilities import HoldPower
@@ -83,6 +81,13 @@ class Running:
                 await asyncio.sleep(0.01)
 
 
+async def control(parts: Composition) -> None:
+    """The loop goes on all the while, over every change."""
+    while True:
+        await parts.cycle.run_once(parts.executor)
+        await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def edge(site: Site, found: SiteInForce | None = None) -> AsyncIterator[Running]:
     found = found or site_in_force(site.path)
@@ -93,10 +98,12 @@ async def edge(site: Site, found: SiteInForce | None = None) -> AsyncIterator[Ru
         pollers = Pollers(parts.handles, parts.context, found.settings.cycle)
         running = asyncio.create_task(pollers.run())
         try:
-            async with parts.executor:
+            async with parts.executor, asyncio.TaskGroup() as group:
+                loop = group.create_task(control(parts))
                 made = Running(parts, SiteTaker(parts, pollers))
                 await made.online(*parts.handles)
                 yield made
+                loop.cancel()
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -148,27 +155,33 @@ async def test_what_was_taken_runs_after_a_restart_and_the_same_again_touches_no
 async def test_a_device_that_leaves_is_handed_back_first_and_its_values_go_with_it(site: Site) -> None:
     async with edge(site) as running:
         parts = running.parts
-        line = parts.executor._lines[BAT]
         await _hold(running, site.old, 20e3)
         await running.taker.offer(*site.publish(site.with_devices(load(site.old.port))))
         assert site.old.holding[BAT_UNIT, _wset_ena(site.old)] == 0, "the release was written while the connection stood"
         assert list(parts.handles) == [LOAD]
         assert BAT not in parts.cycle.specs
         assert BAT not in parts.executor._lines
-        assert line.written is not None
         assert all(point.device != BAT for point in parts.image.freeze(NOW).readings)
 
 
 async def _hold(running: Running, server: ModbusServer, power_w: float) -> None:
-    """Have the executor write a setpoint, and wait until it is done."""
+    """Have an operator hold a power, and wait until the battery was told."""
     parts = running.parts
     now = parts.clock.now()
-    claim = Claim(BAT, Band.PLAN, "plan", "test", setpoint_w=power_w, expires_at=now + timedelta(hours=1))
-    decision = Decision(BAT, HoldPower(power_w, 180.0), claim)
-    facts = gather(parts.image.freeze(now), EDGE, parts.cycle.specs, AgeLimits(10.0))
-    await parts.executor.carry_out({BAT: decision}, facts)
+    command = Command(
+        command_id="hold-0001",
+        edge_id=EDGE,
+        device_id=BAT,
+        action=Action.SETPOINT_W,
+        value_w=power_w,
+        expires_at=now + timedelta(hours=1),
+        issued_by="tests",
+        issued_at=now,
+        reason="test",
+    )
+    parts.cycle.take_command(command)
     async with asyncio.timeout(10.0):
-        while parts.executor.busy or not written(server, BAT_UNIT):  # noqa: ASYNC110 (a server's list has no event)
+        while parts.executor.busy or server.holding[BAT_UNIT, _wset_ena(server)] != 1:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(0.01)
 
 
@@ -185,6 +198,7 @@ def _wset_ena(server: ModbusServer) -> int:
         ({"metrics": {"port": 1}}, "fixed", "metrics.port"),
         ({"clock": {"source": "file", "path": "/c"}}, "fixed", "clock.source"),
         ({"dry_run": True}, "fixed", "dry_run"),
+        ({"site": {"name": "Harbour", "rated_va": 630e3, "time_zone": "Europe/Berlin"}}, "fixed", "site.time_zone"),
         ({"sight": 1}, "content", "sight"),
         ({"devices": []}, "content", "devices"),
     ],
@@ -220,6 +234,9 @@ async def test_no_configuration_of_the_hub_makes_a_vital_load_sheddable_also_not
         await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
         with pytest.raises(OfferRefusedError, match="load01: vital"):
             await running.taker.offer(*site.publish(sheddable))
+        renamed = site.with_devices(battery(site.old.port), load(site.old.port, "load99"))
+        with pytest.raises(OfferRefusedError, match="load99: vital"):
+            await running.taker.offer(*site.publish(renamed))
     async with edge(site) as running:
         with pytest.raises(OfferRefusedError, match="load01: vital"):
             await running.taker.offer(*site.publish(sheddable))

@@ -13,6 +13,7 @@ from tieline_core.shedding import VITAL
 from tieline_edge.commissioning.actuate import Actuator, NotMovedError
 from tieline_edge.commissioning.answers import Answers
 from tieline_edge.commissioning.check_commands import DeviceCheck, look_twice, point_line
+from tieline_edge.commissioning.places import place
 from tieline_edge.commissioning.points_check import Mark
 from tieline_edge.commissioning.sheet import ActuationRow, DeviceRow, PointRow, Sheet, Tick
 from tieline_edge.commissioning.visit import Visit, visit
@@ -169,15 +170,6 @@ class Walk:
         if not known or any(known):
             return True
         return None if None in known else False
-
-
-def place(device: DeviceSettings) -> str:
-    """Where a device is, for people."""
-    if device.modbus is not None:
-        return f"{device.modbus.place} unit {device.modbus.unit}"
-    if device.opcua is not None:
-        return f"{device.opcua.url} {device.opcua.root}"
-    return "field broker" if device.mqtt is None else f"field broker, serial {device.mqtt.serial}"
 
 
 def remembered(walk: Walk, before: ArbiterMemory) -> ArbiterMemory:

@@ -17,7 +17,8 @@ from tieline_core.ids import DeviceId
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.messages.telemetry import Severity
 from tieline_edge.bootstrap import Composition, rule_site_of, specs_of, writable_of
-from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, vital_of
+from tieline_edge.commissioning.places import place
+from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, is_vital, vital_of
 from tieline_edge.config_file import check_text
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.pollers import Pollers
@@ -107,7 +108,8 @@ class SiteTaker:
             raise OfferRefusedError("fixed", f"{', '.join(fixed)}: changes with a restart only, in the file at the site")
         site = self._parts.site
         protected = site.once_vital | vital_of(old)
-        freed = sorted(device.id for device in new.devices if device.id in protected - vital_of(new))
+        sheddable = [device for device in new.devices if device.priority_class is not None and not is_vital(device, new)]
+        freed = sorted(device.id for device in sheddable if not protected.isdisjoint((device.id, place(device))))
         if freed:
             reason = f"{', '.join(freed)}: vital, and the hub never makes a vital device sheddable; edit the file at the site"
             raise OfferRefusedError("vital", reason)

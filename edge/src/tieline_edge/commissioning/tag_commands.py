@@ -77,9 +77,9 @@ def run_tags(options: argparse.Namespace) -> int:
 
 
 def _settings(path: Path) -> EdgeSettings:
-    from tieline_edge.config_file import load_settings
+    from tieline_edge.commissioning.site_in_force import site_in_force
 
-    return load_settings(path)
+    return site_in_force(path).settings
 
 
 def _now(settings: EdgeSettings) -> datetime:
