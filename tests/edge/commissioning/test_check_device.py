@@ -46,28 +46,6 @@ async def test_a_load_is_shown_point_by_point_and_nothing_is_written(
         assert written(server) == []
 
 
-async def test_a_bay_on_an_opcua_server_is_shown_the_same_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from asyncua import Server, ua
-
-    server = Server()
-    await server.init()
-    url = f"opc.tcp://127.0.0.1:{free_port()}"
-    server.set_endpoint(url)
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    await server.register_namespace("urn:test")
-    for name, value in (("ActivePowerW", -401e3), ("VoltageV", 231.0), ("LoadingPct", 63.0), ("BreakerClosed", True)):
-        await server.nodes.objects.add_variable(ua.NodeId(f"TR1.{name}", 2), name, value)
-    bay = {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": url, "insecure": True}}
-    path = tmp_path / "site.yaml"
-    path.write_text(yaml.safe_dump(tree(tmp_path, [bay])), encoding="utf-8")
-    async with server:
-        assert await check(path, "tr1") == 1
-    out = capsys.readouterr().out
-    assert "-401 000 W" in out
-    assert "export: delivered upstream" in out
-    assert "nothing: it only measures" in out
-
-
 async def test_a_silent_device_a_wrong_name_and_a_meter_that_publishes_have_their_own_exit_codes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
