@@ -72,6 +72,10 @@ class Edge(_Answer):
     outbox_room_h: float | None = Field(
         description="hours until the edge would lose unsent readings without the hub, as it said"
     )
+    autonomy_h: float | None = Field(
+        description="hours the edge can do without the hub as it is meant to; null = no end in sight, or it has not said"
+    )
+    autonomy_limited_by: str | None = Field(description="what ends them", examples=["schedule"])
     outbox_usable: bool | None = Field(description="false while the edge's disk refuses to keep anything")
     streams: dict[Stream, StreamBacklog] = Field(description="where each stream stands, as the edge said")
     reported_age_s: float | None = Field(description="age of the edge's own figures by the hub's clock")

@@ -84,20 +84,19 @@ class Walk:
                 sheet = self._kept(sheet, row)
                 actuation = await self._actuation(found)
         except (DevicePermanentError, DeviceTransientError) as error:
-            self.tell(f"  {error}")
-            answer = await self.answers.tick(device.id, "answers", f"{device.id} does not answer", False)
-            note = f"does not answer: {error}. {answer.remark}".strip()
-            failed = PointRow(
+            # Whatever anybody says: what does not answer has not been checked.
+            self.tell(f"  ✗ it does not answer: {error}")
+            silent = PointRow(
                 quantity="answers",
                 value=None,
                 unit="",
                 words="",
                 mark="bad",
-                reason=note,
+                reason=f"does not answer: {error}",
                 seen_at=self.clock.now(),
-                tick=answer.tick,
+                tick=Tick.FAIL,
             )
-            return self._kept(sheet, row.model_copy(update={"points": (failed,), "done": True}))
+            return self._kept(sheet, row.model_copy(update={"points": (*row.points, silent), "done": True}))
         acts = () if actuation is None else (actuation,)
         return self._kept(sheet, row.model_copy(update={"actuations": acts, "done": True}))
 

@@ -202,7 +202,12 @@ class OpcUaDriver:
         await self._note_absent(list(zip(wanted, statuses, strict=True)), now)
         told = [(self._watched[handle], answer) for handle, answer in news if handle < len(self._watched)]
         told = [(number, answer) for number, answer in told if number != _READ]
-        readings = [self._reading(number, answer, now) for number, answer in (*told, *zip(wanted, answers, strict=True))]
+        readings = [self._reading(number, answer, now) for number, answer in told]
+        newest = {reading.point: reading.measured_at for reading in readings}
+        for number, answer in zip(wanted, answers, strict=True):
+            reading = self._reading(number, answer, now)
+            if reading.point not in newest or reading.measured_at > newest[reading.point]:
+                readings.append(reading)
         await self._warn(session)
         absent = set(range(len(self._rows))) - set(wanted) - set(self._watched)
         return [*readings, *(bad_reading(self._rows[number], now) for number in sorted(absent))]
