@@ -15,7 +15,7 @@ from tieline_core.ids import DeviceId
 from tieline_edge.control import arbiter, contacts, power
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
-from tieline_edge.shedding import mechanism
+from tieline_edge.shedding import selection
 from tieline_edge.shedding.selection import Candidate
 from tieline_edge.sync import uplink_state
 
@@ -57,13 +57,13 @@ def expired_commands_are_obeyed(patch: pytest.MonkeyPatch) -> None:
 
 
 def classes_are_reversed(patch: pytest.MonkeyPatch) -> None:
-    real = mechanism.choose
+    real = selection.choose
 
     def choose(candidates: Mapping[DeviceId, Candidate], need_w: float) -> tuple[DeviceId, ...]:
         turned = {device: replace(one, priority=10 - one.priority) for device, one in candidates.items()}
         return real(turned, need_w)
 
-    patch.setattr(mechanism, "choose", choose)
+    patch.setattr("tieline_edge.shedding.mechanism.choose", choose)
 
 
 def acknowledgements_above_what_was_sent_are_believed(patch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import heapq
 import itertools
 import math
 import random
-import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -214,15 +213,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def abandon(self) -> None:
         """Forget everything that runs here, as a kill does; what its last words try to do must be refused elsewhere."""
-        hook = sys.unraisablehook
         with warnings.catch_warnings():
-            # What a dying task would still have awaited is not awaited any more, and its complaints have no reader.
+            # What a dying task would still have awaited is not awaited any more.
             warnings.simplefilter("ignore", RuntimeWarning)
-            sys.unraisablehook = lambda _complaint: None
-            try:
-                self._bury()
-            finally:
-                sys.unraisablehook = hook
+            self._bury()
         self.unhandled.clear()
         self.close()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import inspect
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -296,11 +298,20 @@ class World:
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """A collection in the middle of things costs time and, where it finalises something, determinism."""
-    was_on = gc.isenabled()
+    was_on, hook = gc.isenabled(), sys.unraisablehook
+
+    def unraisable(complaint: sys.UnraisableHookArgs) -> None:
+        # The coroutines of a killed process complain when they are thrown away; everybody else is heard.
+        if not (inspect.iscoroutine(complaint.object) or inspect.isasyncgen(complaint.object)):
+            hook(complaint)
+
     gc.disable()
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        gc.collect()
+        sys.unraisablehook = hook
         if was_on:
             gc.enable()
 
