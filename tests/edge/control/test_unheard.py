@@ -8,8 +8,8 @@ import pytest
 
 from tieline_core.ids import DeviceId
 from tieline_edge.control.effect import Written
-from tieline_edge.control.memory import ArbiterMemory, PowerMemory
-from tieline_edge.control.unheard import Unheard, as_held
+from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
+from tieline_edge.control.unheard import Unheard, as_held, as_switched
 from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration, SwitchContact
 
 BAT = DeviceId("bat1")
@@ -61,3 +61,20 @@ def test_other_devices_are_left_alone() -> None:
     assert as_held(memory, {}, at(1)) is memory
     assert as_held(memory, {DeviceId("load01"): contact}, at(1)) is memory
     assert as_held(memory, {BAT: contact}, at(1)).power[BAT] == DECIDED
+
+
+LOAD = DeviceId("load01")
+
+
+@pytest.mark.parametrize(
+    ("contact", "since_s"),
+    [
+        (ContactMemory(False, at(0), settled=False, ours=True), 50),
+        (ContactMemory(False, at(0), settled=True, ours=True), 0),
+        (ContactMemory(True, at(0), settled=False), 0),
+    ],
+)
+def test_minimum_times_run_from_when_the_contactor_took_the_order(contact: ContactMemory, since_s: float) -> None:
+    memory = as_switched(ArbiterMemory({}, {LOAD: contact}, ()), LOAD, False, at(50))
+    assert memory.contacts[LOAD].switched_at == at(since_s)
+    assert as_switched(memory, BAT, False, at(60)) is memory

@@ -46,8 +46,8 @@ from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
-from tieline_edge.control.unheard import Unheard, as_held
-from tieline_edge.drivers.capabilities import DeviceSpec
+from tieline_edge.control.unheard import Unheard, as_held, as_switched
+from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleEvent, RuleSite, RuleView
 from tieline_edge.snapshot import ProcessImage
@@ -260,6 +260,8 @@ class ControlCycle:
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""
         parts = self._parts
+        if outcome.state is CommandState.CONFIRMED and isinstance(outcome.action, SwitchContact):
+            self._memory = as_switched(self._memory, outcome.device, outcome.action.closed, self._steady.now())
         parts.trace.happened(outcome)
         if outcome.state in _PROBLEMS:
             code = f"write.{outcome.state.value}"

@@ -47,6 +47,17 @@ def as_held(memory: ArbiterMemory, unheard: Mapping[DeviceId, Unheard], now: dat
     return replace(memory, power={**memory.power, **powers}) if powers else memory
 
 
+def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: datetime) -> ArbiterMemory:
+    """The memory after a contactor has taken an order: its minimum times run from now, not from when it was decided.
+
+    A contactor that was already seen in this position is only refreshed, and nothing changes.
+    """
+    contact = memory.contacts.get(device)
+    if contact is None or contact.settled or contact.closed is not closed:
+        return memory
+    return replace(memory, contacts={**memory.contacts, device: replace(contact, switched_at=now)})
+
+
 def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
     action = unheard.written.action
     if isinstance(action, HoldPower):
