@@ -326,29 +326,43 @@ async def test_a_refused_plan_leaves_the_old_one_in_force(tmp_path: Path) -> Non
     site.close()
 
 
+def forecast() -> IssuedForecast:
+    p50 = tuple([100e3] * 4 + [50e3] * 20)
+    return IssuedForecast(
+        point=PointId("harbour/site/load_w"),
+        model_id="weekly",
+        issued_at=NOW,
+        start=NOW,
+        step_s=900,
+        p10=p50,
+        p50=p50,
+        p90=p50,
+        lo90=p50,
+        hi90=p50,
+    )
+
+
 async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Path) -> None:
     site = Site(tmp_path)
     await site.run(1)
     assert site.ladder() is LadderStep.DEVICE_DEFAULT
-    p50 = tuple([100e3] * 4 + [50e3] * 20)
-    site.cycle.take_forecast(
-        IssuedForecast(
-            point=PointId("harbour/site/load_w"),
-            model_id="weekly",
-            issued_at=NOW,
-            start=NOW,
-            step_s=900,
-            p10=p50,
-            p50=p50,
-            p90=p50,
-            lo90=p50,
-            hi90=p50,
-        )
-    )
+    site.cycle.take_forecast(forecast())
     await site.run(2)
     assert site.ladder() is LadderStep.LOCAL_SCHEDULE
     assert site.field.power[BAT] < -30e3
     assert "ladder.step" in site.events
+    site.close()
+
+
+async def test_a_battery_that_is_silent_when_a_forecast_comes_keeps_its_schedule(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    await site.run(1)
+    site.cycle.take_forecast(forecast())
+    site.image.mark_stale([PointId.of(EDGE, BAT, "soc_pct")])
+    site.cycle.take_forecast(forecast())
+    await site.run(2)
+    assert site.ladder() is LadderStep.LOCAL_SCHEDULE
+    assert site.field.power[BAT] < -30e3
     site.close()
 
 

@@ -7,7 +7,7 @@ and offset from the model's ID register, as in the public model files.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,10 @@ class RegisterType(StrEnum):
     @property
     def words(self) -> int:
         """Number of 16-bit registers; 1 for a bit."""
-        return {"16": 1, "32": 2, "64": 4}.get(self.value[-2:], 1)
+        return _WORDS[self]
+
+
+_WORDS: Final = {kind: {"16": 1, "32": 2, "64": 4}.get(kind.value[-2:], 1) for kind in RegisterType}
 
 
 class Register(Form):

@@ -20,12 +20,12 @@ from tieline_edge.drivers.capabilities import (
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.events import tell
-from tieline_edge.drivers.modbus.cells import Cell, as_bytes
+from tieline_edge.drivers.modbus.cells import Cell, as_bytes, sheet_of
 from tieline_edge.drivers.modbus.endpoint import endpoint_of
 from tieline_edge.drivers.modbus.layout import Layout, locate, needed_models
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.orders import Orders
-from tieline_edge.drivers.modbus.registers import Block, coalesce
+from tieline_edge.drivers.modbus.registers import Block
 from tieline_edge.drivers.modbus.sunspec import walk
 from tieline_edge.drivers.modbus.turns import Urgency
 from tieline_edge.drivers.plausibility import AFTER, LARGEST, Doubt, Nominal, Verdict, judge, watched
@@ -62,16 +62,12 @@ class ModbusDriver:
     ) -> None:
         self._spec, self._entry, self._points, self._nominal = spec, entry, points, nominal
         self._link, self._unit, self._context = link, unit, context
-        self._blocks = coalesce((row.point.register_ for row in points if row.point.register_), entry.max_fill)
+        sheet = sheet_of(tuple(row.point.register_ for row in points), entry.max_fill)
+        self._blocks, self._scaled = sheet.blocks, sheet.scaled
         self._orders = Orders(spec, entry, Layout(), context.clock)
         self._cells = tuple(
-            (row, Cell.within(row.point.register_, self._blocks), watched(row.point))
-            for row in points
-            if row.point.register_ is not None
+            (row, cell, watched(row.point)) for row, cell in zip(points, sheet.cells, strict=True) if cell is not None
         )
-        self._scaled = {
-            block: tuple(cell for _, cell, _ in self._cells if cell.scaled and cell.block == block) for block in self._blocks
-        }
         self._exponents: dict[Cell, int | None] = {}
         self._seen: set[PointId] = set()
         self._owed: DeviceTransientError | None = None
