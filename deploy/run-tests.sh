@@ -10,7 +10,7 @@ bin=.venv/bin
 step() { printf '\n== %s (%s s so far)\n' "$1" "$SECONDS"; }
 
 EDGE_ROOMS="tests/edge/control tests/edge/shedding tests/edge/forecasting tests/core/test_forecast_gate.py tests/core/test_forecast_inputs.py"
-HUB_ROOMS="tests/cloud/dispatch tests/cloud/forecasting tests/cloud/planning tests/cloud/powerflow"
+HUB_ROOMS="tests/cloud/api tests/cloud/dispatch tests/cloud/forecasting tests/cloud/planning tests/cloud/powerflow"
 without() { for path in "$@"; do printf -- '--ignore=%s ' "$path"; done; }
 
 waiting() {
