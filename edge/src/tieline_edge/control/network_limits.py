@@ -146,13 +146,12 @@ class NetworkLimits:
             pulls = [Pull(one.device, way * one.per_w, one.reach_w) for one in able]
             # A plant can only be told to deliver less: it is no help where more drawn is what hurts.
             useful = [one for one in pulls if one.per_w < 0 or Capability.HOLD_POWER in specs[one.device].capabilities]
-            for device, more_w in shares(headroom, useful).items():
-                power = view.facts.of(device).p_w
-                if power is None:
-                    continue
-                pull = next(one for one in useful if one.device == device)
-                reason = f"{element.element} at {value:.4g} {element.quantity}"
-                _meet(limits, specs[device], power + more_w, pull.per_w > 0, reason)
+            moves = shares(headroom, useful)
+            reason = f"{element.element} at {value:.4g} {element.quantity}"
+            for pull in useful:
+                power = view.facts.of(pull.device).p_w
+                if power is not None and pull.device in moves:
+                    _meet(limits, specs[pull.device], power + moves[pull.device], pull.per_w > 0, reason)
 
 
 def _meet(limits: dict[DeviceId, tuple[Interval, str]], spec: DeviceSpec, bound_w: float, above: bool, reason: str) -> None:
