@@ -194,3 +194,13 @@ def test_whatever_stands_under_a_key_the_answer_is_a_list_of_mistakes(tmp_path: 
         assert isinstance(mistake, BadInputError)
         assert mistake.source == str(path)
         assert mistake.reason
+
+
+def test_a_serial_line_that_is_asked_for_more_than_it_can_carry_is_named(tmp_path: Path) -> None:
+    tree = deepcopy(GOOD)
+    line = {"serial": "/dev/ttyS7", "baud": 2400}
+    meters = [{"id": f"x{unit}", "catalog": "eastron-sdm630", "modbus": {**line, "unit": unit}} for unit in (1, 2, 3)]
+    tree["devices"] = [*tree["devices"], *meters]
+    [mistake] = check_config(write(tmp_path, tree))
+    assert "/dev/ttyS7" in str(mistake)
+    assert "busy polling 113% of the time" in str(mistake)

@@ -216,7 +216,7 @@ def test_a_meter_that_does_not_see_its_loads_go_is_not_believed_and_nothing_more
     assert plant.open == {"l41", "l42", "l32"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.integers(10, 130), st.integers(1, 25), st.booleans()), min_size=1, max_size=8), st.integers(0, 99))
 def test_whatever_the_load_does_no_hold_is_skipped_and_no_load_returns_early(
     course: list[tuple[int, int, bool]], seed: int

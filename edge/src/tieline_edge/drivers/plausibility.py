@@ -12,12 +12,14 @@ no longer fits (after a firmware update, say). Three kinds of value are told apa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
+from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.catalog.entry import Point
+from tieline_edge.drivers.points import PointRow, bad_reading
 
 #: No quantity of the field reaches this, whatever its unit: 10 TWh in Wh is 1e13.
 LARGEST: Final = 1e15
@@ -112,6 +114,21 @@ def judge(point: Point, value: float, nominal: Nominal) -> Verdict:
         return Verdict.EXPECTED if point.plausible.low <= value <= point.plausible.high else Verdict.IMPOSSIBLE
     rule = RULES.get(point.quantity)
     return Verdict.EXPECTED if rule is None else rule(value, nominal)
+
+
+def judged(row: PointRow, reading: Reading, nominal: Nominal) -> Reading:
+    """A reading of a source that names its values one by one: impossible gives no number, unusual is uncertain.
+
+    There is no map that all of them share, so one impossible value does not bring the device's others into doubt.
+    """
+    if reading.value is None or not reading.quality.usable:
+        return reading
+    verdict = judge(row.point, reading.value, nominal)
+    if verdict is Verdict.IMPOSSIBLE:
+        return bad_reading(row, reading.measured_at)
+    if verdict is Verdict.UNUSUAL and reading.quality is Quality.GOOD:
+        return replace(reading, quality=Quality.UNCERTAIN)
+    return reading
 
 
 @dataclass(slots=True)

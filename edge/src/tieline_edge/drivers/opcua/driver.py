@@ -30,8 +30,9 @@ from tieline_edge.drivers.opcua.absent import AbsentNodes
 from tieline_edge.drivers.opcua.session import OpcUaSession, open_session
 from tieline_edge.drivers.opcua.watch import Watch, WatchedNode
 from tieline_edge.drivers.opcua.writes import encode, held, kind_of, may_pass, plan_node_writes
+from tieline_edge.drivers.plausibility import Nominal, judged
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
-from tieline_edge.drivers.spec import spec_of
+from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings, OpcUaEndpoint
 from tieline_edge.snapshot import AHEAD_S
 
@@ -88,11 +89,19 @@ class OpcUaDriver:
         points: Its points; ``node`` says where each is.
         endpoint: Server, security, root of the node ids, time-out.
         context: Clock, recorder of events, own certificate and trust list.
+        nominal: What is known of its values beforehand.
     """
 
     def __init__(
-        self, spec: DeviceSpec, entry: CatalogEntry, points: PointTable, endpoint: OpcUaEndpoint, context: DriverContext
+        self,
+        spec: DeviceSpec,
+        entry: CatalogEntry,
+        points: PointTable,
+        endpoint: OpcUaEndpoint,
+        context: DriverContext,
+        nominal: Nominal | None = None,
     ) -> None:
+        self._nominal = nominal or Nominal()
         self._spec, self._entry, self._points, self._endpoint, self._context = spec, entry, points, endpoint, context
         self._clock = context.clock
         self._rows = tuple(points)
@@ -223,7 +232,8 @@ class OpcUaDriver:
     def _reading(self, number: int, answer: ua.DataValue, now: datetime) -> Reading:
         status = answer.StatusCode.value if answer.StatusCode is not None else 0
         value = None if answer.Value is None else answer.Value.Value
-        return reading_of(self._rows[number], status, value, answer.SourceTimestamp, now)
+        row = self._rows[number]
+        return judged(row, reading_of(row, status, value, answer.SourceTimestamp, now), self._nominal)
 
     async def _note_absent(self, statuses: Sequence[tuple[int, int]], now: datetime) -> None:
         lost, back = self._absent.note(statuses, now)
@@ -282,4 +292,5 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
     """A driver that is not connected yet."""
     if settings.opcua is None:
         raise DevicePermanentError(f"{settings.id}: {entry.name} speaks OPC-UA, opcua.url is missing")
-    return OpcUaDriver(spec_of(settings), entry, PointTable(edge, settings, entry), settings.opcua, context)
+    points, nominal = PointTable(edge, settings, entry), nominal_of(settings, entry)
+    return OpcUaDriver(spec_of(settings), entry, points, settings.opcua, context, nominal)
