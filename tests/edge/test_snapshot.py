@@ -127,3 +127,12 @@ def test_what_is_bad_old_or_no_longer_watched_calls_for_nothing() -> None:
     image.watch([])
     image.put([at(6, 150.0)])
     assert not image.crossed.is_set()
+
+
+def test_points_of_a_device_that_is_gone_are_forgotten_and_may_come_again() -> None:
+    image = ProcessImage(ManualClock(START), SteadyTime(ManualClock(START)))
+    image.put([at(0)])
+    image.forget([POINT, PointId("harbour/tr1/never_seen")])
+    assert image.freeze(START).readings == {}
+    image.put([at(-60, 3.0)])
+    assert image.freeze(START).readings[POINT].value == 3.0
