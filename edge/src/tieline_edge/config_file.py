@@ -194,6 +194,8 @@ def _entry_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tup
     if endpoint is None:
         given = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
         yield given, given, f"{entry.name} speaks {entry.protocol}; give its '{entry.protocol}' endpoint instead"
+    if device.modbus is not None and device.modbus.instance > 1 and not any(one.model for one in entry.registers):
+        yield "modbus.instance", device.modbus.instance, f"{entry.name} has no SunSpec models to count"
     storage = entry.role is Role.STORAGE
     if storage and device.energy_wh is None:
         yield "energy_wh", None, "a storage needs its usable capacity in Wh"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.edge.shedding.plant import Battery, Plant, shedding
@@ -64,6 +66,16 @@ def test_a_plan_that_discharges_already_is_not_counted_twice() -> None:
     site.run(60)
     assert site.open == set()
     assert site.batteries["bat1"].p_w == pytest.approx(-18e3, abs=50)
+
+
+def test_a_plant_that_nobody_measures_is_limited_from_its_rating_down() -> None:
+    told = shedding(exchange={"export_w": 20e3}, storage=HELPS)
+    site = Plant(told, pv_rated_w=60e3, base_w=-25e3)
+    for _ in range(60):
+        view = site.view_of([reading for reading in site.readings() if reading.point.device != "pv1"])
+        site.obey(site.rules.step(view))
+        site.now += timedelta(seconds=1)
+    assert -site.flow_w < 20e3
 
 
 def test_a_battery_under_a_tag_or_without_a_known_charge_is_not_counted_on() -> None:

@@ -95,6 +95,13 @@ def test_an_overload_by_export_sheds_no_load() -> None:
     plant = Plant(base_w=-160e3, batteries={"bat1": Battery(20e3)})
     plant.run(30)
     assert plant.open == set()
+    assert plant.codes == ["shed.thermal.exhausted"]
+    assert "it exports, shedding would make it worse" in plant.events[0][1].text
+    helped = Plant(shedding(storage={"relieve": True}), base_w=-160e3, batteries={"bat1": Battery(20e3)}, pv_rated_w=30e3)
+    helped.run(30)
+    assert helped.codes == []
+    assert helped.batteries["bat1"].p_w == 20e3
+    assert helped.loading_pct < 95.1
 
 
 def test_loads_that_are_open_or_not_measured_are_not_counted_on() -> None:
