@@ -8,7 +8,8 @@ import pytest
 
 from tests.simulation.campaign import run
 
-SEEDS = 24
+#: More are for ``make simulate``: a story of half an hour takes three to four seconds of a busy core.
+SEEDS = 10
 HOURS = 0.5
 
 
