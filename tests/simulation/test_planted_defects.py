@@ -12,7 +12,7 @@ import pytest
 
 from tests.simulation.campaign import run
 from tieline_core.ids import DeviceId
-from tieline_edge.control import arbiter, contacts, power
+from tieline_edge.control import contacts, power
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.shedding import selection
@@ -24,13 +24,6 @@ SEEDS = 30
 HOURS = 0.5
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-def lower_band_wins(patch: pytest.MonkeyPatch) -> None:
-    def first(claims: list[Claim]) -> Claim | None:
-        return max(claims, key=lambda claim: (claim.band, claim.order), default=None)
-
-    patch.setattr(arbiter, "_first", first)
 
 
 def minimum_off_is_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -86,7 +79,6 @@ def ramps_are_skipped(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "plant",
     [
-        lower_band_wins,
         minimum_off_is_ignored,
         expired_commands_are_obeyed,
         classes_are_reversed,
