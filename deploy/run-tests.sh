@@ -33,7 +33,8 @@ computing() {
   COVERAGE_FILE=.coverage.hub $bin/python -m pytest -n 2 --dist loadfile -q --cov --cov-report= -m "not e2e" $HUB_ROOMS
   step "hub, simulator, simulation, contracts, integration"
   # shellcheck disable=SC2046,SC2086
-  $bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not e2e" $(without $HUB_ROOMS) \
+  # A third worker: many of these wait for servers and browsers.
+  $bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -q -m "not e2e" $(without $HUB_ROOMS) \
     --ignore=tests/core --ignore=tests/edge tests
   step "coverage floors: 95 % of lines and branches where a wrong decision costs most"
   $bin/coverage combine --quiet
