@@ -85,10 +85,22 @@ class Agent:
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
             )
-            parts = compose(self._site, self._clock, outbox)
+            parts = self._composed(outbox)
             stack.enter_context(closing(parts.trace))
             parts.cycle.restore()
             await self._serve(parts)
+
+    def _composed(self, outbox: Outbox) -> Composition:
+        """The parts; a configuration of the hub that cannot be started must not keep the site from running."""
+        try:
+            return compose(self._site, self._clock, outbox)
+        except Exception as error:
+            local = self._site.fallen_back(error)
+            if local is None:
+                raise
+            _LOG.error("the configuration of the hub cannot be started, the file at the site runs: %s", error)
+            self._site, self._settings = local, local.settings
+            return compose(local, self._clock, outbox)
 
     async def _serve(self, parts: Composition) -> None:
         pollers = Pollers(parts.handles, parts.context, self._settings.cycle)

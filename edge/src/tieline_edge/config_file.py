@@ -18,6 +18,7 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
+from tieline_edge.drivers.modbus.bus_load import MOST, line_loads
 from tieline_edge.places import place_mistakes
 from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
 from tieline_edge.shedding.checks import hold_mistakes
@@ -193,6 +194,8 @@ def _entry_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tup
     if endpoint is None:
         given = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
         yield given, given, f"{entry.name} speaks {entry.protocol}; give its '{entry.protocol}' endpoint instead"
+    if device.modbus is not None and device.modbus.instance > 1 and not any(one.model for one in entry.registers):
+        yield "modbus.instance", device.modbus.instance, f"{entry.name} has no SunSpec models to count"
     storage = entry.role is Role.STORAGE
     if storage and device.energy_wh is None:
         yield "energy_wh", None, "a storage needs its usable capacity in Wh"
@@ -288,6 +291,11 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
         if entry and entry.message is None and period_s > settings.cycle.max_input_age_s:
             reason = f"older inputs than cycle.max_input_age_s ({cycle.max_input_age_s:g} s) are not used; poll more often"
             yield BadInputError(source, f"devices[{number}].poll_s", device.poll_s, reason)
+    known = [(device, entry) for device in settings.devices if (entry := _entry_of(device)) is not None]
+    for line, share in line_loads(known).items():
+        if share > MOST:
+            reason = f"would be busy polling {share:.0%} of the time, more than {MOST:.0%} leaves no room for orders"
+            yield BadInputError(source, "devices", line, f"{reason}: raise poll_s of its devices, or its baud")
 
 
 def _entry_of(device: DeviceSettings) -> CatalogEntry | None:

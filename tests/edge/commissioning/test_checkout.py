@@ -160,13 +160,15 @@ async def test_an_unfinished_sheet_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused: list[str] = []
+    asked: list[str] = []
 
     async def read(text: str) -> str:
         if "to let it happen" in text:
             refused.append(text)
             return "no"
-        # After the first device, the first time, somebody goes home.
-        return "q" if len(refused) == 1 and "load01 p_w" in text and not half else "p looks right"
+        asked.append(text.rsplit("    ", 1)[1].split(":", maxsplit=1)[0])
+        # In the middle of the second device, the first time, somebody goes home.
+        return "q" if "load01 v_v" in text and not half else "p looks right"
 
     half: dict[str, Any] = {}
     monkeypatch.setattr("tieline_edge.commissioning.answers.read_line", read)
@@ -176,13 +178,15 @@ async def test_an_unfinished_sheet_is_gone_on_with(
         assert await checkout(path) == 1
         assert "go on with the same command" in capsys.readouterr().out
         half.update(sheets(tmp_path)[0])
-        assert [row["done"] for row in half["devices"]] == [True]
+        assert [row["done"] for row in half["devices"]] == [True, False]
+        assert [point["tick"] for point in half["devices"][1]["points"]] == ["pass"]
         assert half["devices"][0]["points"][1]["remark"] == "looks right"
         assert await checkout(path) == 1
         assert "1 devices are done" in capsys.readouterr().out
         (whole,) = sheets(tmp_path)
         assert [row["done"] for row in whole["devices"]] == [True, True]
         assert whole["began_at"] == half["began_at"]
+        assert asked.count("load01 p_w") == 1, "what was ticked is not asked again"
         assert whole["ended_at"] is not None
         assert written(server) == []
 

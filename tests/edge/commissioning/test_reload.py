@@ -22,14 +22,19 @@ from tieline_core.messages.command import Action, Command
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.signing import EnvelopeType, Signer
+from tieline_edge.agent import Agent
 from tieline_edge.bootstrap import Composition, compose
+from tieline_edge.commissioning.local_edge import ask
 from tieline_edge.commissioning.reload import Difference, SiteTaker
 from tieline_edge.commissioning.site_in_force import SiteInForce, site_in_force
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import Hold, new_tag
-from tieline_edge.drivers.capabilities import HoldPower
+from tieline_edge.drivers.capabilities import DevicePermanentError, HoldPower
+from tieline_edge.drivers.context import DriverContext
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.pollers import Pollers
+from tieline_edge.sampling import DeviceHandle, open_devices
+from tieline_edge.settings import EdgeSettings
 from tieline_edge.sync.sinks import OfferRefusedError
 
 EDGE = EdgeId("harbour")
@@ -299,6 +304,66 @@ async def test_a_stored_configuration_that_was_tampered_with_does_not_run(site: 
         assert found.config_sha256 is None
         assert found.overruled is not None
         assert len(found.settings.devices) == 2
+
+
+async def test_a_power_cut_between_keeping_and_doing_leaves_the_new_one_for_the_next_start(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_rest: object) -> None:
+        raise ConnectionAbortedError("power cut")
+
+    monkeypatch.setattr(SiteTaker, "_carry_out", cut)
+    taken = site.publish(site.with_devices(battery(site.old.port)))
+    async with edge(site) as running:
+        with pytest.raises(ConnectionAbortedError):
+            await running.taker.offer(*taken)
+    found = site_in_force(site.path)
+    assert found.config_sha256 == taken[1]
+    async with edge(site, found) as running:
+        assert list(running.parts.handles) == [BAT]
+
+
+async def test_an_unforeseen_error_refuses_the_configuration_and_nothing_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_rest: object) -> None:
+        raise ZeroDivisionError("a driver's defect")
+
+    async with edge(site) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr("tieline_edge.commissioning.reload.open_devices", defect)
+            with pytest.raises(OfferRefusedError, match="a driver's defect") as refused:
+                await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        assert refused.value.check == "defect"
+        assert list(running.parts.handles) == [BAT, LOAD]
+    assert site_in_force(site.path).config_sha256 is None
+
+
+async def test_a_configuration_that_cannot_be_started_gives_way_to_the_file_at_the_site(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with edge(site) as running:
+        await running.taker.offer(*(taken := site.publish(site.with_devices(battery(site.old.port)))))
+    real = open_devices
+
+    def fails(settings: EdgeSettings, context: DriverContext) -> dict[DeviceId, DeviceHandle]:
+        if len(settings.devices) == 1:
+            raise DevicePermanentError("bat1: its certificate is gone")
+        return real(settings, context)
+
+    monkeypatch.setattr("tieline_edge.bootstrap.open_devices", fails)
+    agent = Agent(site_in_force(site.path))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        async with asyncio.timeout(60.0):
+            await agent.ready.wait()
+        status = await asyncio.to_thread(ask, agent._settings, "/status")
+        assert sorted(status["devices"]) == [BAT, LOAD]
+        assert status["config_sha256"] is None
+        assert agent._site.overruled is not None
+        assert agent._site.overruled[0] == taken[1]
+        assert "certificate is gone" in agent._site.overruled[1]
+        agent.stop()
 
 
 def test_the_difference_is_told_in_words(site: Site) -> None:

@@ -77,7 +77,7 @@ def eligible(plant: Plant, view: RuleView, before: tuple[ShedLoad, ...], failed:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_classes_are_kept_at_most_a_block_too_much_goes_and_vital_and_tagged_loads_never(case: Case) -> None:
     plant = plant_of(case)
@@ -109,7 +109,7 @@ def test_classes_are_kept_at_most_a_block_too_much_goes_and_vital_and_tagged_loa
     assert all(case.loads[name][0] > 0 for name in opened)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(cases(), st.data())
 def test_what_is_remembered_over_a_restart_leads_to_the_same_future(case: Case, data: st.DataObject) -> None:
     through, restarted = plant_of(case), plant_of(case)
@@ -134,11 +134,11 @@ def test_what_is_remembered_over_a_restart_leads_to_the_same_future(case: Case, 
     assert restarted.rules.memory == through.rules.memory
 
 
-#: Times in which an operator would see it: an hour of them must hold few switchings.
+#: Times in which an operator would see it: forty minutes of them hold at most four openings of a load.
 CALM: dict[str, Any] = {**QUICK, "effect_s": 12, "min_off_s": 120, "restore_step_s": 20, "relapse_s": 900}
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     delay_s=st.integers(0, 3),
     gain=st.sampled_from([0.3, 0.7, 1.0, 1.5, 2.5]),
@@ -152,18 +152,18 @@ def test_no_hunting_whatever_delay_and_gain(delay_s: int, gain: float, base_kw: 
     batteries = {"bat1": Battery(battery_w)} if battery_w else {}
     plant = Plant(told, batteries=batteries, delay_s=delay_s, gain=gain, base_w=base_kw * 1e3)
     powers: list[float] = []
-    for minute in range(60):
+    for minute in range(40):
         plant.base_w = base_kw * 1e3 + (swing_kw * 1e3 if minute % 10 < 5 else 0.0)
         for _ in range(20):
             plant.run(3, 3.0)
             powers.append(sum(one.p_w for one in plant.batteries.values()))
     for name in plant.loads:
-        assert len(plant.switchings(name, False)) <= 6, plant.switched
+        assert len(plant.switchings(name, False)) <= 4, plant.switched
     moves = sum(1 for earlier, later in pairwise(powers) if abs(later - earlier) > 1.0)
-    assert moves <= 60
+    assert moves <= 40
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10), st.integers(5, 45), st.integers(0, 99))
 def test_a_late_measurement_causes_no_second_shedding(delay_s: int, over_kw: int, seed: int) -> None:
     plant = Plant(shedding(switching={**QUICK, "effect_s": 12}), base_w=55e3 + over_kw * 100.0, delay_s=delay_s, seed=seed)

@@ -90,9 +90,7 @@ class SiteTaker:
             new = new.model_copy(update={"dry_run": True})
         difference = Difference.between(old, new)
         self._judge(old, new, difference)
-        fresh = self._built(new, difference)
-        handles = {device.id: fresh.get(device.id) or self._parts.handles[device.id] for device in new.devices}
-        self._rules_load(new, handles)
+        handles = self._tried(new, difference)
         await asyncio.to_thread(self._keep, new, sha256, envelope)
         if new != old:
             await self._carry_out(new, difference, handles)
@@ -101,6 +99,20 @@ class SiteTaker:
         site.once_vital |= vital_of(new)
         text = f"configuration {configuration.config_id} of {configuration.issued_by} taken: {difference}"
         self._parts.outlet.tell(Severity.INFORMATION, "config.taken", text, data={"sha256": sha256})
+
+    def _tried(self, new: EdgeSettings, difference: Difference) -> dict[DeviceId, DeviceHandle]:
+        """Handles for the new configuration, its rules loaded on trial: nothing has changed yet, whatever goes wrong."""
+        try:
+            fresh = self._built(new, difference)
+            handles = {device.id: fresh.get(device.id) or self._parts.handles[device.id] for device in new.devices}
+            self._rules_load(new, handles)
+        except OfferRefusedError:
+            raise
+        except Exception as error:
+            # A defect that ends the agent here would end it again at the next start, when the hub offers the same.
+            _LOG.exception("configuration not taken: unforeseen error")
+            raise OfferRefusedError("defect", f"unforeseen {type(error).__name__}: {error}") from error
+        return handles
 
     def _judge(self, old: EdgeSettings, new: EdgeSettings, difference: Difference) -> None:
         """Everything a good file may still not do to a running edge."""

@@ -135,7 +135,7 @@ async def _unknown(read: Read, place: Mapping[str, object], *, guess: bool) -> F
         try:
             (word,) = await read(table, 0, 1)
         except DevicePermanentError as error:
-            answers.append(f"{table.value} 0: {str(error).rpartition(': ')[2]}")
+            answers.append(f"{table.value} 0: {str(error).rpartition(': ')[2].partition(';')[0]}")
         except DeviceTransientError:
             answers.append(f"{table.value} 0: no answer")
         else:

@@ -54,6 +54,7 @@ class SiteInForce:
         once_vital: Ids and places of devices that were vital under any configuration since the file was last edited.
         overruled: A stored configuration that does not run, and why.
         forced_dry_run: A dry run was ordered at the command line, whatever the files say.
+        local: What the file at the site says, to fall back on; None = the same as ``settings``.
     """
 
     settings: EdgeSettings
@@ -62,6 +63,7 @@ class SiteInForce:
     once_vital: frozenset[str] = frozenset()
     overruled: tuple[str, str] | None = None
     forced_dry_run: bool = False
+    local: EdgeSettings | None = None
 
     def base_sha256(self) -> str:
         """Hash of the file at the site as it stands."""
@@ -69,8 +71,16 @@ class SiteInForce:
 
     def dry(self) -> SiteInForce:
         """The same, deciding only."""
-        settings = self.settings.model_copy(update={"dry_run": True})
-        return replace(self, settings=settings, forced_dry_run=True)
+        dry = {"dry_run": True}
+        local = None if self.local is None else self.local.model_copy(update=dry)
+        return replace(self, settings=self.settings.model_copy(update=dry), forced_dry_run=True, local=local)
+
+    def fallen_back(self, error: Exception) -> SiteInForce | None:
+        """The file at the site instead of a configuration of the hub that cannot be started; None when it is none."""
+        if self.config_sha256 is None or self.local is None:
+            return None
+        reason = f"it cannot be started, the file at the site runs: {error}"
+        return replace(self, settings=self.local, config_sha256=None, overruled=(self.config_sha256, reason))
 
 
 def is_vital(device: DeviceSettings, settings: EdgeSettings) -> bool:
@@ -128,7 +138,7 @@ def site_in_force(path: Path) -> SiteInForce:
     except (BadInputError, EnvelopeRefusedError) as error:
         found.overruled = taken.sha256, f"it cannot be run any more, the file at the site runs: {error}"
         return found
-    found.config_sha256 = taken.sha256
+    found.config_sha256, found.local = taken.sha256, local
     found.once_vital = frozenset({*found.once_vital, *taken.once_vital, *vital_of(found.settings)})
     return found
 

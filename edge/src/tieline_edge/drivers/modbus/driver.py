@@ -48,6 +48,7 @@ class ModbusDriver:
         link: Shared connection to the bus.
         unit: Unit id.
         context: Its clock stamps the readings (a Modbus answer carries no time of its own), its recorder takes events.
+        instance: Which of several SunSpec models of one number.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class ModbusDriver:
         link: ModbusLink,
         unit: int,
         context: DriverContext,
+        instance: int = 1,
     ) -> None:
         self._spec, self._entry, self._points, self._nominal = spec, entry, points, nominal
-        self._link, self._unit, self._context = link, unit, context
+        self._link, self._unit, self._context, self._instance = link, unit, context, instance
         sheet = sheet_of(tuple(row.point.register_ for row in points), entry.max_fill)
         self._blocks, self._scaled = sheet.blocks, sheet.scaled
         self._orders = Orders(spec, entry, Layout(), context.clock)
@@ -98,7 +100,8 @@ class ModbusDriver:
     async def _discover(self) -> None:
         layout = Layout()
         if needed_models(self._entry):
-            layout = locate(self._spec.device_id, self._entry, await walk(partial(self._link.read, self._unit, Table.HOLDING)))
+            models = await walk(partial(self._link.read, self._unit, Table.HOLDING))
+            layout = locate(self._spec.device_id, self._entry, models, self._instance)
         self._orders = Orders(self._spec, self._entry, layout, self._context.clock, way=self._orders.way)
         async with self._link.turn(self._unit, Urgency.READ) as bus:
             await self._orders.read_scales(bus)
@@ -226,4 +229,5 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
         context.modbus_links.link(endpoint_of(settings.modbus), settings.modbus.timeout_s),
         settings.modbus.unit,
         context,
+        settings.modbus.instance,
     )
