@@ -107,6 +107,7 @@ def _drop(*keys: Any) -> Callable[[Tree], None]:
         (_drop("devices", 1, "p_max_w"), "devices[1].p_max_w", "charging power"),
         (_drop("devices", 2, "p_min_w"), "devices[2].p_min_w", "rating"),
         (_set("devices", 1, "soc_min_pct", to=100.0), "devices[1].soc_min_pct", "limits are crossed"),
+        (_set("devices", 1, "soc_reserve_pct", to=100.0), "devices[1].soc_reserve_pct", "leaves plans nothing"),
         (_set("devices", 4, "modbus", "unit", to=1), "devices[4].modbus", "already the place of load01"),
         (_set("devices", 4, "modbus", "instance", to=2), "devices[4].modbus.instance", "no SunSpec models to count"),
         (_set("devices", 2, "id", to="bat1"), "", "stands more than once"),

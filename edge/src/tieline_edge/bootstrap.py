@@ -169,7 +169,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
     outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
-    commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
+    commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands), tags.refusal)
     parts = Parts(
         settings=settings,
         clock=clock,
