@@ -32,7 +32,7 @@ async def test_questions_that_were_given_up_still_count_until_their_reading_has_
         trace=SimpleNamespace(flush=lambda: None),
         paths=SimpleNamespace(trace=Path("trace")),
     )
-    ask = LocalPages(cast(Any, parts), cast(Any, None), lambda: Local(None, "")).read_only()["/why"]
+    ask = LocalPages(cast("Any", parts), cast("Any", None), lambda: Local(None, "")).read_only()["/why"]
     async with asyncio.timeout(30.0):
         try:
             for _ in range(WAITING):
@@ -43,6 +43,9 @@ async def test_questions_that_were_given_up_still_count_until_their_reading_has_
             await asyncio.to_thread(lambda: None)  # a thread is free for control all the while
         finally:
             release.set()
-        while (await ask({"device": "bat1"})).status is not HTTPStatus.OK:
+        for _ in range(1000):
+            if (answer := await ask({"device": "bat1"})).status is HTTPStatus.OK:
+                break
             await asyncio.sleep(0.01)
+    assert answer.status is HTTPStatus.OK
     assert most[0] == 1
