@@ -43,9 +43,8 @@ async def test_questions_that_were_given_up_still_count_until_their_reading_has_
             await asyncio.to_thread(lambda: None)  # a thread is free for control all the while
         finally:
             release.set()
-        for _ in range(1000):
-            if (answer := await ask({"device": "bat1"})).status is HTTPStatus.OK:
-                break
-            await asyncio.sleep(0.01)
-    assert answer.status is HTTPStatus.OK
+        told: set[HTTPStatus] = set()
+        while HTTPStatus.OK not in told:
+            await asyncio.to_thread(lambda: None)
+            told.add((await ask({"device": "bat1"})).status)
     assert most[0] == 1
