@@ -18,10 +18,13 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from tieline_core.errors import BadInputError
+from tieline_core.messages.telemetry import Severity
 
 _LOG = logging.getLogger(__name__)
 _MAX_REQUEST: Final = 8192
 _TIMEOUT_S: Final = 5.0
+#: A port that is taken is asked for again after so long [wall s].
+_AGAIN_S: Final = 5.0
 #: Connections served at once; anybody on this computer may open them, and descriptors are needed for devices.
 MAX_CONNECTIONS: Final = 32
 
@@ -82,6 +85,26 @@ class Pages:
         async with server:
             on_listening(int(server.sockets[0].getsockname()[1]))
             await server.serve_forever()
+
+    async def serve(
+        self, tell: Callable[[Severity, str, str], None], on_listening: Callable[[int], None] = lambda _port: None
+    ) -> None:
+        """Serve once the port can be had: anybody on this computer may have taken it, and no load waits for a page.
+
+        Args:
+            tell: Told once when it cannot be had.
+            on_listening: Told the port.
+        """
+        told = False
+        while True:
+            try:
+                await self.run(on_listening)
+            except OSError as error:
+                if not told:
+                    text = f"the local pages and orders are not served on {self._host}:{self._port}: {error.strerror or error}"
+                    tell(Severity.ALARM, "page.not_served", f"{text}; somebody else may answer there, give no order to it")
+                    told = True
+            await asyncio.sleep(_AGAIN_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._open >= MAX_CONNECTIONS:
