@@ -101,7 +101,8 @@ class PowerLaws:
         spec, oracle = unit.spec, self._oracle
         if spec.ramp_w_per_s is None:
             return
-        inwards = abs(value) < abs(told.power_w) and told.power_w * value >= 0
+        # Away from a limit that binds, as an empty battery's end does at 0 W, no rate counts.
+        inwards = not _sign(told.power_w) or (abs(value) < abs(told.power_w) and told.power_w * value >= 0)
         if spec.role is Role.PV:
             step = told.power_w - value  # a tighter limit may come at once
         elif (inwards and oracle.limited(unit)) or (value < told.power_w and oracle.relieving()):
