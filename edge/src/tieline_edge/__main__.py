@@ -197,9 +197,10 @@ def _status(options: argparse.Namespace) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
             document = json.load(answer)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = getattr(error, "reason", error)
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or reason
         print(
-            f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({why}). Does it run?",
+            f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({why}). Is it running?",
             file=sys.stderr,
         )
         return 3

@@ -125,7 +125,7 @@ def _told(decision: Decision | None) -> dict[str, str | None]:
         return {"told": None, "because": None}
     winner = decision.winner
     # Nobody asked for this power: then it is a limit that forbids the rest of 0 W.
-    forcing = (claim for claim in decision.limits if claim.limit is not None and not claim.limit.lo <= 0.0 <= claim.limit.hi)
+    forcing = (claim for claim in decision.limits if claim.limit is not None and not claim.limit.holds(0.0))
     winner = next(forcing, None) if winner is None else winner
     because = None if winner is None else f"{SPEAKERS[winner.band.name.lower()]}: {winner.reason}"
     return {"told": action_words(decision.action), "because": because}

@@ -63,7 +63,7 @@ def _exchange(settings: EdgeSettings, method: str, path: str, body: bytes | None
         with connection.getresponse() as response:
             status, row = response.status, json.load(response)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotAnsweringError(f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({error}). Does it run?") from error
+        raise NotAnsweringError(f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({error}). Is it running?") from error
     finally:
         connection.close()
     if not isinstance(row, dict):
