@@ -153,7 +153,7 @@ async def test_an_idle_lane_leaves_the_disk_alone(broker: Broker, tmp_path: Path
             before = -1
             while len(asked) != before:  # the last acknowledgements may still stir it
                 before = len(asked)
-                await asyncio.sleep(0.7)  # more than two of its ticks
+                await asyncio.sleep(1.2)  # more than one of its ticks, at rest too
         await held.outbox.record(readings(20, 1))
         await held.hub.until(21)
         assert len(asked) > before

@@ -25,6 +25,8 @@ from tieline_edge.sync.mqtt_session import Message, MqttSession
 _log = logging.getLogger(__name__)
 _MAX_BYTES: Final = 16 * 1024
 _TICK_S: Final = 0.25
+#: ... while nothing is due and nothing is out: whatever happens then stirs.
+_IDLE_TICK_S: Final = 1.0
 #: Nonces of this many hellos are still good for a desired state that answers one of them.
 _NONCES: Final = 8
 
@@ -242,11 +244,16 @@ class Uplink:
                 await asyncio.sleep(0)
                 continue
             try:
-                async with asyncio.timeout(_TICK_S):
+                async with asyncio.timeout(_IDLE_TICK_S if self._idle else _TICK_S):
                     await self._stirred.wait()
             except TimeoutError:
                 continue
         session.ensure_alive()
+
+    @property
+    def _idle(self) -> bool:
+        nothing_out = all(progress.sent == progress.acked for progress in self._state.streams.values())
+        return self._state.open and nothing_out and len(self._dry) == len(Stream)
 
     async def _say_hello(self, session: MqttSession) -> None:
         # A hello that is repeated keeps its nonce: a hub slower than our patience would else never answer the newest one.
