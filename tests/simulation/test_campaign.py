@@ -8,8 +8,8 @@ import pytest
 
 from tests.simulation.campaign import run
 
-#: More are for ``make simulate``: a story of half an hour takes three to four seconds of a busy core.
-SEEDS = 10
+#: More are for ``make simulate``: a story of half an hour takes two to three seconds of a busy core.
+SEEDS = 13
 HOURS = 0.5
 
 
