@@ -13,9 +13,11 @@ export OMP_WAIT_POLICY := PASSIVE
 KEEP ?=
 SEED ?= 1
 ROUNDS ?= 200
+SEEDS ?= 100
+HOURS ?= 0.5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format soak lock clean
+.PHONY: help demo test lint format soak simulate lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z.%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.%-]+):.*## /  make \1\t/' | expand -t 22
@@ -52,6 +54,9 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 
 soak: $(VENV)/.installed  ## kills, cuts and clock steps at random until both sides are compared: make soak SEED=1 ROUNDS=1000
 	$(BIN)/python -m tests.soak --seed $(SEED) --rounds $(ROUNDS)
+
+simulate: $(VENV)/.installed  ## the whole agent on a virtual clock, network, disk and field: make simulate SEED=1 SEEDS=100 HOURS=0.5
+	$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS) --hours $(HOURS)
 
 bench-%: $(VENV)/.installed  ## run one benchmark of tests/bench, e.g. make bench-frame
 	$(BIN)/python -m tests.bench.$*

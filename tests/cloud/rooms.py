@@ -12,6 +12,7 @@ from tieline_cloud.api.ports import GridPicture, GridValues, HubServices
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.commands import CommandBook
+from tieline_cloud.dispatch.configs import ConfigBook
 from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.events import EventFeed
@@ -20,6 +21,7 @@ from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
 from tieline_cloud.doors.intake import Intake, OnceLedger
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.export_job import export_kind
@@ -142,6 +144,7 @@ class Rooms:
         self.plans = PlanBook(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
         self.models = ModelRegistry(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
         self.commands = CommandBook(self.documents, self.sealer, self.outbox, self.clock)
+        self.configs = ConfigBook(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
         self.events = EventFeed(self.documents, self.clock)
         self.live = LiveHub(self.clock.now, "test")
         self.requests = EdgeRequests(self.sealer, self.outbox, self.clock, silence_s=0.2)
@@ -170,12 +173,14 @@ class Rooms:
             plans=self.plans,
             models=self.models,
             commands=self.commands,
+            configs=self.configs,
             desired=self.desired,
             artifacts=self.artifacts,
             events=self.events,
             live=self.live,
             intake=Intake(self.sources, self.deliveries or self.store, self.clock, lambda name: name == HARBOUR),
             rules=RuleTable(load_rules()),
+            explain=Explainer(self.requests, silence_s=0.2),
             health=lambda: {"ingest": {"ok": True}},
             metrics=lambda: b"tieline_up 1\n",
         )

@@ -13,6 +13,7 @@ from tieline_cloud.ingest.settings import BrokerAddress, EdgeRates, IngestSettin
 from tieline_core import topics
 from tieline_core.frame import DEFAULT_LIMITS, HEADER, MAGIC, READINGS_HEADER, Frame, decode_readings, encode, encode_readings
 from tieline_core.ids import EdgeId, PointId
+from tieline_core.messages.explanation import ExplainReply
 from tieline_core.messages.reconciliation import MAX_DAYS, MAX_REPLY_BYTES, BackfillReply, DigestReply, RefusedReply
 from tieline_core.messages.telemetry import MAX_EPOCH, MAX_SEQ, FrameKind, SkipReason, Stream
 from tieline_core.quantities import QUANTITIES, Quality, Reading
@@ -83,7 +84,7 @@ def test_the_topics_of_the_page_are_those_of_the_product() -> None:
 
 def test_the_replies_of_the_page_are_those_of_the_product() -> None:
     common = {"version", "request_id", "edge_id", "at", "reply"}
-    kinds = (DigestReply, BackfillReply, RefusedReply)
+    kinds = (DigestReply, BackfillReply, ExplainReply, RefusedReply)
     made = {kind.model_fields["reply"].default: set(kind.model_fields) - common for kind in kinds}
     named = {row[0]: set(re.findall(r"`(\w+)`", "`" + row[2] + "`")) - {"hour"} for row in rows("## Reconciliation")}
     named["digests"] -= {"frames", "readings", "digest"}

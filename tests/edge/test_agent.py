@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from tests.conftest import free_port
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
-from tieline_edge.agent import Agent, notify
+from tieline_edge.agent import Agent
 from tieline_edge.bootstrap import make_clock, specs_of
 from tieline_edge.dated_clock import DatedClock
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
@@ -51,7 +50,7 @@ def settings(folder: Path, **rest: Any) -> EdgeSettings:
 
 async def fetch(port: int, path: str, *, raw: bytes | None = None) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(raw if raw is not None else f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(raw if raw is not None else f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
     await writer.drain()
     data = await asyncio.wait_for(reader.read(), 5.0)
     writer.close()
@@ -93,6 +92,13 @@ async def test_an_agent_starts_answers_and_ends_cleanly_though_nothing_around_it
             code, body = await fetch(port, path)
             assert code == expected
             assert json.loads(body)["detail"]
+        code, body = await fetch(port, "/alarms")
+        assert code == 200
+        assert isinstance(json.loads(body)["alarms"], list)
+        code, body = await fetch(port, "/")
+        assert code == 200
+        assert "<title>Tieline edge</title>" in body
+        assert (await fetch(port, "", raw=b"GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n"))[0] == 421
         assert (await fetch(port, "", raw=b"POST /status HTTP/1.1\r\n\r\n"))[0] == 405
         assert (await fetch(port, "", raw=b"x" * 20_000))[0] == 0
         agent.stop()
@@ -139,17 +145,3 @@ def test_the_clock_is_the_one_the_configuration_names(tmp_path: Path) -> None:
     assert isinstance(make_clock(settings(tmp_path)), DatedClock)
     with pytest.raises(BadInputError, match="no clock is published"):
         make_clock(settings(tmp_path, clock={"source": "file", "path": tmp_path / "clock.json"}))
-
-
-def test_systemd_is_told_when_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify("READY=1")
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(2.0)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-        notify("WATCHDOG=1")
-        assert listener.recv(64) == b"WATCHDOG=1"
-    path.unlink()
-    notify("WATCHDOG=1")

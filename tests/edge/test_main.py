@@ -95,7 +95,7 @@ def test_why_reads_the_trace_of_a_stopped_edge(tmp_path: Path, capsys: pytest.Ca
     trace.close()
     assert main(["why", "load01", "--config", str(path)]) == 0
     assert main(["why", "load01", "--config", str(path), "--at", "2016-12-07T16:30:00"]) == 0
-    assert "leave alone" in capsys.readouterr().out
+    assert "left alone" in capsys.readouterr().out
     assert main(["why", "load01", "--config", str(path), "--replay", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["replay"]["same"] is True

@@ -44,7 +44,8 @@ def settings(folder: Path, bay: int, load: int) -> EdgeSettings:
             "forecast": {"enabled": False},
             "shedding": {
                 "transformer": "tr1",
-                "thermal_overload": {"hold_s": 1e-6, "severe_hold_s": 1e-6, "min_samples": 1},
+                "thermal_overload": {"hold_s": 1e-6, "severe_hold_s": 1e-6},
+                "switching": {"min_samples": 1},
             },
             "devices": [
                 {"id": "tr1", "catalog": str(path), "modbus": {"host": "127.0.0.1", "port": bay}, "poll_s": 0.1},

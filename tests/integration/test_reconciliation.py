@@ -29,11 +29,13 @@ from tieline_core.messages.reconciliation import BackfillRequest
 from tieline_core.messages.telemetry import Stream
 from tieline_core.quantities import Reading
 from tieline_core.signing import EnvelopeType, Signer
+from tieline_edge.lanes import RequestTaker
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import MqttEndpoint, OutboxSettings
 from tieline_edge.sync.artifacts import Artifacts
 from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable import DurableLane, durable_link
+from tieline_edge.sync.explanation import Explanations
 from tieline_edge.sync.reconciliation import Reconciliation
 from tieline_edge.sync.sinks import Sinks
 from tieline_edge.sync.trusted import trusted_keys
@@ -58,6 +60,10 @@ class Edge:
     downlink: Downlink
 
 
+async def _nothing(_request: object) -> str:
+    return ""
+
+
 @asynccontextmanager
 async def edge(broker: Broker, folder: Path, settings: OutboxSettings | None = None) -> AsyncIterator[Edge]:
     clock = SystemClock()
@@ -67,7 +73,8 @@ async def edge(broker: Broker, folder: Path, settings: OutboxSettings | None = N
         answering = Reconciliation(outbox, clock)
         keys = trusted_keys([Signer(PRIVATE).public.hex()])
         artifacts = Artifacts(folder / "artifacts", "http://127.0.0.1:9")
-        downlink = Downlink(outbox, clock, keys, uplink.nonces, artifacts, folder, Sinks(request=answering))
+        sinks = Sinks(request=RequestTaker(answering, Explanations(EDGE, clock, _nothing)))
+        downlink = Downlink(outbox, clock, keys, uplink.nonces, artifacts, folder, sinks)
         endpoint = MqttEndpoint(host=broker.host, port=broker.port, insecure=True)
         lane = DurableLane(durable_link(endpoint, EDGE), [uplink, downlink, answering])
         async with asyncio.TaskGroup() as group:

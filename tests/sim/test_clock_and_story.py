@@ -95,7 +95,7 @@ def test_the_part_at_speed_1_is_short_enough_for_the_demo(scenario: Scenario) ->
         (("colour",), 1, "colour.*unknown key"),
         (("seed",), "x", "seed.*must be of type int"),
         (("version",), 2, "version.*only version 1"),
-        (("clock", "quiet_speed"), 91, r"quiet_speed.*\(0, 90\]"),
+        (("clock", "quiet_speed"), 601, r"quiet_speed.*\(0, 600\]"),
         (("clock", "epoch"), "yesterday", "epoch.*instant with a zone"),
         (("substations", 0, "transformer", "rating_kva"), None, "rating_kva.*must be of type float"),
         (("substations", 1, "id"), "harbour", "substations.*its own id"),

@@ -21,6 +21,7 @@ from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError
 from tieline_sim.servers.modbus import ModbusEndpoint, SunSpecUnit, contactor_units
 from tieline_sim.servers.opcua import TransformerBay
+from tieline_sim.servers.opcua_security import Security
 from tieline_sim.witness import Witness, read_records
 from tieline_sim.world import World
 
@@ -222,3 +223,27 @@ async def test_the_transformer_bay_reads_over_opcua_and_each_read_is_witnessed(
     assert reads[0]["q"]["TR1.ActivePowerW"] == power.Value.Value
     assert [row["kind"] for row in records].count("published") == 2
     assert json.dumps(records[0])
+
+
+async def test_a_secured_bay_lets_in_nobody_without_security_and_no_unknown_certificate(
+    world: World, instant: Instant, tmp_path: Path
+) -> None:
+    witness = Witness(tmp_path / "witness.jsonl")
+    security = Security(tmp_path / "own", "urn:test:bay")
+    bay = TransformerBay(world.substations["harbour"], free_port(), witness, instant, security)
+    await bay.open()
+    stranger = Security(tmp_path / "stranger", "urn:test:stranger")
+    await stranger.prepare()
+    try:
+        with pytest.raises(ua.UaError):
+            async with Client(bay.url):
+                pass
+        client = Client(bay.url)
+        client.application_uri = stranger.uri
+        files = (stranger.certificate, stranger.certificate.with_name("key.pem"), security.certificate)
+        await client.set_security_string(f"Basic256Sha256,SignAndEncrypt,{files[0]},{files[1]},{files[2]}")
+        with pytest.raises(ua.uaerrors.BadCertificateUntrusted):
+            await client.connect()
+    finally:
+        await bay.close()
+        witness.close()

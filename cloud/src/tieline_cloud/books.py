@@ -9,6 +9,7 @@ from typing import Final
 
 from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.commands import CommandBook
+from tieline_cloud.dispatch.configs import ConfigBook
 from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.events import EventFeed
@@ -38,6 +39,7 @@ class Books:
     plans: PlanBook
     models: ModelRegistry
     commands: CommandBook
+    configs: ConfigBook
     events: EventFeed
     owners: Owners
 
@@ -54,6 +56,7 @@ class Books:
             plans=PlanBook(documents, artifacts, sealer, desired, clock),
             models=ModelRegistry(documents, artifacts, sealer, desired, clock),
             commands=CommandBook(documents, sealer, publisher, clock),
+            configs=ConfigBook(documents, artifacts, sealer, desired, clock),
             events=EventFeed(documents, clock),
             owners=Owners(),
         )

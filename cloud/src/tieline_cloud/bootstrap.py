@@ -24,6 +24,7 @@ from tieline_cloud.dispatch.keys import read_key
 from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.doors.intake import Intake
 from tieline_cloud.exchange import Exchange
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.reconcile import EdgeRequests, Reconciler
 from tieline_cloud.gridmodel.state import points_used
 from tieline_cloud.ingest.connection import HubConnection, Inbound, Wiring
@@ -191,12 +192,14 @@ def _bind(
         plans=books.plans,
         models=books.models,
         commands=books.commands,
+        configs=books.configs,
         desired=books.desired,
         artifacts=books.artifacts,
         events=books.events,
         live=live,
         intake=Intake(settings.sources, store, clock, lambda name: _is_edge(ingest, name)),
         rules=examiner.table,
+        explain=Explainer(requests),
         health=observation.health,
         metrics=exposition(observation.samples),
     )

@@ -65,6 +65,21 @@ class HubClient:
             raise HubRefusedError(str(detail))
         return response.json()
 
+    def publish_config(self, edge: str, text: str, wait_s: float) -> dict[str, Any]:
+        """Publish a site file and wait for the edge's word on it.
+
+        Raises:
+            HubRefusedError: The hub does not take it.
+        """
+        path = f"edges/{edge}/config"
+        answer: dict[str, Any] = self._request("POST", path, json={"text": text})
+        until_s = time.monotonic() + wait_s
+        with self._console.status(f"{edge}: published, the edge is asked"):
+            while answer["state"] == "published" and time.monotonic() < until_s:
+                time.sleep(_POLL_S)
+                answer = self.get(path)
+        return answer
+
     def start(self, kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Post a job; returns it as queued."""
         job: dict[str, Any] = self._request("POST", "jobs", json={"kind": kind, "params": params})

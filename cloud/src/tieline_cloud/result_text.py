@@ -47,10 +47,24 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
             continue
         yield (
             f"  {edge['edge_id']}: {lanes or 'away'}, ladder {_plain(edge['ladder'])}, "
-            f"{_backlog(edge)}, {confirmed[edge['desired_confirmed']]}"
+            f"{_backlog(edge)}, {confirmed[edge['desired_confirmed']]}{_apart(edge)}"
         )
     if not edges:
         yield "  no edge was heard of yet"
+
+
+def _apart(edge: Mapping[str, Any]) -> str:
+    """What sets an edge apart from one that does as it is told."""
+    words = []
+    if edge.get("monitor_only"):
+        words.append("MONITOR ONLY")
+    if edge.get("dry_run"):
+        words.append("DRY RUN: it writes to no device")
+    if edge.get("tagged"):
+        words.append(f"do not operate: {', '.join(edge['tagged'])}")
+    if edge.get("config_sha256"):
+        words.append(f"configuration {edge['config_sha256'][:16]} of the hub")
+    return "".join(f"; {word}" for word in words)
 
 
 def _backlog(edge: Mapping[str, Any]) -> str:

@@ -17,8 +17,10 @@ from tieline_core.errors import BadInputError, TielineError
 
 _EPILOG: Final = """\
 a first hour with a new site:
-  tieline-edge scan 192.0.2.10              look at a device and get a YAML snippet for it
+  tieline-edge scan 192.0.2.10 --site harbour > site.yaml   look at devices and get a site file for them
   tieline-edge check-config site.yaml       every mistake at once: file, key, value, reason
+  tieline-edge check-device site.yaml bat1  read one device: values, signs, plausibility; nothing is written
+  tieline-edge checkout site.yaml --by NAME point by point with a tick sheet; moves what you consent to
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
   tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
   tieline-edge status --config site.yaml    how it stands
@@ -79,8 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_scan(commands)
     _add_certificate(commands)
     _add_why(commands)
+    from tieline_edge.commissioning.check_commands import add_check_device
+    from tieline_edge.commissioning.checkout_commands import add_checkout
     from tieline_edge.commissioning.tag_commands import add_tag_commands
 
+    add_check_device(commands)
+    add_checkout(commands)
     add_tag_commands(commands)
     status = commands.add_parser(
         "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."
@@ -92,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_scan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from tieline_edge.scan import add_scan_arguments, run_scan
+    from tieline_edge.commissioning.scan_commands import add_scan_arguments, run_scan
 
     scan = commands.add_parser(
         "scan",
@@ -154,7 +160,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from tieline_edge.scan import run_check_config
+    from tieline_edge.commissioning.scan_commands import run_check_config
 
     return run_check_config(options.configs)
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from tieline_core.clock import Clock
 from tieline_core.errors import TielineError, TransientError
-from tieline_core.messages.telemetry import Severity
+from tieline_core.messages.telemetry import IssuedForecast, Severity
 from tieline_core.timegrid import floor_to
-from tieline_edge import status as status_page
-from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition, compose, make_clock
 from tieline_edge.commissioning.orders import Orders, tag_orders
 from tieline_edge.commissioning.reload import SiteTaker
@@ -32,9 +26,11 @@ from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
 from tieline_edge.lanes import Lanes, build
-from tieline_edge.metrics import LoopbackPages, Page, exposition
+from tieline_edge.local_pages import Local, LocalPages
 from tieline_edge.outbox.store import Outbox
+from tieline_edge.pages import Pages
 from tieline_edge.pollers import Pollers
+from tieline_edge.service import check_watchdog, notify
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
@@ -64,6 +60,7 @@ class Agent:
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.forecaster: Forecaster | None = None
+        self._issued: IssuedForecast | None = None
         #: Port of the status pages once they are served.
         self.port: int | None = None
 
@@ -77,6 +74,8 @@ class Agent:
         Raises:
             tieline_core.errors.TielineError: When the configuration cannot be run.
         """
+        cycle = self._settings.cycle
+        check_watchdog(max(cycle.floor_wall_s, cycle.period_s / max(self._clock.speed(), 1e-9)))
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_state(self._settings.state_dir, "the running agent"))
             path = self._settings.state_dir / "outbox.sqlite"
@@ -101,10 +100,7 @@ class Agent:
                 group.create_task(lanes.live.run(), name="live-lane"),
             ]
             running.append(group.create_task(parts.trace.run(), name="trace"))
-            if self._settings.metrics.port:
-                orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
-                pages = LoopbackPages(self._settings.metrics.port, self._pages(parts, lanes), orders.answer)
-                running.append(group.create_task(pages.run(self._listening), name="pages"))
+            running += [group.create_task(pages, name="pages") for pages in self._serve_pages(parts, lanes)]
             if self._settings.forecast.enabled:
                 running.append(group.create_task(self._forecast(parts, lanes), name="forecast"))
             control = group.create_task(self._control(parts), name="control")
@@ -201,6 +197,7 @@ class Agent:
         forecast = await forecaster.issue(now)
         if forecast is None:
             return
+        self._issued = forecast
         parts.cycle.take_forecast(forecast)
         try:
             await parts.outbox.record_forecast(forecast)
@@ -214,34 +211,21 @@ class Agent:
             return "starting"
         return self.forecaster.fallback_reason or f"by model {str(self.forecaster.model_sha256)[:12]}"
 
-    def _pages(self, parts: Composition, lanes: Lanes) -> Mapping[str, Any]:
-        async def document() -> dict[str, Any]:
-            report = await lanes.reporter.report()
-            return status_page.document(
-                parts,
-                report.backlog,
-                report.outbox,
-                hub_online=lanes.uplink.online,
-                ready_s=self._ready_s,
-                forecast=self._forecast_words(),
-            )
+    def _local(self) -> Local:
+        return Local(self._ready_s, self._forecast_words(), self._issued)
 
-        async def status(_query: Mapping[str, str]) -> Page:
-            return Page.of_json(await document())
-
-        async def metrics(_query: Mapping[str, str]) -> Page:
-            body = exposition(parts, await document())
-            return Page(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", body)
-
-        async def explain(query: Mapping[str, str]) -> Page:
-            now, zone = self._clock.now(), ZoneInfo(self._settings.site.time_zone)
-            await asyncio.to_thread(parts.trace.flush)
-            return Page.of_json(await asyncio.to_thread(why.answer, parts.paths.trace, query, now, zone))
-
-        async def tags(_query: Mapping[str, str]) -> Page:
-            return Page.of_json(parts.tags.document())
-
-        return {"/status": status, "/metrics": metrics, "/why": explain, "/tags": tags}
+    def _serve_pages(self, parts: Composition, lanes: Lanes) -> list[Coroutine[Any, Any, None]]:
+        settings, made = self._settings.metrics, LocalPages(parts, lanes, self._local)
+        serving: list[Coroutine[Any, Any, None]] = []
+        if settings.port:
+            orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
+            serving.append(Pages(settings.port, made.loopback(), orders.answer).run(self._listening))
+        if settings.lan is not None:
+            where = f"{settings.lan.address}:{settings.lan.port}"
+            text = f"the status page is served on {where} without TLS and without a password: whoever reaches it can read it"
+            parts.outlet.tell(Severity.ACTION, "page.lan", text)
+            serving.append(Pages(settings.lan.port, made.read_only(), host=str(settings.lan.address)).run())
+        return serving
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -255,16 +239,3 @@ async def _end(task: asyncio.Task[None]) -> None:
             raise
     except TielineError as error:
         _LOG.warning("%s ended with: %s", task.get_name(), error)
-
-
-def notify(message: str) -> None:
-    """Tell systemd, when it listens (sd_notify protocol)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(message.encode())
-    except OSError as error:
-        _LOG.debug("systemd was not told %s: %s", message, error)

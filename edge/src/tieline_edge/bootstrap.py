@@ -17,6 +17,7 @@ from tieline_edge.commissioning.site_in_force import SiteInForce
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.cycle import ControlCycle, Parts
 from tieline_edge.control.executor import Executor, Timing
+from tieline_edge.control.network_limits import NetworkLimits
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.plan_book import PlanBook
 from tieline_edge.control.rehearsal import DRY_RUN, Rehearsal
@@ -34,7 +35,7 @@ from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.outbox.ports import Recorder
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
-from tieline_edge.settings import EdgeSettings
+from tieline_edge.settings import EdgeSettings, sample_periods_s
 from tieline_edge.shedding.rule import RuleSite
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.state_paths import StatePaths
@@ -96,9 +97,12 @@ def specs_of(handles: Mapping[DeviceId, DeviceHandle], settings: EdgeSettings) -
     return specs
 
 
-def speakers(tags: TagBook) -> tuple[Speaker, ...]:
+def speakers(tags: TagBook, settings: EdgeSettings, plans: PlanBook) -> tuple[Speaker, ...]:
     """Everyone who claims beside rules, commands and plans; a new speaker is one line here."""
-    return (tags,)
+    return (
+        tags,
+        NetworkLimits(settings.edge_id, lambda: plans.network, lambda: plans.specs),
+    )
 
 
 def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | None]:
@@ -112,7 +116,7 @@ def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | N
 
 def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -> RuleSite:
     """The site as its rules know it, before any policy."""
-    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding)
+    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
 
 
 def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
@@ -151,6 +155,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     handles = open_devices(settings, context)
     specs = specs_of(handles, settings)
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
+    outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
     commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
     parts = Parts(
@@ -164,10 +169,10 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
         outlet=outlet,
         # A dry run must leave no memory of openings that never happened.
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
-        poll_s={device: handle.period_s for device, handle in handles.items()},
+        poll_s={device: handle.fresh_s for device, handle in handles.items()},
         monitor_only=not settings.hub.public_keys,
         rng=rng,
-        speakers=speakers(tags),
+        speakers=speakers(tags, settings, plans),
         tagged=lambda: tags.tagged,
         steady=steady,
         dating=dating,

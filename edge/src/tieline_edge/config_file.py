@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -18,7 +18,9 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
-from tieline_edge.settings import DeviceSettings, EdgeSettings
+from tieline_edge.places import place_mistakes
+from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
+from tieline_edge.shedding.checks import hold_mistakes
 
 _MAX_DEPTH: Final = 20
 
@@ -165,16 +167,12 @@ def _mistake(source: str, details: ErrorDetails, tree: Mapping[str, object]) -> 
 
 
 def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> Iterator[BadInputError]:
-    places: dict[Hashable, DeviceSettings] = {}
+    for number, kind, place, reason in place_mistakes(devices):
+        yield BadInputError(source, f"devices[{number}].{kind}", place, reason)
     for number, device in enumerate(devices):
         if device is None:
             continue
         at = f"devices[{number}]"
-        place = _place(device)
-        if place in places:
-            kind = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
-            yield BadInputError(source, f"{at}.{kind}", _place_text(place), f"is already the place of {places[place].id}")
-        places.setdefault(place, device)
         if not is_file(device.catalog) and device.catalog not in catalog_names():
             near = difflib.get_close_matches(device.catalog, catalog_names(), n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(catalog_names())}"
@@ -187,18 +185,6 @@ def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> I
             continue
         for key, value, reason in _entry_mistakes(device, entry):
             yield BadInputError(source, f"{at}.{key}", value, f"{device.id}: {reason}")
-
-
-def _place(device: DeviceSettings) -> tuple[str, ...]:
-    if device.modbus is not None:
-        return ("modbus", device.modbus.place, f"unit {device.modbus.unit}")
-    if device.opcua is not None:
-        return ("opcua", device.opcua.url, device.opcua.root)
-    return ("mqtt", device.mqtt.serial if device.mqtt else "")
-
-
-def _place_text(place: tuple[str, ...]) -> str:
-    return " ".join(place[1:])
 
 
 def _entry_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tuple[str, object, str]]:
@@ -254,6 +240,8 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
         yield BadInputError(
             source, "shedding.transformer", transformer, f"is a {known.role.value}; the thermal rule watches a transformer"
         )
+    for key, value, reason in hold_mistakes(settings.shedding, sample_periods_s(settings)):
+        yield BadInputError(source, key, value, reason)
     yield from _timer_mistakes(source, settings)
     for key in ("field_broker", "hub.mqtt"):
         broker = settings.field_broker if key == "field_broker" else settings.hub.mqtt

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import PointId
 from tieline_core.messages.command import Command, CommandReport
+from tieline_core.messages.explanation import ExplainRequest
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
+from tieline_core.messages.reconciliation import AnyRequest
 from tieline_core.messages.telemetry import Severity
 from tieline_core.model_manifest import MAX_ONNX_BYTES, MAX_SEED_BYTES, ModelManifest
+from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.cycle import ControlCycle
 from tieline_edge.forecasting.forecaster import Forecaster
@@ -20,6 +24,7 @@ from tieline_edge.sync.artifacts import Artifacts
 from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable import Conversation, DurableLane, durable_link
 from tieline_edge.sync.durable_file import Counters
+from tieline_edge.sync.explanation import Explanations
 from tieline_edge.sync.live import LiveLane, LiveSettings, live_link
 from tieline_edge.sync.live_state import LiveView
 from tieline_edge.sync.reconciliation import Reconciliation
@@ -65,6 +70,21 @@ class CommandTaker:
     async def offer(self, command: Command) -> CommandReport:
         """Judge a command."""
         return self._cycle.take_command(command)
+
+
+class RequestTaker:
+    """Questions why go to the trace, everything else to reconciliation."""
+
+    def __init__(self, reconciliation: Reconciliation, explanations: Explanations) -> None:
+        self._reconciliation = reconciliation
+        self._explanations = explanations
+
+    async def offer(self, request: AnyRequest) -> None:
+        """Put it in line; it is answered over the durable connection."""
+        if isinstance(request, ExplainRequest):
+            await self._explanations.offer(request)
+        else:
+            await self._reconciliation.offer(request)
 
 
 class ModelTaker:
@@ -121,12 +141,13 @@ def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
     uplink = Uplink(parts.outbox, parts.clock, SOFTWARE, parts.boot_id)
     models = ModelTaker()
     reconciliation = Reconciliation(parts.outbox, parts.clock)
+    explanations = Explanations(settings.edge_id, parts.clock, partial(explained, parts))
     sinks = Sinks(
         plan=PlanTaker(parts.cycle),
         policy=PolicyTaker(parts.cycle),
         model=models if settings.forecast.enabled else None,
         command=CommandTaker(parts.cycle),
-        request=reconciliation,
+        request=RequestTaker(reconciliation, explanations),
         config=config,
     )
     downlink = Downlink(
@@ -143,7 +164,7 @@ def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
         downlink.overruled("config", sha256, reason)
         parts.outlet.tell(Severity.ACTION, "config.overruled", reason, data={"sha256": sha256})
     reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
-    sides: list[Conversation] = [uplink, downlink, reporter, reconciliation]
+    sides: list[Conversation] = [uplink, downlink, reporter, reconciliation, explanations]
     link = durable_link(settings.hub.mqtt, settings.edge_id)
     link.on_takeover = partial(parts.outbox.alarm, "link.taken_over")
     durable = DurableLane(link, sides)
@@ -160,6 +181,20 @@ def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
     for text in (*downlink.damage, *((numbers.damage,) if numbers.damage else ())):
         parts.outlet.tell(Severity.ALARM, "edge.state_damaged", text)
     return Lanes(uplink, downlink, durable, live, models, reporter)
+
+
+async def explained(parts: Composition, request: ExplainRequest) -> str:
+    """The words the local page would say.
+
+    Raises:
+        tieline_core.errors.BadInputError: When there is no answer; it says what there is.
+    """
+    asked = {"device": str(request.device_id)} | ({} if request.at is None else {"at": request.at.isoformat()})
+    if request.replay:
+        asked["replay"] = "1"
+    now, zone = parts.clock.now(), ZoneInfo(parts.settings.site.time_zone)
+    await asyncio.to_thread(parts.trace.flush)
+    return str((await asyncio.to_thread(why.answer, parts.paths.trace, asked, now, zone))["text"])
 
 
 def running_state(parts: Composition) -> RunningState:

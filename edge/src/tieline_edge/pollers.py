@@ -43,7 +43,7 @@ class Pollers:
         recorded_at = await self._recorded_at(self._first.values())
         async with asyncio.TaskGroup() as group:
             meters = self._context.meters
-            if meters is not None and meters.meters:
+            if meters is not None and meters.listens:
                 group.create_task(meters.run(), name="field-broker")
             self._group = group
             offsets = poll_offsets(handle.settings for handle in self._first.values())

@@ -108,6 +108,12 @@ class DeviceHandle:
         """Its driver; entered and read by its poller only."""
         return self._driver
 
+    @property
+    def fresh_s(self) -> float:
+        """Its values come at least so often [clock seconds]: of a device that reports by itself, not each poll brings one."""
+        reports, place = catalog_entry(self.settings.catalog).reports, self.settings.mqtt
+        return max(self.period_s, (place.report_s if place else None) or reports.report_s) if reports else self.period_s
+
     async def apply(self, action: Action) -> ReadBack:
         """Write and read back over the poller's own connection.
 

@@ -5,13 +5,25 @@ Reading it from YAML, with file and key in every message, is :mod:`tieline_edge.
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
-from tieline_core.shedding import PriorityClass, ThermalOverloadParameters
+from tieline_core.shedding import (
+    ExchangeParameters,
+    FrequencyParameters,
+    HotSpotParameters,
+    LineOverloadParameters,
+    LossOfMainsParameters,
+    PriorityClass,
+    StorageParameters,
+    SwitchingParameters,
+    ThermalOverloadParameters,
+    VoltageParameters,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -174,6 +186,7 @@ class DeviceSettings(_Section):
     min_on_s: float | None = Field(default=None, ge=0)
     min_off_s: float | None = Field(default=None, ge=0)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
+    switches_per_h: int | None = Field(default=None, ge=2, le=3600, description="most orders to a contactor within an hour")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
     nominal_v: float | None = Field(default=None, gt=0, description="nominal of its v_v [V]; None = as its entry says")
     nominal_hz: Literal[50, 60] | None = Field(default=None, description="None = either")
@@ -185,12 +198,71 @@ class DeviceSettings(_Section):
         return self
 
 
+class LineSettings(_Section):
+    """A line (or any element with a current) whose meter is a device of this edge."""
+
+    device: DeviceId = Field(description="whose i_a is watched; its p_w and q_var are used where it has them")
+    rating_a: float = Field(gt=0)
+    nominal_v: float = Field(default=230.0, gt=0, description="phase to neutral")
+    loads: tuple[DeviceId, ...] | None = Field(default=None, description="what is fed by it; absent: every load of the site")
+
+
 class SheddingSettings(_Section):
-    """Local shedding of this site."""
+    """Local shedding of this site: what is watched, and with which parameters.
+
+    A rule works when its input is named here; see ``shared/docs/shedding.md``.
+    """
 
     transformer: DeviceId | None = Field(default=None, description="whose loading_pct the thermal rule watches")
+    ambient: DeviceId | None = Field(default=None, description="whose temp_degc the hot-spot model takes")
+    lines: tuple[LineSettings, ...] = ()
+    voltage_at: tuple[DeviceId, ...] = Field(default=(), max_length=2, description="first source, then the second one")
+    frequency_at: tuple[DeviceId, ...] = Field(default=(), max_length=2, description="first source, then the second one")
+    exchange_at: DeviceId | None = Field(default=None, description="whose p_w is the site's exchange; default: transformer")
+    shared: tuple[DeviceId, ...] = Field(default=(), description="watched elements that other edges watch, too")
     thermal_overload: ThermalOverloadParameters = ThermalOverloadParameters()
+    hot_spot: HotSpotParameters | None = None
+    line_overload: LineOverloadParameters = LineOverloadParameters()
+    voltage: VoltageParameters = VoltageParameters()
+    frequency: FrequencyParameters = FrequencyParameters()
+    exchange: ExchangeParameters = ExchangeParameters()
+    loss_of_mains: LossOfMainsParameters = LossOfMainsParameters()
+    switching: SwitchingParameters = SwitchingParameters()
+    storage: StorageParameters = StorageParameters()
     vital: tuple[DeviceId, ...] = Field(default=(), description="never shed, whatever their class says")
+    vital_list: Path | None = Field(default=None, description="signed list of vital devices; checked at every start")
+
+    @property
+    def inputs(self) -> tuple[DeviceId, ...]:
+        """Every device some rule is told to read, and every device named."""
+        single = filter(None, [self.transformer, self.ambient, self.exchange_at])
+        fed = (device for line in self.lines for device in (line.device, *(line.loads or ())))
+        return (*single, *fed, *self.voltage_at, *self.frequency_at, *self.shared)
+
+
+class TariffStep(_Section):
+    """A price that holds from a local time of day until the next step's."""
+
+    start: time
+    eur_per_mwh: float = Field(ge=-5000, le=50000)
+
+
+class LocalScheduleSettings(_Section):
+    """What batteries do without a plan: flatten the top of the local forecast, or follow known prices."""
+
+    objective: Literal["peak", "price"] = "peak"
+    tariff: tuple[TariffStep, ...] = Field(default=(), max_length=96, description="local tariff, where the hub sends no prices")
+    wear_eur_per_mwh: float = Field(default=0.0, ge=0, description="price of wear on what a battery delivers")
+    eta_charge: float = Field(default=0.96, gt=0, le=1)
+    eta_discharge: float = Field(default=0.96, gt=0, le=1)
+    end_eur_per_mwh: float | None = Field(default=None, description="worth of energy left at the end; None = mean price")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> LocalScheduleSettings:
+        starts = [step.start for step in self.tariff]
+        if starts != sorted(set(starts)):
+            raise ValueError("tariff steps ascend in their time of day")
+        return self
 
 
 class ForecastSettings(_Section):
@@ -200,10 +272,18 @@ class ForecastSettings(_Section):
     issue_every_s: float = Field(default=900.0, gt=0)
 
 
+class LanPageSettings(_Section):
+    """The status page for the substation's own network: read only, without TLS and without a password."""
+
+    address: IPvAnyAddress = Field(description="address of this computer on that network, or 0.0.0.0 for all of them")
+    port: Port = 9465
+
+
 class MetricsSettings(_Section):
-    """Prometheus and status endpoint on loopback."""
+    """Prometheus, status and status page: on loopback, and on the local network only where that is asked for."""
 
     port: int = Field(default=9464, ge=0, le=65535, description="0 = none")
+    lan: LanPageSettings | None = Field(default=None, description="also serve the read-only page here; anybody there can read")
 
 
 class EdgeSettings(_Section):
@@ -222,6 +302,7 @@ class EdgeSettings(_Section):
     devices: tuple[DeviceSettings, ...] = Field(min_length=1)
     shedding: SheddingSettings = SheddingSettings()
     forecast: ForecastSettings = ForecastSettings()
+    local_schedule: LocalScheduleSettings = LocalScheduleSettings()
     metrics: MetricsSettings = MetricsSettings()
     dry_run: bool = Field(default=False, description="decide, trace and report everything, write nothing to any device")
 
@@ -231,7 +312,7 @@ class EdgeSettings(_Section):
         doubled = sorted({device for device in ids if ids.count(device) > 1})
         if doubled:
             raise ValueError(f"device ids must be unique, {', '.join(doubled)} stands more than once")
-        unknown = sorted({*self.shedding.vital, *filter(None, [self.shedding.transformer])} - set(ids))
+        unknown = sorted({*self.shedding.vital, *self.shedding.inputs} - set(ids))
         if unknown:
             raise ValueError(f"shedding names devices that are not configured: {', '.join(unknown)}")
         if any(device.mqtt for device in self.devices) and self.field_broker is None:
@@ -243,3 +324,10 @@ class EdgeSettings(_Section):
                 f"at the fastest clock ({2 * polls_s:g} s)"
             )
         return self
+
+
+def sample_periods_s(settings: EdgeSettings) -> dict[DeviceId, float]:
+    """How often a rule sees a new value of each device: its poll, the cycle and the floor of a fast clock together [s]."""
+    cycle, speed = settings.cycle, settings.clock.max_speed
+    least_s = max(cycle.period_s, cycle.floor_wall_s * speed if speed > 1.0 else 0.0)
+    return {device.id: max(device.poll_s, least_s) for device in settings.devices}

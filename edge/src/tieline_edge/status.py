@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tieline_core.messages.desired import OutboxRoom, StreamBacklog
-from tieline_core.messages.telemetry import Stream
+from tieline_core.messages.telemetry import IssuedForecast, Stream
+from tieline_core.quantities import QUANTITIES
 from tieline_edge.bootstrap import SOFTWARE, Composition
+from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.cycle import CycleStats
+from tieline_edge.control.words import SPEAKERS, action_words
+from tieline_edge.snapshot import Snapshot
+
+#: Quantities of a device shown on the page, in this order; all of them are in the telemetry.
+_FIRST: Final = ("p_w", "closed", "soc_pct", "loading_pct", "v_v", "f_hz", "q_var", "breaker_closed")
 
 
 def document(
@@ -19,8 +26,10 @@ def document(
     room: OutboxRoom | None,
     *,
     hub_online: bool,
+    hub_heard_at: datetime | None,
     ready_s: float | None,
     forecast: str,
+    issued: IssuedForecast | None = None,
 ) -> dict[str, Any]:
     """The status as plain JSON values.
 
@@ -29,10 +38,14 @@ def document(
         backlog: What waits in the outbox, and where its streams stand.
         room: How full it is; None when it cannot say.
         hub_online: The durable lane is answered.
+        hub_heard_at: When the hub last answered; None = not since the start.
         ready_s: How long the start took [s]; None while starting.
         forecast: State of local forecasting, in words.
+        issued: The last forecast.
     """
     now = parts.clock.now()
+    snapshot = parts.image.freeze(now)
+    measured = _by_device(snapshot)
     cycle, standing = parts.cycle, parts.cycle.standing
     states = parts.executor.states
     return {
@@ -42,18 +55,21 @@ def document(
         "software": SOFTWARE,
         "boot_id": parts.boot_id,
         "at": now.isoformat(),
+        "time_zone": parts.settings.site.time_zone,
         "speed": parts.clock.speed(),
         "monitor_only": parts.monitor_only,
         "dry_run": parts.settings.dry_run,
         "tags": parts.tags.document(),
         "ready_s": ready_s,
         "hub_online": hub_online,
+        "hub_heard_at": None if hub_heard_at is None else hub_heard_at.isoformat(),
         "ladder": {"step": int(standing.step), "name": standing.step.name.lower(), "reason": standing.reason},
         "plan": None
         if standing.held is None
         else {"plan_id": standing.held.plan.plan_id, "sha256": standing.held.sha256, "end": standing.held.end.isoformat()},
         "shed": list(cycle.shed),
         "forecast": forecast,
+        "forecast_curve": None if issued is None else _curve(issued),
         "cycle": _cycle(cycle.stats),
         "polls": {
             "count": sum(handle.counters.polls for handle in parts.handles.values()),
@@ -69,6 +85,8 @@ def document(
                 "error": handle.last_error,
                 "command": states[device].value if device in states else None,
                 "tag": parts.tags.refusal(device),
+                "values": measured.get(device, []),
+                **_told(cycle.decisions.get(device)),
             }
             for device, handle in parts.handles.items()
         },
@@ -77,6 +95,38 @@ def document(
         "dropped_events": parts.outlet.counters.dropped,
         "pss_mb": pss_mb(),
     }
+
+
+def _by_device(snapshot: Snapshot) -> dict[str, list[dict[str, Any]]]:
+    """The values people look for first, with unit, time and quality."""
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for point, reading in snapshot.readings.items():
+        if point.quantity not in _FIRST:
+            continue
+        known = QUANTITIES.get(point.quantity)
+        value = {
+            "quantity": point.quantity,
+            "value": reading.value,
+            "unit": "" if known is None else known.unit,
+            "text": point.quantity if known is None else known.text,
+            "at": reading.measured_at.isoformat(),
+            "quality": reading.quality.name.lower(),
+        }
+        found.setdefault(point.device, []).append((_FIRST.index(point.quantity), value))
+    return {device: [value for _, value in sorted(rows, key=lambda row: row[0])] for device, rows in found.items()}
+
+
+def _told(decision: Decision | None) -> dict[str, str | None]:
+    if decision is None:
+        return {"told": None, "because": None}
+    winner = decision.winner
+    because = None if winner is None else f"{SPEAKERS[winner.band.name.lower()]}: {winner.reason}"
+    return {"told": action_words(decision.action), "because": because}
+
+
+def _curve(issued: IssuedForecast) -> dict[str, Any]:
+    rows = issued.model_dump(mode="json", include={"point", "issued_at", "start", "step_s", "p10", "p50", "p90"})
+    return {name: [round(one) for one in value] if isinstance(value, list) else value for name, value in rows.items()}
 
 
 def _cycle(stats: CycleStats) -> dict[str, float]:

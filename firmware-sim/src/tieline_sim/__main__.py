@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("state", type=Path, metavar="DIR")
     report.set_defaults(work=_report)
 
+    foresight = commands.add_parser(
+        "foresight",
+        help="minutes of violation in a run, and in a replay of its time whose batteries knew every load beforehand",
+    )
+    foresight.add_argument("scenario", type=Path)
+    foresight.add_argument("state", type=Path, metavar="DIR", help="state folder of the run")
+    foresight.add_argument("--from", dest="begin", type=_instant, required=True, metavar="INSTANT")
+    foresight.add_argument("--to", dest="end", type=_instant, required=True, metavar="INSTANT")
+    foresight.add_argument("--cache", type=Path, metavar="DIR", help="folder for converted SimBench data (default: user cache)")
+    foresight.set_defaults(work=_foresight)
+
     broker = commands.add_parser("broker", help="embedded MQTT 3.1.1 broker on loopback, anonymous: for the demo only")
     broker.add_argument("--port", type=int, required=True)
     broker.add_argument("--log", action="store_true", help="say what it does")
@@ -186,6 +198,25 @@ def _report(arguments: argparse.Namespace) -> int:
     from tieline_sim.report import report
 
     _print(report(arguments.state))
+    return 0
+
+
+def _instant(text: str) -> float:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant such as 2016-12-05T00:00:00Z") from error
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone")
+    return at.timestamp()
+
+
+def _foresight(arguments: argparse.Namespace) -> int:
+    from tieline_sim.compare import with_foresight
+    from tieline_sim.scenario import load_scenario
+
+    scenario = load_scenario(arguments.scenario)
+    _print(with_foresight(scenario, arguments.state, arguments.begin, arguments.end, arguments.cache))
     return 0
 
 

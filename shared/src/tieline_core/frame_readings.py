@@ -99,6 +99,7 @@ class ReadingBatch:
         ]
 
 
+@lru_cache(maxsize=16_384)
 def exponent_of(point: PointId) -> int | None:
     """Declared resolution of a point as a power of ten; None when its quantity is not one of ours."""
     quantity = QUANTITIES.get(point.quantity)

@@ -35,11 +35,16 @@ AT_ONCE: Final[Mapping[str, Any]] = {
     "target_pct": 95.0,
     "restore_pct": 85.0,
     "restore_hold_s": 0.0,
+}
+SWITCHED_AT_ONCE: Final[Mapping[str, Any]] = {
     "restore_step_s": 0.0,
     "restore_spread_s": 0.0,
+    "restore_step_share": 1.0,
     "min_off_s": 0.0,
     "min_samples": 1,
-    "settle_s": 0.0,
+    "effect_s": 1e-6,
+    "failed_s": 0.0,
+    "relapse_s": 0.0,
     "cold_load_factor": 1.0,
 }
 
@@ -75,7 +80,12 @@ def edge_tree(plan: Plan, ports: list[int], folder: Path, status_port: int) -> d
             "http": f"http://127.0.0.1:{free_port()}",
             "public_keys": ["ab" * 32],
         },
-        "shedding": {"transformer": "d000", "thermal_overload": dict(AT_ONCE)},
+        "shedding": {
+            "transformer": "d000",
+            "thermal_overload": dict(AT_ONCE),
+            "switching": dict(SWITCHED_AT_ONCE),
+            "storage": {"relieve": False},
+        },
         "metrics": {"port": status_port},
         "devices": devices,
     }

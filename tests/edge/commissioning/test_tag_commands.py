@@ -45,7 +45,7 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
     import tieline_edge.bootstrap as bootstrap
 
     before = bootstrap.speakers
-    monkeypatch.setattr(bootstrap, "speakers", lambda tags: (*before(tags), Pusher()))
+    monkeypatch.setattr(bootstrap, "speakers", lambda *known: (*before(*known), Pusher()))
 
 
 async def status(agent: Agent) -> dict[str, Any]:

@@ -54,9 +54,8 @@ SPECS = {
     LOAD: DeviceSpec(LOAD, Role.LOAD, frozenset({Capability.SWITCH}), 3, off_timer=True),
     VITAL: DeviceSpec(VITAL, Role.LOAD, frozenset({Capability.SWITCH}), 0),
 }
-LEVELS = ThermalOverloadParameters(
-    hold_s=5, severe_hold_s=5, restore_hold_s=8, restore_step_s=2, restore_spread_s=0, min_off_s=5, settle_s=1
-)
+LEVELS = ThermalOverloadParameters(hold_s=5, severe_hold_s=5, restore_hold_s=8)
+SWITCHING = {"restore_step_s": 2, "restore_spread_s": 0, "min_off_s": 5, "effect_s": 1, "cold_load_factor": 1.3}
 
 
 def settings(folder: Path, keys: Sequence[str] = ("ab" * 32,)) -> EdgeSettings:
@@ -67,7 +66,12 @@ def settings(folder: Path, keys: Sequence[str] = ("ab" * 32,)) -> EdgeSettings:
             "site": {"name": "Harbour", "rated_va": 200e3},
             "hub": {"mqtt": {"host": "127.0.0.1"}, "http": "http://127.0.0.1:1", "public_keys": list(keys)},
             "devices": [{"id": name, "catalog": "x", "modbus": {"host": "127.0.0.1"}} for name in SPECS],
-            "shedding": {"transformer": "tr1", "thermal_overload": LEVELS.model_dump()},
+            "shedding": {
+                "transformer": "tr1",
+                "thermal_overload": LEVELS.model_dump(),
+                "switching": SWITCHING,
+                "storage": {"relieve": False},
+            },
         }
     )
 
@@ -268,7 +272,9 @@ async def test_a_plan_is_followed_safety_bars_charging_and_the_plan_comes_back(t
     await site.run(2)
     assert site.field.power[BAT] == 0.0
     site.field.base_w = 60e3
-    await site.run(2)
+    await site.run(20)
+    assert site.field.power[BAT] == 0.0, "a bar that has only just been lifted may come back"
+    await site.run(15)
     assert site.field.power[BAT] == 40e3
     site.close()
 
@@ -577,4 +583,21 @@ async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle
     changes = [after for before, after in pairwise(powers) if before != after]
     assert changes == [0.0]
     assert site.events.count("plan.deviation") == 1
+    site.close()
+
+
+async def test_f12_what_ran_out_while_the_agent_was_frozen_is_not_carried_out_on_waking(tmp_path: Path) -> None:
+    """F12 (I5, I6): five minutes without a cycle; on waking each device hears at most one thing, and nothing that is over."""
+    site = Site(tmp_path)
+    site.cycle.take_plan(
+        plan(step_s=150, devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [40e3, 30e3, 20e3]}]), "a" * 64
+    )
+    await site.run(2)
+    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=60)))
+    site.field.told.clear()
+    await site.clock.advance(303.0)
+    await site.run(1)
+    told = [action for _, action in site.field.told]
+    assert told == [HoldPower(20e3, 180.0)], "the plan's step of now, once"
+    assert site.parts.commands.reports()[0].state is not CommandState.EFFECTIVE
     site.close()

@@ -250,7 +250,7 @@ def test_a_row_of_another_version_is_said_to_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("action", "words"),
     [
-        (None, "leave alone"),
+        (None, "left alone"),
         (HoldPower(5e3, 1.0), "hold 5 kW (charge)"),
         (HoldPower(-1.25e6, 1.0), "hold -1.25 MW (discharge)"),
         (HoldPower(0.0, 1.0), "hold 0 W (rest)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import IssuedForecast
-from tieline_edge.control.local_schedule import EFFICIENCY, Battery, local_schedule, shave
+from tieline_edge.control.local_schedule import EFFICIENCY, Battery, local_schedule, plan_locally, shave
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
+from tieline_edge.settings import LocalScheduleSettings
 
 START = datetime(2016, 12, 7, 16, tzinfo=UTC)
 BAT = DeviceId("bat1")
@@ -120,3 +123,48 @@ def test_a_battery_is_read_from_its_specification() -> None:
     assert low.stored_wh == 0.0
     assert Battery.of(DeviceSpec(BAT, Role.STORAGE, frozenset({Capability.HOLD_POWER})), 50.0) is None
     assert Battery.of(DeviceSpec(BAT, Role.METER, frozenset(), energy_wh=1.0), 50.0) is None
+
+
+PRICED = LocalScheduleSettings(objective="price", end_eur_per_mwh=0.0, eta_charge=0.9, eta_discharge=0.9)
+
+
+def known(*values: float) -> Callable[[datetime, int, int], np.ndarray]:
+    return lambda _start, _step_s, steps: np.array(values[:steps], dtype=float)
+
+
+def test_known_prices_move_every_battery_and_their_end_ends_the_schedule() -> None:
+    two = [battery(stored_wh=0.0, room_wh=10e3), battery(stored_wh=0.0, room_wh=10e3, device=DeviceId("bat2"))]
+    made = plan_locally(forecast([1e3] * 8), two, START, PRICED, known(10.0, 10.0, 10.0, 10.0, 500.0, 500.0))
+    assert made is not None
+    assert set(made.values_w) == {BAT, DeviceId("bat2")}
+    assert len(made.values_w[BAT]) == 6
+    assert min(made.values_w[BAT][:4]) >= 0.0 > min(made.values_w[BAT][4:])
+    assert "cheapest by known prices, -" in made.aim
+    assert made.end == START + timedelta(minutes=90)
+
+
+def test_without_a_price_for_now_the_top_is_flattened() -> None:
+    made = plan_locally(forecast([1e3, 9e3]), [battery()], START, PRICED, known())
+    assert made is not None
+    assert made.aim.startswith("flat top of")
+    assert plan_locally(forecast([1e3]), [], START, PRICED, known(1.0)) is None
+
+
+def test_energy_left_at_the_end_is_worth_the_mean_price_unless_it_is_said() -> None:
+    by_mean = PRICED.model_copy(update={"end_eur_per_mwh": None})
+    full = battery(stored_wh=10e3, room_wh=10e3)
+    made = plan_locally(forecast([1e3] * 4), [full], START, by_mean, known(100.0, 100.0, 100.0, 100.0))
+    assert made is not None
+    assert made.values_w[BAT] == (0.0,) * 4, "selling everything at the mean price gains nothing"
+    sold = plan_locally(forecast([1e3] * 4), [full], START, PRICED, known(100.0, 100.0, 100.0, 100.0))
+    assert sold is not None
+    assert min(sold.values_w[BAT]) < 0.0
+
+
+def test_the_reserve_is_no_energy_to_plan_with() -> None:
+    able = frozenset({Capability.HOLD_POWER})
+    spec = DeviceSpec(BAT, Role.STORAGE, able, None, -1e3, 1e3, 100e3, 10.0, 90.0, soc_reserve_pct=20.0)
+    made = Battery.of(spec, 40.0)
+    assert made is not None
+    assert (made.room_wh, made.stored_wh) == (60e3, 10e3)
+    assert Battery.of(replace(spec, soc_reserve_pct=80.0), 40.0) is None

@@ -105,3 +105,34 @@ def test_what_nobody_claims_any_more_goes_with_the_ramp_and_is_then_released() -
     assert out[:3] == [30.0, 20.0, 10.0]
     assert all(math.isnan(value) for value in out[3:])
     assert math.isnan(run([30.0, None], start_w=30.0)[1]), "a device without a ramp is let go at once"
+
+
+def fleeting(highs: list[float], *, wanted: float = 30.0, ramp: float | None = None) -> list[float]:
+    spec = DeviceSpec(DeviceId("bat1"), Role.STORAGE, frozenset(), p_min_w=-100, p_max_w=100, ramp_w_per_s=ramp)
+    memory, out = PowerMemory(sign=0), []
+    for second, high in enumerate(highs):
+        limit = Interval(hi=high)
+        at = NOW + timedelta(seconds=second)
+        result = hold(Request(spec, memory, DeviceFacts(), limit, limit, True, at, 180.0, limit), wanted)
+        memory = result.memory
+        assert isinstance(result.action, HoldPower)
+        out.append(result.action.power_w)
+    return out
+
+
+def test_the_way_to_a_limit_in_force_is_free_and_the_way_over_it_waits() -> None:
+    assert fleeting([20.0] * 4, ramp=10.0) == [0.0, 10.0, 20.0, 20.0]
+    out = fleeting([20.0] + [math.inf] * 31)
+    assert out[:30] == [20.0] * 30
+    assert out[30:] == [30.0, 30.0]
+
+
+def test_a_limit_that_swings_is_followed_at_its_tightest() -> None:
+    out = fleeting([5.0 if second % 2 else 20.0 for second in range(60)])
+    assert out == [20.0] + [5.0] * 59
+
+
+def test_a_limit_that_stays_looser_is_followed_after_a_while() -> None:
+    out = fleeting([5.0] + [20.0] * 40)
+    assert out[:30] == [5.0] * 30
+    assert out[31:] == [20.0] * 10

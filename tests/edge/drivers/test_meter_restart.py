@@ -40,7 +40,7 @@ async def live(broker: Broker, path: Path, side: MeterSide, receipt: bool) -> No
                 await asyncio.sleep(0.01)
             if not receipt:
                 assert gateway._client is not None
-                gateway._client.publish = lambda *_: None  # type: ignore[method-assign]  # killed before it
+                gateway._client.publish = lambda *_: True  # type: ignore[method-assign]  # killed before it
             side.send("m01", 1)
             if receipt:
                 assert (await asyncio.to_thread(side.receipts.get, True, 60))[1] == "m01-1"

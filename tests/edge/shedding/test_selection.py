@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import itertools
-import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieline_core.ids import DeviceId
-from tieline_edge.shedding.selection import Burden, choose, smallest_sufficient
+from tieline_edge.shedding.selection import Candidate, choose, smallest_sufficient
 
 A, B, C, D = map(DeviceId, ("a", "b", "c", "d"))
 
 
-def test_the_loading_scales_with_apparent_power_when_reactive_power_is_known() -> None:
-    burden = Burden(100.0, 500e3, 400e3, 300e3)
-    assert burden.after(-400e3) == pytest.approx(60.0)
-    assert burden.after(0.0) == 100.0
-    # 0.95 of 500 kVA is 475 kVA; with 300 kvar left 368.27 kW may flow.
-    assert burden.excess_w(95.0) == pytest.approx(400e3 - math.sqrt(475e3**2 - 300e3**2))
-
-
-def test_without_reactive_power_the_active_power_counts_in_full() -> None:
-    burden = Burden(110.0, 500e3, None, None)
-    assert burden.after(-50e3) == pytest.approx(100.0)
-    assert burden.excess_w(95.0) == pytest.approx(75e3)
-    assert burden.after(-1e9) == 0.0
-    assert Burden(90.0, 500e3, None, None).excess_w(95.0) == 0.0
-
-
-def test_a_transformer_that_feeds_back_exports() -> None:
-    assert Burden(110.0, 500e3, -500e3, 0.0).exports
-    assert not Burden(110.0, 500e3, None, None).exports
+def of_class(priority: int, relief_w: float, turn: int = 0) -> Candidate:
+    return Candidate(priority, relief_w, turn)
 
 
 def test_the_highest_class_number_goes_first_and_whole_before_the_next_is_touched() -> None:
-    burden = Burden(115.0, 100e3, None, None)
-    loads = {A: (4, 6e3), B: (3, 9e3), C: (3, 15e3), D: (1, 90e3)}
-    # 20 kW and one watt are needed: class 4 gives 6, and of class 3 the 15 kW load is the smallest sufficient set.
-    assert choose(burden, loads, 95.0) == (A, C)
+    loads = {A: of_class(4, 6e3), B: of_class(3, 9e3), C: of_class(3, 15e3), D: of_class(1, 90e3)}
+    # 20 kW are needed: class 4 gives 6, and of class 3 the 15 kW load is the smallest sufficient set.
+    assert choose(loads, 20e3) == (A, C)
 
 
 def test_when_nothing_suffices_everything_goes() -> None:
-    assert set(choose(Burden(200.0, 100e3, None, None), {A: (4, 6e3), B: (1, 9e3)}, 95.0)) == {A, B}
+    assert set(choose({A: of_class(4, 6e3), B: of_class(1, 9e3)}, 105e3)) == {A, B}
 
 
-def test_loads_without_power_are_of_no_use() -> None:
-    assert choose(Burden(120.0, 100e3, None, None), {A: (4, 0.0), B: (3, 50e3)}, 95.0) == (B,)
+def test_loads_without_power_are_of_no_use_and_no_need_sheds_nothing() -> None:
+    assert choose({A: of_class(4, 0.0), B: of_class(3, 50e3)}, 25e3) == (B,)
+    assert choose({A: of_class(4, 5e3)}, 0.0) == ()
+
+
+def test_inside_a_class_those_go_first_that_have_been_off_least() -> None:
+    loads = {A: of_class(3, 10e3, turn=8), B: of_class(3, 12e3), C: of_class(3, 9e3, turn=2)}
+    assert choose(loads, 10e3) == (B,)
+    assert set(choose(loads, 15e3)) == {B, C}
+    assert set(choose(loads, 25e3)) == {A, B, C}
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.floats(1.0, 2e4), st.integers(0, 3)), min_size=1, max_size=12),
+    st.floats(1.0, 1.5e5),
+)
+def test_no_class_is_touched_while_the_higher_numbers_suffice_and_no_chosen_load_is_needless(
+    rows: list[tuple[int, float, int]], need_w: float
+) -> None:
+    loads = {DeviceId(f"l{number:02}"): Candidate(*row) for number, row in enumerate(rows)}
+    chosen = choose(loads, need_w)
+    lowest = min((loads[device].priority for device in chosen), default=9)
+    above = [one for one in loads.values() if one.priority > lowest]
+    assert sum(one.relief_w for one in above) < need_w
+    shed_w = sum(loads[device].relief_w for device in chosen)
+    if shed_w < need_w:
+        assert set(chosen) == set(loads)
+    for device in chosen:
+        if loads[device].priority == lowest and shed_w >= need_w:
+            assert shed_w - loads[device].relief_w < need_w
 
 
 @settings(max_examples=150)
@@ -75,3 +84,4 @@ def test_a_found_set_is_always_sufficient_whatever_the_rounding(powers: list[flo
 
 def test_a_sum_hidden_by_rounding_down_still_finds_all_of_them() -> None:
     assert smallest_sufficient({A: 19.0, B: 19.0}, 38.0) == (A, B)
+    assert smallest_sufficient({A: 19.0, B: 19.0, C: 5.0}, 38.0) == (A, B)

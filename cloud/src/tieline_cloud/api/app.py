@@ -14,6 +14,7 @@ from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.routes import (
     artifacts,
     commands,
+    configs,
     edges,
     events,
     forecasts,
@@ -29,6 +30,7 @@ from tieline_cloud.api.routes import (
     readings,
     reconcile,
     rollups,
+    why,
 )
 from tieline_cloud.console import pages
 from tieline_cloud.doors import intake
@@ -37,7 +39,9 @@ from tieline_cloud.doors import intake
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     edges.router,
+    configs.router,
     reconcile.router,
+    why.router,
     readings.router,
     rollups.router,
     ingest.router,

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.commands import CommandBook
+from tieline_cloud.dispatch.configs import ConfigBook
 from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
 from tieline_cloud.doors.intake import Intake
+from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.quality.rule_table import RuleTable
@@ -83,11 +85,13 @@ class HubServices:
     plans: PlanBook
     models: ModelRegistry
     commands: CommandBook
+    configs: ConfigBook
     desired: DesiredStates
     artifacts: ArtifactStore
     events: EventFeed
     live: LiveHub
     intake: Intake
     rules: RuleTable
+    explain: Explainer
     health: Callable[[], Mapping[str, Any]]
     metrics: Callable[[], bytes]

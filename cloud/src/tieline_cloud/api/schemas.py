@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from tieline_cloud.dispatch.configs import ConfigState
 from tieline_cloud.dispatch.models import ModelState
 from tieline_cloud.dispatch.plans import PlanCurves, PlanState
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.command import Action, Command, CommandReport, CommandState
 from tieline_core.messages.desired import Desired, Reported, StreamBacklog
 from tieline_core.messages.plan import Plan, Verdict
+from tieline_core.messages.site_config import MAX_CHARS
 from tieline_core.messages.telemetry import Stream
 
 QualityWord = Literal["good", "uncertain", "substituted", "stale", "bad"]
@@ -36,6 +38,16 @@ class Me(_Answer):
 
     user: str
     roles: tuple[str, ...]
+
+
+class Explanation(_Answer):
+    """An edge's own words on why a device does, or did, what it does."""
+
+    edge_id: EdgeId
+    device_id: DeviceId
+    at: AwareDatetime | None = Field(description="instant asked about; null = now")
+    answered_at: AwareDatetime = Field(description="by the edge's clock")
+    text: str
 
 
 class Edge(_Answer):
@@ -64,6 +76,9 @@ class Edge(_Answer):
     reported_age_s: float | None = Field(description="age of the edge's own figures by the hub's clock")
     reported_stale: bool = Field(description="true when the edge is away: its figures are those of its last word")
     monitor_only: bool | None
+    dry_run: bool | None = Field(description="true when it decides and traces, and writes to no device")
+    tagged: tuple[str, ...] = Field(description='devices under a tag "do not operate"')
+    config_sha256: str | None = Field(description="hash of the hub's configuration it runs; null = the file at its site")
     software: str | None
     plan_id: str | None
     devices_offline: tuple[str, ...]
@@ -276,6 +291,30 @@ class CommandRequest(_Answer):
     value_w: float | None = Field(default=None, description="load convention: positive = drawn from the grid")
     valid_for_s: float = Field(gt=0, le=86_400, description="seconds of the hub's clock until it ends")
     reason: str = Field(min_length=3, max_length=300)
+
+
+class ConfigRequest(_Answer):
+    """A site file for an edge."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"text": "edge_id: harbour\nstate_dir: /var/lib/tieline/harbour\n"}]},
+    )
+
+    text: str = Field(min_length=1, max_length=MAX_CHARS, description="YAML, comments included")
+
+
+class ConfigAnswer(_Answer):
+    """A published configuration and what the edge has made of it."""
+
+    edge_id: EdgeId
+    config_id: str
+    sha256: str = Field(description="content hash of the signed envelope")
+    published_at: AwareDatetime
+    state: ConfigState
+    reason: str = Field(description="in words; a refusal names key, value and reason")
+    text: str
 
 
 class CommandAnswer(_Answer):

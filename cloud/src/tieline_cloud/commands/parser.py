@@ -25,6 +25,7 @@ Then, beside the running hub:
   tieline-cloud prices prices.csv        give it the prices
   tieline-cloud train                    make load models and send them to the edges
   tieline-cloud plan                     plan the day and send the plans to the edges
+  tieline-cloud publish-config EDGE site.yaml   give an edge another site file, without a restart
   tieline-cloud status                   see how everything stands
   tieline-cloud reconcile EDGE ...       see whether an edge and the hub hold the same"""
 
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_local(commands)
     _add_giving(commands, address, direct)
+    _add_config(commands, address)
     _add_asking(commands, address, direct)
     return parser
 
@@ -107,6 +109,16 @@ def _add_giving(commands: Commands, address: argparse.ArgumentParser, direct: ar
     _add(commands, "plan", "plan the day of all substations and send it to their edges", remote.run_plan, address)
 
 
+def _add_config(commands: Commands, address: argparse.ArgumentParser) -> None:
+    text = "sign a site file and give it to its edge, which takes it without a restart or says why not"
+    command = _add(commands, "publish-config", text, remote.run_publish_config, address)
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument("file", type=Path, metavar="SITE", help="the whole site file (YAML)")
+    command.add_argument(
+        "--wait", type=float, default=60.0, metavar="S", help="wait this long for the edge's word; 0 = not at all (default: 60)"
+    )
+
+
 def _add_asking(commands: Commands, address: argparse.ArgumentParser, direct: argparse.ArgumentParser) -> None:
     """What a hub is asked, and what it is asked to look after."""
     command = _add(commands, "export", "write readings of a span to a parquet file", remote.run_export, address, direct)
@@ -123,6 +135,11 @@ def _add_asking(commands: Commands, address: argparse.ArgumentParser, direct: ar
         command.add_argument(
             "--stream", action="append", choices=("alarm", "measure", "bulk"), help="this stream only; may be repeated"
         )
+    command = _add(commands, "why", "ask an edge why a device does what it does", remote.run_why, address)
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument("device", metavar="DEVICE")
+    command.add_argument("--at", type=_instant, metavar="INSTANT", help="default: now")
+    command.add_argument("--replay", action="store_true", help="have the arbiter asked again with what was kept")
     _add_mirror(_add(commands, "mirror", "look after the mirrors of the ledger", remote.run_mirror), address)
     command = _add(commands, "jobs", "list jobs, newest first", remote.run_jobs, address)
     command.add_argument("--cancel", metavar="JOB", help="cancel this one instead")

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tieline_core.errors import BadInputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -110,9 +112,37 @@ def run_backfill(options: argparse.Namespace) -> int:
     return _job(options, "backfill", _span(options))
 
 
+def run_why(options: argparse.Namespace) -> int:
+    """Ask an edge why a device does what it does."""
+    wanted = {"device": options.device, "replay": str(options.replay).lower()}
+    if options.at is not None:
+        wanted["at"] = options.at.isoformat()
+    client, _ = _client(options)
+    with client:
+        answer = client.get(f"edges/{options.edge}/why", wanted)
+    print(json.dumps(answer) if options.json else answer["text"])
+    return 0
+
+
 def run_mirror(options: argparse.Namespace) -> int:
     """Rebuild a mirror."""
     return _job(options, "mirror-rebuild", {"name": options.name, "from": options.start.isoformat()})
+
+
+def run_publish_config(options: argparse.Namespace) -> int:
+    """Exit status: 0 the edge runs it, 1 it refuses, 3 it has not answered yet."""
+    client, _ = _client(options)
+    try:
+        text = options.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(str(options.file), "", None, f"cannot be read: {error}") from error
+    with client:
+        answer = client.publish_config(options.edge, text, options.wait)
+    if options.json:
+        print(json.dumps({key: value for key, value in answer.items() if key != "text"}))
+    else:
+        print(f"{answer['edge_id']}: configuration {answer['sha256'][:16]} is {answer['state']}: {answer['reason']}")
+    return {"confirmed": 0, "refused": 1}.get(answer["state"], 3)
 
 
 def run_jobs(options: argparse.Namespace) -> int:

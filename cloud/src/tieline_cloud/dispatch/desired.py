@@ -91,6 +91,10 @@ class DesiredStates:
         """Make a policy envelope the desired one."""
         return self._change(edge, {"policy": sha256})
 
+    def set_config(self, edge: EdgeId, sha256: str) -> DesiredRecord:
+        """Make a configuration envelope the desired one."""
+        return self._change(edge, {"config": sha256})
+
     def set_model(self, edge: EdgeId, point: PointId, sha256: str) -> DesiredRecord:
         """Make a model envelope the desired one for its point."""
         before = self._records.get(edge)

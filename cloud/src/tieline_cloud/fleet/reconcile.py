@@ -22,7 +22,10 @@ from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, PermanentError, TransientError
 from tieline_core.ids import EdgeId
+from tieline_core.messages.explanation import ExplainReply
 from tieline_core.messages.reconciliation import (
+    AnyReply,
+    AnyRequest,
     BackfillReply,
     BackfillRequest,
     DigestReply,
@@ -41,7 +44,6 @@ SILENCE_S: Final = 30.0
 _VALID: Final = timedelta(minutes=5)
 _QUEUED: Final = 256
 
-_Reply = DigestReply | BackfillReply | RefusedReply
 #: Told how far it is: share and words.
 Tell = Callable[[float, str], None]
 
@@ -102,7 +104,7 @@ class EdgeRequests:
         self._publisher = publisher
         self._clock = clock
         self._silence_s = silence_s
-        self._asked: dict[str, tuple[EdgeId, asyncio.Queue[_Reply]]] = {}
+        self._asked: dict[str, tuple[EdgeId, asyncio.Queue[AnyReply]]] = {}
         #: Replies that could not be read or nobody asked for.
         self.strays = 0
 
@@ -121,7 +123,7 @@ class EdgeRequests:
         asked[1].put_nowait(reply)
 
     @asynccontextmanager
-    async def asking(self, request: DigestRequest | BackfillRequest) -> AsyncIterator[asyncio.Queue[_Reply]]:
+    async def asking(self, request: AnyRequest) -> AsyncIterator[asyncio.Queue[AnyReply]]:
         """Send a request; its replies arrive in the queue while the context is open.
 
         Raises:
@@ -133,7 +135,7 @@ class EdgeRequests:
         envelope, _ = self._sealer.seal(
             EnvelopeType.REQUEST, edge, request.to_bytes(), now=now, valid=(now - CLOCK_SLACK, until)
         )
-        replies: asyncio.Queue[_Reply] = asyncio.Queue(_QUEUED)
+        replies: asyncio.Queue[AnyReply] = asyncio.Queue(_QUEUED)
         self._asked[request.request_id] = (edge, replies)
         try:
             await self._publisher.publish(topics.request(edge), envelope, retain=False)
@@ -141,19 +143,21 @@ class EdgeRequests:
         finally:
             del self._asked[request.request_id]
 
-    async def next(self, replies: asyncio.Queue[_Reply], edge: EdgeId, so_far: str) -> DigestReply | BackfillReply:
-        """The next reply.
+    async def next(
+        self, replies: asyncio.Queue[AnyReply], edge: EdgeId, so_far: str, silence_s: float | None = None
+    ) -> DigestReply | BackfillReply | ExplainReply:
+        """The next reply; ``silence_s`` where this question may wait less than others.
 
         Raises:
             NoReplyError: None came in time.
             RequestRefusedError: The edge said no.
         """
         try:
-            async with asyncio.timeout(self._silence_s):
+            async with asyncio.timeout(silence_s := silence_s or self._silence_s):
                 reply = await replies.get()
         except TimeoutError as error:
             raise NoReplyError(
-                f"edge {edge} said nothing for {self._silence_s:g} s ({so_far}); is it connected, does it know the hub's key?"
+                f"edge {edge} said nothing for {silence_s:g} s ({so_far}); is it connected, does it know the hub's key?"
             ) from error
         if isinstance(reply, RefusedReply):
             raise RequestRefusedError(f"edge {edge} refuses: {reply.reason}")

@@ -44,22 +44,27 @@ def _site_load(site: SiteForecast, level: str) -> tuple[FloatArray, FloatArray]:
     return load + getattr(site, f"pv_{level}_w"), site.tan_phi * load
 
 
+def scenario_powers(grid: GridModel, problem: PlanningProblem, plan_kw: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Power drawn at each bus in every step of every scenario, scenario-major [3 T, bus]: active [W] and reactive [var]."""
+    p_w = np.tile(problem.rest_p_w, (3, 1))
+    q_var = np.tile(problem.rest_q_var, (3, 1))
+    for s, site in enumerate(problem.sites):
+        bus = grid.substation(site.edge_id).lv_bus
+        for scenario, level in SCENARIOS:
+            rows = slice(scenario * problem.steps, (scenario + 1) * problem.steps)
+            active, reactive = _site_load(site, level)
+            p_w[rows, bus] += active + 1e3 * plan_kw[scenario, s]
+            q_var[rows, bus] += reactive
+    return p_w, q_var
+
+
 def solve_scenarios(engine: PowerFlow, problem: PlanningProblem, plan_kw: FloatArray) -> PowerFlowResult:
     """AC power flow of every step in every scenario, scenario-major [3 T, ...].
 
     Raises:
         PowerFlowDivergedError: When a step has no solution.
     """
-    p_w = np.tile(problem.rest_p_w, (3, 1))
-    q_var = np.tile(problem.rest_q_var, (3, 1))
-    for s, site in enumerate(problem.sites):
-        bus = engine.grid.substation(site.edge_id).lv_bus
-        for scenario, level in SCENARIOS:
-            rows = slice(scenario * problem.steps, (scenario + 1) * problem.steps)
-            active, reactive = _site_load(site, level)
-            p_w[rows, bus] += active + 1e3 * plan_kw[scenario, s]
-            q_var[rows, bus] += reactive
-    return engine.batch(p_w, q_var)
+    return engine.batch(*scenario_powers(engine.grid, problem, plan_kw))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tieline_cloud.planning.control_tree import P50, ControlTree, control_tree, 
 from tieline_cloud.planning.errors import PlanRefusedError
 from tieline_cloud.planning.formulation import Schedule, formulate, schedule
 from tieline_cloud.planning.linear import LinearProgram
+from tieline_cloud.planning.network_table import network_tables
 from tieline_cloud.planning.plans import plans_of
 from tieline_cloud.planning.problem import PlanningProblem
 from tieline_cloud.planning.solve import SOLVER, solve_linear, solve_one_way
@@ -98,7 +99,7 @@ def plan_day(problem: PlanningProblem, grid: GridModel, now: datetime) -> Planni
     costs = Costs(best.objective_eur, without_eur, best.bound_eur, len(rounds))
     certificate = certify(grid, problem, (best.solved, idle), costs, SOLVER, now)
     return PlanningOutcome(
-        plans=plans_of(problem, best.schedule, certificate, now),
+        plans=plans_of(problem, best.schedule, certificate, now, network_tables(engine, problem, best.schedule, best.solved)),
         certificate=certificate,
         start=problem.start,
         step_s=problem.step.total_seconds(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
@@ -11,6 +12,7 @@ from tieline_cloud.gridmodel.model import FloatArray
 from tieline_cloud.planning.formulation import Schedule
 from tieline_cloud.planning.problem import PlanningProblem
 from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.network import NetworkTable, PriceVector
 from tieline_core.messages.plan import Certificate, DevicePlan, Plan, PlanMode
 from tieline_core.quantities import QUANTITIES, round_to
 
@@ -36,8 +38,17 @@ def _devices(problem: PlanningProblem, schedule: Schedule, edge_id: str) -> tupl
     return tuple(DevicePlan(device_id=DeviceId(name), mode=mode, values_w=_rounded(power)) for name, mode, power in rows)
 
 
-def plans_of(problem: PlanningProblem, schedule: Schedule, certificate: Certificate, now: datetime) -> tuple[Plan, ...]:
-    """One plan for each site; the id is the same for the same inputs at the same instant."""
+def plans_of(
+    problem: PlanningProblem,
+    schedule: Schedule,
+    certificate: Certificate,
+    now: datetime,
+    networks: Mapping[str, NetworkTable],
+) -> tuple[Plan, ...]:
+    """One plan for each site, with the network around it; the id is the same for the same inputs at the same instant."""
+    step_s = int(problem.step.total_seconds())
+    known = tuple(round(float(price), 4) for price in problem.price_eur_per_mwh)
+    prices = PriceVector(start=problem.start, step_s=step_s, eur_per_mwh=known)
     seed = "".join(certificate.input_sha256.values()) + now.isoformat()
     return tuple(
         Plan(
@@ -45,9 +56,11 @@ def plans_of(problem: PlanningProblem, schedule: Schedule, certificate: Certific
             edge_id=EdgeId(site.edge_id),
             issued_at=now,
             start=problem.start,
-            step_s=int(problem.step.total_seconds()),
+            step_s=step_s,
             devices=_devices(problem, schedule, site.edge_id),
             certificate=certificate,
+            network=networks.get(site.edge_id),
+            prices=prices,
         )
         for site in problem.sites
     )

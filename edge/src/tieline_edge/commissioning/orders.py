@@ -18,7 +18,7 @@ from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
 from tieline_edge.control.executor import Executor
 from tieline_edge.control.tags import Hold, TagBook, new_tag
-from tieline_edge.metrics import Page
+from tieline_edge.pages import Page
 
 #: Longest wait for a write that was under way when the tag was hung [wall s].
 _QUIET_S: Final = 10.0

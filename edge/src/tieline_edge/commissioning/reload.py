@@ -154,7 +154,7 @@ class SiteTaker:
         parts, old = self._parts, self._parts.site.settings
         await self._let_go(_moved(old, new, difference))
         specs = specs_of(handles, new)
-        parts.cycle.take_site(rule_site_of(new, specs), {device: one.period_s for device, one in handles.items()})
+        parts.cycle.take_site(rule_site_of(new, specs), {device: one.fresh_s for device, one in handles.items()})
         parts.executor.take_handles(writable_of(handles, specs))
         parts.site.settings = new
         for device in difference.closed:

@@ -163,8 +163,9 @@ def _power(
     memory = energy.looked(spec, known, memory)
     own_limits = [claim for claim in own if claim.limit is not None]
     rating, *inherent = interlocks(spec, known, memory)
-    site = intersect([*own_limits, *inherent], now)
     bounds = intersect([*own_limits, rating, *inherent], now)
+    # Of what was heard only: a limit that was dropped for the rating gives no right to skip a ramp.
+    site = intersect([claim for claim in bounds.active if claim is not rating], now)
     wishes = [claim for claim in own if claim.limit is None and claim.live(now)]
     able = Capability.HOLD_POWER in spec.capabilities
     fitting = [claim for claim in wishes if able and claim.setpoint_w is not None]
@@ -172,8 +173,9 @@ def _power(
     winner = _first(fitting)
     kept = energy.reserve(spec, memory, winner)
     allowed, claimed = _kept(bounds.interval, kept), _kept(site.interval, kept)
+    fleeting = intersect([one for one in bounds.active if one.band in (Band.SAFETY, Band.ENVELOPE)], now).interval
     spoken = any(claim.limit_at(now) != NO_LIMIT for claim in own_limits)
-    request = power.Request(spec, memory, known, allowed, claimed, spoken, now, revert_s)
+    request = power.Request(spec, memory, known, allowed, claimed, spoken, now, revert_s, fleeting, _safe(winner))
     if able:
         result = power.hold(request, None if winner is None else winner.setpoint_w)
     else:
@@ -191,6 +193,10 @@ def _power(
         known.ages_s,
     )
     return decision, result.memory
+
+
+def _safe(winner: Claim | None) -> bool:
+    return winner is not None and winner.band <= Band.SAFETY
 
 
 def _kept(interval: Interval, kept: str | None) -> Interval:

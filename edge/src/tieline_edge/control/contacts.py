@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from tieline_edge.control.claims import Band
 from tieline_edge.control.facts import DeviceFacts
 from tieline_edge.control.memory import ContactMemory
 from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
+
+_HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,14 @@ def _observed(request: Request) -> ContactMemory:
         return memory
     measured_at = request.now - timedelta(seconds=request.known.ages_s.get("closed", 0.0))
     if memory.closed is None:
-        return replace(memory, closed=seen, settled=True, ours=memory.ours and not seen)
+        return replace(memory, closed=seen, switched_at=request.now, settled=True, ours=memory.ours and not seen)
     if measured_at < memory.switched_at:
         return memory
     if seen == memory.closed:
         return memory if memory.settled else replace(memory, settled=True)
     if memory.settled:
         # A hand, or the device's own timer, has moved it.
-        return ContactMemory(seen, request.now, True)
+        return ContactMemory(seen, request.now, True, ordered=memory.ordered)
     return memory
 
 
@@ -86,14 +89,27 @@ def _open(request: Request, band: Band, timer_s: float) -> Result:
         if band > Band.SAFETY:
             return Result(None, memory, (f"minimum on time: stays closed for another {rest_s:.0f} s",))
         notes = (f"minimum on time cut by {rest_s:.0f} s: {band.name.lower()} goes first",)
-    return Result(opening, ContactMemory(False, request.now, ours=True, off_timer_s=timer_s), notes)
+    ordered = _ordered(request)
+    if band > Band.SAFETY and len(ordered) >= spec.switches_per_h:
+        return Result(None, memory, (f"it was switched {len(ordered)} times within the hour: stays closed",))
+    new = ContactMemory(False, request.now, ours=True, off_timer_s=timer_s, ordered=(*ordered, request.now))
+    return Result(opening, new, notes)
+
+
+def _ordered(request: Request) -> tuple[datetime, ...]:
+    """When it was told to switch within the last hour."""
+    return tuple(at for at in request.memory.ordered if (request.now - at).total_seconds() < _HOUR_S)
 
 
 def _close(request: Request, band: Band) -> Result:
     memory, spec = request.memory, request.spec
     if memory.closed is True:
-        # Settled and closed: nothing to write. Not settled: the closing has not been seen yet, keep asking for it.
-        return Result(None if memory.settled else SwitchContact(closed=True), memory)
+        if memory.settled:
+            return Result(None, memory)
+        if request.bus_live is not True:
+            return Result(None, memory, ("the busbar died before the closing was seen: it is not repeated",))
+        # The closing has not been seen yet: keep asking for it.
+        return Result(SwitchContact(closed=True), memory)
     stay = SwitchContact(closed=False, off_timer_s=memory.off_timer_s) if memory.ours else None
     if band is Band.DEFAULT and not memory.ours:
         return Result(None, memory, ("it was not opened here, so it is not closed by default",))
@@ -103,4 +119,8 @@ def _close(request: Request, band: Band) -> Result:
     if request.bus_live is not True:
         state = "dead" if request.bus_live is False else "of unknown state"
         return Result(stay, memory, (f"the busbar is {state}: nothing closes onto it",))
-    return Result(SwitchContact(closed=True), ContactMemory(True, request.now))
+    ordered = _ordered(request)
+    if len(ordered) >= spec.switches_per_h:
+        # Whoever wants it, an opening of safety comes through and a closing has time: the count of an hour is bounded.
+        return Result(stay, memory, (f"it was switched {len(ordered)} times within the hour: stays open",))
+    return Result(SwitchContact(closed=True), ContactMemory(True, request.now, ordered=(*ordered, request.now)))

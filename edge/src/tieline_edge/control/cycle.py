@@ -10,7 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
+from zoneinfo import ZoneInfo
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tieline_core.clock import Clock
@@ -28,12 +31,13 @@ from tieline_edge.control.deviation import DeviationWatch
 from tieline_edge.control.escalation import Escalation
 from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
-from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, local_schedule
+from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, plan_locally
 from tieline_edge.control.memory import ArbiterMemory, after_restart
 from tieline_edge.control.memory_store import MemoryStore, Offload
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.pace import PaceStats
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
+from tieline_edge.control.prices import of_tariff, of_vector
 from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.control.replay import Asked
 from tieline_edge.control.rulebook import RuleBook
@@ -311,7 +315,14 @@ class ControlCycle:
         snapshot = self._parts.image.freeze(now)
         facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
         batteries = batteries_of(self.specs, facts)
-        self.local = local_schedule(forecast, batteries, now) if batteries else None
+        self.local = plan_locally(forecast, batteries, now, self._parts.settings.local_schedule, self._prices)
+
+    def _prices(self, start: datetime, step_s: int, steps: int) -> NDArray[np.float64]:
+        vector, settings = self._parts.plans.prices, self._parts.settings
+        known = np.zeros(0) if vector is None else of_vector(vector, start, step_s, steps)
+        if known.size:
+            return known
+        return of_tariff(settings.local_schedule.tariff, ZoneInfo(settings.site.time_zone), start, step_s, steps)
 
 
 def _marked(decisions: Mapping[DeviceId, Decision], dry_run: bool) -> Mapping[DeviceId, Decision]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tieline_core.errors import BadInputError
 from tieline_core.timegrid import from_us, to_us
 from tieline_edge.control.replay import action_from_json, question_from_json
-from tieline_edge.control.ring import Line, RingReader, Run
+from tieline_edge.control.ring import SITE_EVENTS, Line, RingReader, Run
 from tieline_edge.control.words import action_words
 
 #: Most lines of a timeline.
@@ -99,6 +99,17 @@ def timeline(path: Path, device: str, since: datetime, until: datetime) -> dict[
         "lines": lines[:MAX_LINES],
         "more": len(lines) > MAX_LINES or len(rows) == 20 * MAX_LINES,
     }
+
+
+def alarms(path: Path, since: datetime, until: datetime, most: int = 50) -> list[dict[str, Any]]:
+    """Events of a span an operator had to look at, newest first: ``at``, ``severity``, ``code``, ``text``, ``device``.
+
+    Raises:
+        BadInputError: When there is no trace.
+    """
+    with RingReader(path) as ring:
+        lines = ring.between(SITE_EVENTS, to_us(since), to_us(until), 20 * MAX_LINES)
+    return [{"at": from_us(line.at_us).isoformat(), **line.body} for line in reversed(lines)][:most]
 
 
 def check(body: dict[str, Any], spec: str | None) -> dict[str, Any]:

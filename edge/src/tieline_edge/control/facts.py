@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from tieline_core.ids import DeviceId, EdgeId, PointId
@@ -86,11 +87,16 @@ def gather(
     return SiteFacts(MappingProxyType(devices), bus, tagged)
 
 
+@lru_cache(maxsize=1024)
+def _points(edge: EdgeId, device: DeviceId) -> tuple[tuple[str, PointId], ...]:
+    """What is asked of each device in every cycle; made once, because checking the form of an id costs more than asking."""
+    return tuple((quantity, PointId.of(edge, device, quantity)) for quantity in ("p_w", "soc_pct", "closed"))
+
+
 def _device(snapshot: Snapshot, edge: EdgeId, device: DeviceId, max_age_s: float) -> DeviceFacts:
     values: dict[str, float | None] = {}
     ages: dict[str, float] = {}
-    for quantity in ("p_w", "soc_pct", "closed"):
-        point = PointId.of(edge, device, quantity)
+    for quantity, point in _points(edge, device):
         values[quantity] = snapshot.value(point, max_age_s)
         if point in snapshot.readings:
             ages[quantity] = round(snapshot.age_s(point), 3)

@@ -1,4 +1,4 @@
-"""Peak shaving from the local forecast, for the time without a plan: batteries flatten the top. Pure functions.
+"""Schedules for the time without a plan: batteries flatten the top of the local forecast, or follow known prices.
 
 For one battery the lowest flat top is found by bisection; a top is possible when a backward pass over the energy needed
 ahead never asks for more than the battery can hold, nor at the start for more than it has. Batteries are taken one after
@@ -7,7 +7,7 @@ the other, each against the load that the ones before it leave.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import IssuedForecast
+from tieline_edge.control.battery_oracle import Store, cheapest
 from tieline_edge.control.facts import SiteFacts
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
+from tieline_edge.settings import LocalScheduleSettings
 
 #: One-way efficiency assumed for a battery whose own is not known: 0.92 for the round trip.
 EFFICIENCY = 0.96
 _BISECTIONS = 40
+#: Branches for all batteries together: a tenth of a second of a desktop core, for it is the control loop that waits.
+NODES = 200
 _EPS_WH = 1e-6
 
 
@@ -34,8 +38,8 @@ class Battery:
         device: Which.
         charge_w: Largest charging power [W].
         discharge_w: Largest discharging power, as a positive number [W].
-        room_wh: Energy between the ends of its state-of-charge window [Wh].
-        stored_wh: Energy above the lower end now [Wh].
+        room_wh: Energy between the upper end of its state-of-charge window and what is kept for safety [Wh].
+        stored_wh: Energy above what is kept for safety now [Wh].
     """
 
     device: DeviceId
@@ -47,10 +51,11 @@ class Battery:
     @classmethod
     def of(cls, spec: DeviceSpec, soc_pct: float) -> Battery | None:
         """From a specification and the present state of charge; None when it is no battery that can be told what to do."""
-        if Capability.HOLD_POWER not in spec.capabilities or spec.energy_wh is None or spec.soc_max_pct <= spec.soc_min_pct:
+        low_pct = spec.soc_min_pct + spec.soc_reserve_pct
+        if Capability.HOLD_POWER not in spec.capabilities or spec.energy_wh is None or spec.soc_max_pct <= low_pct:
             return None
-        room = spec.energy_wh * (spec.soc_max_pct - spec.soc_min_pct) / 100.0
-        stored = spec.energy_wh * (soc_pct - spec.soc_min_pct) / 100.0
+        room = spec.energy_wh * (spec.soc_max_pct - low_pct) / 100.0
+        stored = spec.energy_wh * (soc_pct - low_pct) / 100.0
         return cls(spec.device_id, max(spec.p_max_w, 0.0), max(-spec.p_min_w, 0.0), room, min(max(stored, 0.0), room))
 
 
@@ -72,6 +77,7 @@ class LocalSchedule:
         values_w: Setpoint by device and step, charging > 0 [W].
         top_w: Highest load that is left [W].
         model_id: What forecast it rests on.
+        aim: What it is for, in words.
     """
 
     issued_at: datetime
@@ -80,6 +86,7 @@ class LocalSchedule:
     values_w: Mapping[DeviceId, tuple[float, ...]]
     top_w: float
     model_id: str
+    aim: str = ""
 
     @property
     def end(self) -> datetime:
@@ -92,18 +99,92 @@ class LocalSchedule:
         return self.start <= now < self.end
 
 
+def plan_locally(
+    forecast: IssuedForecast,
+    batteries: Sequence[Battery],
+    now: datetime,
+    settings: LocalScheduleSettings,
+    prices: Callable[[datetime, int, int], NDArray[np.float64]],
+) -> LocalSchedule | None:
+    """The schedule the configuration asks for; without a price for the present step the top is flattened.
+
+    Args:
+        forecast: The local one.
+        batteries: What can be moved; none gives no schedule.
+        now: Present instant, UTC.
+        settings: The objective and its terms.
+        prices: Known prices from an instant on, for steps of so many seconds, at most so many of them.
+    """
+    if not batteries:
+        return None
+    if settings.objective == "price":
+        start, steps = _from(forecast, now)
+        known = prices(start, forecast.step_s, steps)
+        if known.size:
+            return priced_schedule(forecast, batteries, now, known, settings)
+    return local_schedule(forecast, batteries, now)
+
+
+def _from(forecast: IssuedForecast, now: datetime) -> tuple[datetime, int]:
+    skip = max(0, int((now - forecast.start).total_seconds() // forecast.step_s))
+    return forecast.start + timedelta(seconds=skip * forecast.step_s), max(0, len(forecast.p50) - skip)
+
+
+def priced_schedule(
+    forecast: IssuedForecast,
+    batteries: Sequence[Battery],
+    now: datetime,
+    prices_eur_per_mwh: NDArray[np.float64],
+    settings: LocalScheduleSettings,
+) -> LocalSchedule:
+    """The cheapest schedule of each battery by known prices, from the step that holds ``now``; exact for all together.
+
+    Args:
+        forecast: Gives the steps and what load is left.
+        batteries: What can be moved.
+        now: Present instant, UTC.
+        prices_eur_per_mwh: Price by step from that one on, shape (n,); the schedule ends with them.
+        settings: Efficiencies, wear and the worth of what is left at the end.
+    """
+    start, left = _from(forecast, now)
+    skip = len(forecast.p50) - left
+    load = np.asarray(forecast.p50[skip : skip + prices_eur_per_mwh.size], dtype=np.float64)
+    end = settings.end_eur_per_mwh
+    worth = end if end is not None else max(0.0, float(prices_eur_per_mwh.mean()) * settings.eta_discharge)
+    values: dict[DeviceId, tuple[float, ...]] = {}
+    cost = 0.0
+    for battery in sorted(batteries, key=lambda one: one.device):
+        store = Store(
+            battery.charge_w,
+            battery.discharge_w,
+            battery.room_wh,
+            battery.stored_wh,
+            settings.eta_charge,
+            settings.eta_discharge,
+            settings.wear_eur_per_mwh,
+            worth,
+        )
+        found = cheapest(prices_eur_per_mwh, store, forecast.step_s, max(1, NODES // len(batteries)))
+        cost += found.cost_eur + worth * battery.stored_wh / 1e6
+        values[battery.device] = tuple(float(round(one, 1)) + 0.0 for one in found.power_w)
+        load = load + found.power_w
+    top = float(load.max()) if load.size else 0.0
+    aim = f"cheapest by known prices, {cost:+.2f} EUR against resting"
+    return LocalSchedule(forecast.issued_at, start, forecast.step_s, MappingProxyType(values), top, forecast.model_id, aim)
+
+
 def local_schedule(forecast: IssuedForecast, batteries: Sequence[Battery], now: datetime) -> LocalSchedule:
     """Flatten the forecast's median with the batteries, from the step that holds ``now``."""
-    skip = max(0, int((now - forecast.start).total_seconds() // forecast.step_s))
-    load = np.asarray(forecast.p50[skip:], dtype=np.float64)
+    start, steps = _from(forecast, now)
+    load = np.asarray(forecast.p50[len(forecast.p50) - steps :], dtype=np.float64)
     values: dict[DeviceId, tuple[float, ...]] = {}
     for battery in sorted(batteries, key=lambda one: (-one.stored_wh, one.device)):
         power = shave(load, battery, forecast.step_s)
         values[battery.device] = tuple(float(round(one, 1)) for one in power)
         load = load + power
-    start = forecast.start + timedelta(seconds=skip * forecast.step_s)
     top = float(load.max()) if load.size else 0.0
-    return LocalSchedule(forecast.issued_at, start, forecast.step_s, MappingProxyType(values), top, forecast.model_id)
+    aim = f"flat top of {top / 1000:.0f} kW by the local forecast"
+    return LocalSchedule(forecast.issued_at, start, forecast.step_s, MappingProxyType(values), top, forecast.model_id, aim)
 
 
 def shave(load_w: NDArray[np.float64], battery: Battery, step_s: float) -> NDArray[np.float64]:

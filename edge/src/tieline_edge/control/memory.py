@@ -20,6 +20,10 @@ class PowerMemory:
         sign: Sign of the last power that was not zero; 0 = there was none, None = not known (it may have been either).
         zero_since: Since when the setpoint is 0 W; None while it is not.
         at_end: End of its energy a storage stands at: -1 empty, +1 full, 0 neither; left only with a margin.
+        bar: Side on which a limit of safety or network stood in the way last: +1 above, -1 below.
+        bar_w: Where it stood [W].
+        bar_at: When it did so last; None = not lately.
+        safety_at: When safety asked for a setpoint last.
         at_reserve: It is down to the energy kept for safety.
     """
 
@@ -29,6 +33,10 @@ class PowerMemory:
     zero_since: datetime | None = None
     at_end: int = 0
     at_reserve: bool = False
+    bar: int = 0
+    bar_w: float = 0.0
+    bar_at: datetime | None = None
+    safety_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class ContactMemory:
         settled: The field has shown this position since.
         ours: The last opening was ordered here, so that it may be undone here.
         off_timer_s: Timer that was written with that opening [s].
+        ordered: When it was told to switch in the last hour, oldest first.
     """
 
     closed: bool | None = None
@@ -48,6 +57,7 @@ class ContactMemory:
     settled: bool = False
     ours: bool = False
     off_timer_s: float = 0.0
+    ordered: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

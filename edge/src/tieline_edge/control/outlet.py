@@ -50,6 +50,8 @@ class Outlet:
     def __init__(self, edge: EdgeId, clock: Clock, recorder: Recorder, new_id: Callable[[], str] = _random_id) -> None:
         self.counters = OutletCounters()
         self.taps: list[Tap] = []
+        #: Told of each event at once, whatever the disk does.
+        self.listeners: list[Callable[[Event], None]] = []
         self._edge = edge
         self._clock = clock
         self._recorder = recorder
@@ -72,6 +74,8 @@ class Outlet:
         )
         level = logging.WARNING if severity is Severity.ALARM else logging.INFO
         _LOG.log(level, "%s: %s", code, text)
+        for listener in self.listeners:
+            listener(event)
         self._put(event)
 
     def keep(self, readings: Sequence[Reading]) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from tieline_core.errors import BadInputError, PermanentError, TransientError
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.desired import LadderStep
+from tieline_core.messages.network import NetworkTable, PriceVector
 from tieline_core.messages.plan import Certificate, Plan, PlanMode, Verdict
 from tieline_core.shedding import VITAL
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
@@ -156,9 +157,10 @@ def _plan_claims(
 def _local_claims(local: LocalSchedule, now: datetime) -> Iterable[Claim]:
     index = int((now - local.start).total_seconds() // local.step_s)
     expires = local.start + timedelta(seconds=local.step_s * (index + 1))
-    reason = f"flat top of {local.top_w / 1000:.0f} kW by the local forecast"
     for device, values in sorted(local.values_w.items()):
-        yield Claim(device, Band.PLAN, "local-schedule", reason, setpoint_w=values[index], expires_at=expires)
+        yield Claim(
+            device, Band.PLAN, "local-schedule", local.aim or "local forecast", setpoint_w=values[index], expires_at=expires
+        )
 
 
 def default_claims(specs: Mapping[DeviceId, DeviceSpec], now: datetime, for_s: float) -> tuple[Claim, ...]:
@@ -223,6 +225,16 @@ class PlanBook:
         except OSError as error:
             raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
         self._plans = tuple(kept)
+
+    @property
+    def prices(self) -> PriceVector | None:
+        """Prices of the newest plan that brought some, ended or not: what they do not cover they do not say."""
+        return next((held.plan.prices for held in self._plans if held.plan.prices is not None), None)
+
+    @property
+    def network(self) -> NetworkTable | None:
+        """The network around the site as the newest plan that says anything knows it, ended or not."""
+        return next((held.plan.network for held in self._plans if held.plan.network is not None), None)
 
     def stand(self, local: LocalSchedule | None, now: datetime) -> Standing:
         """Where the edge stands now."""

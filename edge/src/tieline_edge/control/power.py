@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tieline_edge.control.claims import Interval
+from tieline_edge.control.claims import NO_LIMIT, Interval
 from tieline_edge.control.facts import DeviceFacts
 from tieline_edge.control.memory import PowerMemory
 from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, LimitGeneration, Release
 
+#: A limit that gave way is not left again before this has passed without it: one that comes and goes moves a device twice
+#: in this time at most, and a safety setpoint that falls silent is held for as long [s].
+BACK_S = 30.0
 #: Below this a power counts as 0 W; finer than any register's resolution.
 ZERO_W = 1e-6
 
@@ -24,9 +28,11 @@ class Request:
         known: What the field shows.
         bounds: What all limits leave.
         claimed: What they leave without the device's own rating; a rating at its end is no reason to skip a ramp.
+        fleeting: What the limits of safety and network leave: they come and go with measurements.
         spoken: Somebody claims a limit; the device's own state-of-charge window alone is no reason to hold it.
         now: Present instant.
         revert_s: Reversion time of the command [s].
+        safety: The setpoint is safety's.
     """
 
     spec: DeviceSpec
@@ -37,6 +43,8 @@ class Request:
     spoken: bool
     now: datetime
     revert_s: float
+    fleeting: Interval = NO_LIMIT
+    safety: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +59,33 @@ class Result:
 
 def hold(request: Request, setpoint_w: float | None) -> Result:
     """Power of a storage: the setpoint through all gates; released when nobody wants anything and nothing limits it."""
-    if setpoint_w is None and not request.spoken:
+    notes: list[str] = []
+    if _silent_for_s(request, request.memory.safety_at) < BACK_S and not request.safety:
+        # A rule that asks every other second would else toggle the device against the plan.
+        setpoint_w = _last(request)
+        notes.append(f"safety has only just fallen silent: {setpoint_w:g} W is held for {BACK_S:g} s")
+    if setpoint_w is None and not request.spoken and _silent_for_s(request, request.memory.bar_at) >= BACK_S:
         value = _fading(request)
         if value == 0.0:
             return Result(Release(), _moved(request, 0.0, 0.0), ("nobody claims a setpoint: released",))
         note = f"nobody claims a setpoint: {value:g} W on the way to its release"
         return Result(HoldPower(value, request.revert_s), _moved(request, value, value), (note,))
-    notes: list[str] = []
     wanted = 0.0 if setpoint_w is None else setpoint_w
     target = request.bounds.clamp(wanted)
     if target != wanted:
         notes.append(f"clamped from {wanted:g} W to {target:g} W by {request.bounds}")
-    last = _last(request)
+    last, free = _last(request), target
+    target = request.bounds.clamp(_not_back_yet(request, last, target))
+    if target != free:
+        notes.append(f"a limit has only just given way: {target:g} W is held for {BACK_S:g} s")
     value = _ramped(request, last, target)
     if value != target:
         notes.append(f"ramped: {value:g} W on the way to {target:g} W")
     if _must_rest(request, last, value):
         notes.append(f"dead time: 0 W for {request.spec.dead_time_s:g} s before the sign changes to {value:+g} W")
         value = 0.0
-    return Result(HoldPower(value, request.revert_s), _moved(request, last, value), tuple(notes))
+    memory = _barred(request, _moved(request, last, value), wanted)
+    return Result(HoldPower(value, request.revert_s), memory, tuple(notes))
 
 
 def limit_generation(request: Request) -> Result:
@@ -78,16 +94,20 @@ def limit_generation(request: Request) -> Result:
     A tighter limit counts at once; a wider one opens with the ramp.
     """
     full = request.spec.p_min_w
-    target = min(0.0, max(request.bounds.lo, full))
+    wanted = min(0.0, max(request.bounds.lo, full))
+    held = _held_bar(request)
+    target = wanted if held is None else max(wanted, min(0.0, held))
     last, at = request.memory.power_w, request.memory.at
     notes: tuple[str, ...] = ()
+    if target != wanted:
+        notes = (f"a limit has only just given way: {target:g} W is kept for {BACK_S:g} s",)
     value = target
     if last is not None and at is not None and request.spec.ramp_w_per_s is not None and target < last:
         value = max(target, last - request.spec.ramp_w_per_s * _elapsed_s(at, request.now))
         if value != target:
-            notes = (f"ramped: limit {value:g} W on the way to {target:g} W",)
+            notes = (*notes, f"ramped: limit {value:g} W on the way to {target:g} W")
     free = value <= full
-    memory = replace(request.memory, power_w=None if free else value, at=request.now)
+    memory = _barred(request, replace(request.memory, power_w=None if free else value, at=request.now), full)
     return Result(LimitGeneration(None if free else value, request.revert_s), memory, notes, not free)
 
 
@@ -101,6 +121,40 @@ def _last(request: Request) -> float:
     if request.memory.power_w is not None:
         return request.memory.power_w
     return request.known.p_w or 0.0
+
+
+def _silent_for_s(request: Request, since: datetime | None) -> float:
+    return math.inf if since is None else _elapsed_s(since, request.now)
+
+
+def _held_bar(request: Request) -> float | None:
+    """The tightest fleeting limit of the last while [W]; None when there was none."""
+    return request.memory.bar_w if _silent_for_s(request, request.memory.bar_at) < BACK_S else None
+
+
+def _not_back_yet(request: Request, last: float, target: float) -> float:
+    """The target without a move back over a limit that was in force only just now."""
+    bar_w = _held_bar(request)
+    if bar_w is None:
+        return target
+    return min(target, max(last, bar_w)) if request.memory.bar > 0 else max(target, min(last, bar_w))
+
+
+def _barred(request: Request, memory: PowerMemory, wanted: float) -> PowerMemory:
+    """The memory with the fleeting limit that stands in the way now, and the last word of safety."""
+    if request.safety:
+        memory = replace(memory, safety_at=request.now)
+    if wanted > request.fleeting.hi:
+        side, limit_w = 1, request.fleeting.hi
+    elif wanted < request.fleeting.lo:
+        side, limit_w = -1, request.fleeting.lo
+    else:
+        return memory
+    held = _held_bar(request)
+    if held is not None and request.memory.bar == side and side * (limit_w - held) > 0:
+        # Looser than it was: the tighter one goes on until it has been away for long enough.
+        return memory
+    return replace(memory, bar=side, bar_w=limit_w, bar_at=request.now)
 
 
 def _fading(request: Request) -> float:

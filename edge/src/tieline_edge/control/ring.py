@@ -25,6 +25,8 @@ _LEVEL: Final = 9
 #: A block is not unpacked beyond this.
 _MAX_BLOCK: Final = 32 * 1024 * 1024
 _PAGE: Final = 4096
+#: Events of the site stand under this name, which no device can have.
+SITE_EVENTS: Final = ""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS spec (id INTEGER PRIMARY KEY, body TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS line (id INTEGER PRIMARY KEY, device TEXT NOT NULL, at_us INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -45,7 +47,7 @@ class Line:
     Attributes:
         device: Whom it is about.
         at_us: When [us since 1970].
-        kind: ``decision``, ``heartbeat``, ``write`` or ``refreshed``.
+        kind: ``decision``, ``heartbeat``, ``write``, ``refreshed``, or ``event`` of :data:`SITE_EVENTS`.
         body: What is told.
         spec: The specification of the device as text, where the row has one.
     """
@@ -210,7 +212,8 @@ class RingReader:
 
     def devices(self) -> list[str]:
         """Every device something is kept about."""
-        return [name for (name,) in self._db.execute("SELECT device FROM line UNION SELECT device FROM block ORDER BY 1")]
+        rows = self._db.execute("SELECT device FROM line UNION SELECT device FROM block ORDER BY 1")
+        return [name for (name,) in rows if name != SITE_EVENTS]
 
     def runs(self) -> list[Run]:
         """Lives of the agent, oldest first."""

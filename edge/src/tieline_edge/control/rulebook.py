@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final
 
 from tieline_core.ids import DeviceId
 from tieline_core.messages.policy import Policy
-from tieline_edge.control.claims import Claim
 from tieline_edge.drivers.capabilities import DeviceSpec
-from tieline_edge.shedding.rule import Rule, RuleEvent, RuleSite, RuleView, Watchful
+from tieline_edge.shedding.rule import RuleResult, RuleSite, RuleView
 from tieline_edge.shedding.rules import load_rules, with_policy
 from tieline_edge.snapshot import Watch
 
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What all rules want and have to say in one cycle."""
-
-    claims: tuple[Claim, ...]
-    events: tuple[RuleEvent, ...]
+#: Key of the rules' memory among what is stored.
+_NAME: Final = "shedding"
 
 
 class RuleBook:
@@ -38,7 +32,7 @@ class RuleBook:
         self._rng = rng
         self._configured = site
         self._site = site
-        self._rules: dict[str, Rule] = load_rules(site, rng)
+        self._rules = load_rules(site, rng)
         self.policy: Policy | None = None
 
     @property
@@ -54,20 +48,16 @@ class RuleBook:
     @property
     def shed(self) -> tuple[DeviceId, ...]:
         """Loads kept open by the rules."""
-        return tuple(sorted({device for rule in self._rules.values() for device in rule.shed}))
+        return self._rules.shed
 
     @property
     def watches(self) -> tuple[Watch, ...]:
         """Levels whose crossing is worth a cycle at once."""
-        return tuple(watch for rule in self._rules.values() if isinstance(rule, Watchful) for watch in rule.watches)
+        return tuple(watch for rule in self._rules.rules for watch in rule.watches)
 
-    def hear(self, view: RuleView) -> Heard:
+    def hear(self, view: RuleView) -> RuleResult:
         """Let every rule look once."""
-        results = [rule.step(view) for rule in self._rules.values()]
-        return Heard(
-            tuple(claim for result in results for claim in result.claims),
-            tuple(event for result in results for event in result.events),
-        )
+        return self._rules.step(view)
 
     def take_policy(self, policy: Policy) -> None:
         """Take a policy; what is shed now stays shed under the new rules unless it has become vital.
@@ -88,21 +78,18 @@ class RuleBook:
     def _renew(self, configured: RuleSite, policy: Policy | None) -> None:
         site = configured if policy is None else with_policy(configured, policy)
         rules = load_rules(site, self._rng)
-        for name, rule in rules.items():
-            if name in self._rules:
-                rule.load(self._rules[name].dump())
+        rules.load(self._rules.dump())
         self._configured, self._site, self._rules, self.policy = configured, site, rules, policy
 
     def dump(self) -> dict[str, str]:
-        """Memory of every rule as text."""
-        return {name: rule.dump() for name, rule in self._rules.items()}
+        """What the rules remember, as text."""
+        return {_NAME: self._rules.dump()}
 
     def load(self, texts: Mapping[str, str]) -> None:
-        """Take up the memories of the previous run.
+        """Take up what the previous run remembered.
 
         Raises:
             ValueError: When a text is no such memory.
         """
-        for name, rule in self._rules.items():
-            if name in texts:
-                rule.load(texts[name])
+        if _NAME in texts:
+            self._rules.load(texts[_NAME])

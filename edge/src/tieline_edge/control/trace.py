@@ -21,13 +21,14 @@ from typing import Any, Final, Self
 
 from tieline_core.ids import DeviceId
 from tieline_core.messages.command import CommandState
+from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.timegrid import to_us
 from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.effect import same
 from tieline_edge.control.executor import Outcome
 from tieline_edge.control.replay import Asked, Question, action_to_json, question_to_json, spec_to_json
-from tieline_edge.control.ring import Line, Ring
+from tieline_edge.control.ring import SITE_EVENTS, Line, Ring
 
 _LOG = logging.getLogger(__name__)
 #: See the figures of the edge's README: this keeps weeks of a site with 100 devices.
@@ -43,6 +44,7 @@ ALIVE_S: Final = 60.0
 _FLUSH_S: Final = 0.2
 #: A number that stands by itself; those inside of names (plan-7) tell one name from another.
 _NUMBER: Final = re.compile(r"(?<![\w-])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w-])")
+_LOOKED_AT: Final = frozenset({Severity.ALARM, Severity.ACTION})
 _GOOD: Final = frozenset({CommandState.CONFIRMED, CommandState.EFFECTIVE})
 
 
@@ -69,10 +71,10 @@ class _Refreshes:
 class _Waiting:
     """A row that is not on disk yet; its text is made by the thread that writes it."""
 
-    device: DeviceId
+    device: str
     at: datetime
     kind: str
-    what: Decision | Outcome | _Refreshes
+    what: Decision | Outcome | Event | _Refreshes
     since: datetime | None = None
     question: Question | None = None
 
@@ -86,6 +88,13 @@ class _Waiting:
                 "text": self.what.text,
                 "source": self.what.source,
                 "refresh": self.what.refresh,
+            }
+        elif isinstance(self.what, Event):
+            body = {
+                "severity": self.what.severity.value,
+                "code": self.what.code,
+                "text": self.what.text,
+                "device": self.what.device_id,
             }
         else:
             body = {"count": self.what.count, "first": to_us(self.what.first)}
@@ -188,6 +197,11 @@ class Trace:
         self._written[device] = mark
         self._close_refreshes(device)
         self._put(_Waiting(device, outcome.at, "write", outcome))
+
+    def noted(self, event: Event) -> None:
+        """Keep an event that an operator has to look at, for the status page."""
+        if event.severity in _LOOKED_AT:
+            self._put(_Waiting(SITE_EVENTS, event.at, "event", event))
 
     def _close_refreshes(self, device: DeviceId) -> None:
         held = self._refreshes.pop(device, None)

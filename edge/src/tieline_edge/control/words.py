@@ -35,7 +35,7 @@ def action_words(action: Mapping[str, Any] | HoldPower | LimitGeneration | Switc
     """An action, or its JSON form, in words."""
     value = action if action is None or isinstance(action, Mapping) else action_to_json(action)
     if value is None:
-        return "leave alone"
+        return "left alone"
     if value["do"] == "hold":
         power_w = value["power_w"]
         way = "charge" if power_w > 0 else ("discharge" if power_w < 0 else "rest")

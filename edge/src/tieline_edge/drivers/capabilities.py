@@ -60,6 +60,7 @@ class DeviceSpec:
         dead_time_s: Pause at 0 W before the sign of storage power changes [s].
         min_on_s: Shortest time closed [s].
         min_off_s: Shortest time open [s].
+        switches_per_h: A contactor is told to switch at most so often within an hour; safety may open it once more.
         effect_s: Within this time a write must show its effect; None = the executor's own window [s].
     """
 
@@ -81,6 +82,7 @@ class DeviceSpec:
     min_on_s: float = 0.0
     min_off_s: float = 0.0
     effect_s: float | None = None
+    switches_per_h: int = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _voltage(value: float, nominal: Nominal) -> Verdict:
     if abs(pu) < _DEAD_V_PU:
         # A float with its words exchanged is a tiny number, not a zero: no meter resolves a millionth of a volt.
         resolved = value == 0.0 or abs(value) >= 10.0 ** QUANTITIES["v_v"].exponent / 10
-        return Verdict.UNUSUAL if resolved and pu > -0.01 else Verdict.IMPOSSIBLE
+        return Verdict.UNUSUAL if resolved and value >= 0.0 else Verdict.IMPOSSIBLE
     return Verdict.UNUSUAL if _POSSIBLE_V_PU[0] <= pu <= _POSSIBLE_V_PU[1] else Verdict.IMPOSSIBLE
 
 
@@ -90,6 +90,11 @@ def _share(value: float, nominal: Nominal) -> Verdict:  # noqa: ARG001 - one for
 RULES: Final[Mapping[str, Callable[[float, Nominal], Verdict]]] = MappingProxyType(
     {"v_v": _voltage, "f_hz": _frequency, "p_w": _power, "soc_pct": _share}
 )
+
+
+def watched(point: Point) -> bool:
+    """False when nothing is known that its values could contradict."""
+    return point.plausible is not None or point.quantity in RULES
 
 
 def judge(point: Point, value: float, nominal: Nominal) -> Verdict:

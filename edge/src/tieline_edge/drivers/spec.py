@@ -43,6 +43,7 @@ def spec_of(settings: DeviceSettings) -> DeviceSpec:
         min_on_s=_or(settings.min_on_s, entry.min_on_s),
         min_off_s=_or(settings.min_off_s, entry.min_off_s),
         effect_s=settings.effect_s,
+        switches_per_h=_or(settings.switches_per_h, 12),
     )
 
 

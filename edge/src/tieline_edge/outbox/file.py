@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,10 @@ _BATCH_BYTES: Final = 4 * 1024 * 1024
 _UNSALVAGED, _DAMAGED = "unsalvaged", "damaged"
 #: Damaged files kept for inspection; the oldest go.
 _KEPT: Final = 2
+
+
+async def _nothing_to_settle() -> None:
+    """For whoever has nothing open with the file."""
 
 
 class OutboxFile:
@@ -63,8 +67,11 @@ class OutboxFile:
             self._remember(error)
             _log.error("outbox %s cannot be used now, nothing is kept: %s", self.path, error)
 
-    async def mend(self) -> None:
+    async def mend(self, settle: Callable[[], Awaitable[None]] = _nothing_to_settle) -> None:
         """Close, open and check the file again; a damaged one is moved aside and salvaged.
+
+        Args:
+            settle: Called with the file open again, before anybody else may use it.
 
         Raises:
             sqlite3.Error: The disk refuses; :attr:`Database.doubt` stays.
@@ -83,9 +90,15 @@ class OutboxFile:
                 if not is_damage(error):
                     raise
                 await self._start_anew(error)
-            # Also what an earlier life moved aside and did not get round to.
-            for aside in await asyncio.to_thread(self._waiting):
-                await self._try_to_take_over(aside)
+            try:
+                # Also what an earlier life moved aside and did not get round to.
+                for aside in await asyncio.to_thread(self._waiting):
+                    await self._try_to_take_over(aside)
+                await settle()
+            except BaseException:
+                # Half mended it must not be written to: the next attempt begins at the beginning.
+                await self.db.disconnect()
+                raise
             self.db.doubt = None
 
     async def _start_anew(self, error: sqlite3.Error) -> None:

@@ -5,7 +5,7 @@ Methods that change something run inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,6 +118,16 @@ class FrameTable:
     async def next_seqs(self) -> dict[Stream, int]:
         """The number each stream's next frame will get."""
         return {Stream(name): seq for name, seq in await self._db.rows("SELECT stream, next_seq FROM streams")}
+
+    async def withdraw(self, next_seqs: Mapping[Stream, int]) -> None:
+        """Forget the newest frames, down to these next numbers; none of them may have been sent."""
+        epoch = await self.epoch()
+        for stream, seq in next_seqs.items():
+            newest = "frames WHERE stream = ? AND epoch = ? AND seq >= ?"
+            ((count, size),) = await self._db.rows(f"SELECT count(*), total(size) FROM {newest}", stream, epoch, seq)  # noqa: S608 (a constant)
+            await self._db.run(f"DELETE FROM {newest}", stream, epoch, seq)  # noqa: S608 (likewise)
+            await self._db.run("UPDATE streams SET next_seq = ? WHERE stream = ?", seq, stream)
+            await self.grow(-int(size) - ROW_BYTES * count)
 
     async def hashes(self) -> set[str]:
         """Hashes of everything that is held."""

@@ -83,8 +83,11 @@ class GroupCommit:
         self._new_file = new_file
         self._pending: list[Entry] = []
         self._pending_readings = 0
-        #: What the streams' next numbers are when the commit under way has succeeded; empty before that is known.
+        #: The streams' next numbers before the commit under way and after it; the latter empty before they are known.
+        self._seqs_before: dict[Stream, int] = {}
         self._next_seqs: dict[Stream, int] = {}
+        #: Those of a commit whose callers were told that nothing was kept before anybody could ask the file.
+        self._unsettled: tuple[dict[Stream, int], dict[Stream, int]] | None = None
 
     def own_event(self, code: str, text: str, severity: Severity) -> Event:
         """An event of this edge about itself."""
@@ -169,34 +172,63 @@ class GroupCommit:
         except sqlite3.Error as error:
             if code_of(error) == sqlite3.SQLITE_FULL:
                 await self._free_the_disk(error)
-                await self._store(frames)
+                await self._store_or_ask(frames)
             elif is_damage(error):
                 self._db.doubt = error
                 await self._mend()
-                await self._store(frames)
-            elif not (code_of(error) in _DISK_TROUBLE and await self._kept_after_all(error)):
+                await self._store_or_ask(frames)
+            elif not await self._kept_after_all(error):
+                raise
+
+    async def _store_or_ask(self, frames: Sequence[NewFrame]) -> None:
+        try:
+            await self._store(frames)
+        except sqlite3.Error as error:
+            if not await self._kept_after_all(error):
                 raise
 
     async def _kept_after_all(self, error: sqlite3.Error) -> bool:
         """After a failed write or sync nobody knows what reached the disk: the file is opened again, synced and asked.
 
-        Trying the same sync again would prove nothing: the system may have dropped what it could not write.
+        Trying the same sync again would prove nothing: the system may have dropped what it could not write. When the file
+        cannot be asked now, the callers are told that nothing was kept, and :meth:`_settle` makes that true later.
         """
+        if code_of(error) not in _DISK_TROUBLE:
+            return False
         self._db.doubt = error
-        expected = self._next_seqs
+        before, expected = self._seqs_before, self._next_seqs
         try:
             await self._mend()
             async with self._db.reading():
                 return bool(expected) and await self._table.next_seqs() == expected
         except (sqlite3.Error, TransientError) as again:
             _log.error("outbox: %s; opening it again: %s", error, again)
+            self._unsettled = (before, expected) if expected else self._unsettled
+            self._db.doubt = error
+            async with self._db.exclusively():
+                # Closed, so that no frame is sent before it is known whether it may be there.
+                await self._db.disconnect()
             return False
+
+    async def _settle(self) -> None:
+        """Take frames back whose callers were told that nothing was kept: they record them again. None can have been sent."""
+        unsettled, self._unsettled = self._unsettled, None
+        if unsettled is None:
+            return
+        before, expected = unsettled
+        try:
+            if await self._table.next_seqs() == expected:
+                async with self._db.all_or_nothing():
+                    await self._table.withdraw(before)
+        except sqlite3.Error:
+            self._unsettled = unsettled
+            raise
 
     async def _mend(self) -> None:
         before = self._file.generation
         if self._db.doubt is not None and code_of(self._db.doubt) == sqlite3.SQLITE_FULL:
             self._reserve.release()
-        await self._file.mend()
+        await self._file.mend(self._settle)
         self._counters.reopened += 1
         if self._file.generation != before:
             self._new_file()
@@ -214,6 +246,7 @@ class GroupCommit:
         now = self._clock.now()
         self._next_seqs = {}
         async with self._db.transaction():
+            self._seqs_before = await self._table.next_seqs()
             await self._table.append(frames, to_us(now))
             if now >= self.next_age_check:
                 before = now - timedelta(days=self._settings.max_age_days)

@@ -85,7 +85,7 @@ class Reconciliation:
         """Requests come through the downlink."""
 
     async def offer(self, request: DigestRequest | BackfillRequest) -> None:
-        """Take a verified request; see :class:`tieline_edge.sync.sinks.RequestSink`."""
+        """Take a verified request."""
         if len(self._requests) >= _WAITING:
             self._refused.append(request.request_id)
         else:

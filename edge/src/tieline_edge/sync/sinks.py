@@ -12,7 +12,7 @@ from tieline_core.messages.command import Command, CommandReport
 from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
-from tieline_core.messages.reconciliation import BackfillRequest, DigestRequest
+from tieline_core.messages.reconciliation import AnyRequest
 from tieline_core.messages.site_config import SiteConfiguration
 
 #: Pulls a blob by its content hash, refusing more than so many bytes; raises TransientError or OfferRefusedError.
@@ -92,9 +92,9 @@ class ConfigSink(Protocol):
 
 
 class RequestSink(Protocol):
-    """Takes requests to count or to send again."""
+    """Takes requests to count, to send again or to explain."""
 
-    async def offer(self, request: DigestRequest | BackfillRequest) -> None:
+    async def offer(self, request: AnyRequest) -> None:
         """Take a verified request of this edge; it is answered over the durable connection."""
         ...
 

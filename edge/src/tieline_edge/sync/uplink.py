@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from tieline_core import topics
@@ -34,13 +35,13 @@ class TokenBucket:
     Args:
         rate_per_s: Tokens that come back a second.
         burst: Most tokens it holds.
-        monotonic: Seconds.
+        monotonic: Seconds; None = the computer's, looked up when the bucket is made.
     """
 
-    def __init__(self, rate_per_s: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate_per_s: float, burst: int, monotonic: Callable[[], float] | None = None) -> None:
         self._rate = rate_per_s
         self._burst = burst
-        self._monotonic = monotonic
+        self._monotonic = monotonic = monotonic or time.monotonic
         self._tokens = float(burst)
         self._at_s = monotonic()
 
@@ -110,6 +111,8 @@ class Uplink:
         nothing = dict.fromkeys(Stream, 0)
         self._state = core.begin(0, nothing, nothing)
         self._way = core.NOTHING_ON_THE_WAY
+        #: When the hub last answered or acknowledged anything; None = not since the start.
+        self.heard_at: datetime | None = None
         #: The outbox file whose sequence numbers the state speaks of; None = not asked yet.
         self._generation: int | None = None
         self._stirred = asyncio.Event()
@@ -157,6 +160,7 @@ class Uplink:
             if message.topic == topics.answer(self._outbox.edge):
                 answer = HelloAnswer.from_bytes(message.payload, message.topic, _MAX_BYTES)
                 _for(answer.edge_id, self._outbox.edge, message.topic)
+                self.heard_at = self._clock.now()
                 async with self._lock:
                     self._ensure_same_outbox()
                     state, effects = core.answered(self._state, answer, time.monotonic())
@@ -164,6 +168,7 @@ class Uplink:
             else:
                 ack = Ack.from_bytes(message.payload, message.topic, _MAX_BYTES)
                 _for(ack.edge_id, self._outbox.edge, message.topic)
+                self.heard_at = self._clock.now()
                 async with self._lock:
                     self._ensure_same_outbox()
                     state, effects = core.acknowledged(self._state, ack, time.monotonic(), self._settings.times, self._way)

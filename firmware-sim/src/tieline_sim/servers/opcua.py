@@ -1,4 +1,4 @@
-"""The transformer bay on OPC-UA (asyncua server, no security): node table after the quantities of IEC 61850-7-4 YPTR and MMXU.
+"""The transformer bay on OPC-UA (asyncua server): node table after the quantities of IEC 61850-7-4 YPTR and MMXU.
 
 Nodes are ``ns=2;s=TR1.<name>``. Power is positive from the medium- to the low-voltage side. SourceTimestamp is the
 simulated instant of the power flow the value comes from.
@@ -16,6 +16,7 @@ from asyncua.common.callback import CallbackType
 
 from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError
+from tieline_sim.servers.opcua_security import Security
 from tieline_sim.substation import Substation
 from tieline_sim.witness import Witness
 
@@ -43,14 +44,18 @@ class TransformerBay:
         port: TCP port, not 0.
         witness: Log of what is read.
         now: Simulated seconds since 1970.
+        security: Sign and encrypt; None offers no security at all.
     """
 
-    def __init__(self, station: Substation, port: int, witness: Witness, now: Callable[[], float]) -> None:
+    def __init__(
+        self, station: Substation, port: int, witness: Witness, now: Callable[[], float], security: Security | None = None
+    ) -> None:
         self._station = station
         self._substation = station.spec.id
         self.port = port
         self._witness = witness
         self._now = now
+        self._security = security
         self._server: Server | None = None
         self._nodes: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
@@ -73,7 +78,10 @@ class TransformerBay:
         await server.init()
         server.set_endpoint(self.url)
         server.set_server_name(f"Tieline field, {self._substation}")
-        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        if self._security is None:
+            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        else:
+            await self._security.apply(server)
         space = await server.register_namespace(NAMESPACE)
         bay = await server.nodes.objects.add_object(ua.NodeId("TR1", space), "TR1")
         for name in NODES:

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.base import Message
+from tieline_core.messages.network import NetworkTable, PriceVector
 
 
 class PlanMode(StrEnum):
@@ -77,6 +78,8 @@ class Plan(Message):
     step_s: int = Field(gt=0)
     devices: tuple[DevicePlan, ...]
     certificate: Certificate
+    network: NetworkTable | None = Field(default=None, description="limits around the site, for the time without the hub")
+    prices: PriceVector | None = Field(default=None, description="what energy is known to cost, for the local schedule")
 
     @model_validator(mode="after")
     def _same_length(self) -> Plan:

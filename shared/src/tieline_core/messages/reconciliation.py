@@ -1,4 +1,7 @@
-"""Reconciliation: the hub asks an edge what it holds, or to send some of it again; both sides count by hour."""
+"""Requests of the hub to an edge and their replies; reconciliation is one of them: both sides count by hour.
+
+The hub asks an edge what it holds, or to send some of it again; :mod:`tieline_core.messages.explanation` asks it why.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, model_v
 from tieline_core.errors import BadInputError
 from tieline_core.ids import EdgeId
 from tieline_core.messages.base import Message
+from tieline_core.messages.explanation import ExplainReply, ExplainRequest
 from tieline_core.messages.telemetry import Stream
 from tieline_core.reconcile import HOUR_US, HourDigest
 from tieline_core.timegrid import from_us, to_us
@@ -103,13 +107,13 @@ class RefusedReply(_Reply):
     reason: str = Field(max_length=300)
 
 
-Request = Annotated[DigestRequest | BackfillRequest, Field(discriminator="ask")]
-Reply = Annotated[DigestReply | BackfillReply | RefusedReply, Field(discriminator="reply")]
-_REQUEST: Final[TypeAdapter[DigestRequest | BackfillRequest]] = TypeAdapter(Request)
-_REPLY: Final[TypeAdapter[DigestReply | BackfillReply | RefusedReply]] = TypeAdapter(Reply)
+AnyRequest = DigestRequest | BackfillRequest | ExplainRequest
+AnyReply = DigestReply | BackfillReply | ExplainReply | RefusedReply
+_REQUEST: Final[TypeAdapter[AnyRequest]] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
+_REPLY: Final[TypeAdapter[AnyReply]] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
 
 
-def read_request(data: bytes, source: str) -> DigestRequest | BackfillRequest:
+def read_request(data: bytes, source: str) -> AnyRequest:
     """Read the payload of a request envelope.
 
     Raises:
@@ -118,7 +122,7 @@ def read_request(data: bytes, source: str) -> DigestRequest | BackfillRequest:
     return _read(_REQUEST, data, source)
 
 
-def read_reply(data: bytes, source: str) -> DigestReply | BackfillReply | RefusedReply:
+def read_reply(data: bytes, source: str) -> AnyReply:
     """Read what an edge answers.
 
     Raises:

@@ -206,6 +206,12 @@ class CatalogEntry(Form):
             if (capability in self.capabilities) != any(parts[:-1]) or (any(parts[:-1]) and not all(parts)):
                 raise ValueError(f"capability {capability.value} and its writes (release included) belong together")
 
+        unconfirmed = [steps[-1].topic for _, steps in self.orders if steps and steps[-1].confirm is None]
+        if unconfirmed:
+            raise ValueError(
+                f"{unconfirmed[0]}: the last message of an order needs a confirm: nothing else says that it was done"
+            )
+
     @property
     def steps(self) -> Writes | Steps[NodeWrite] | Steps[Order]:
         """What is written, in the form of the entry's protocol."""

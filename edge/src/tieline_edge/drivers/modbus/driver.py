@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Self
 
-from tieline_core.errors import TransientError
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.telemetry import Event, Severity
+from tieline_core.messages.telemetry import Severity
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import (
     Action,
@@ -19,16 +17,18 @@ from tieline_edge.drivers.capabilities import (
     DeviceTransientError,
     ReadBack,
 )
-from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Table
+from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.events import tell
+from tieline_edge.drivers.modbus.cells import Cell, as_bytes
 from tieline_edge.drivers.modbus.endpoint import endpoint_of
 from tieline_edge.drivers.modbus.layout import Layout, locate, needed_models
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.orders import Orders
-from tieline_edge.drivers.modbus.registers import Block, Words, coalesce
+from tieline_edge.drivers.modbus.registers import Block, coalesce
 from tieline_edge.drivers.modbus.sunspec import walk
 from tieline_edge.drivers.modbus.turns import Urgency
-from tieline_edge.drivers.plausibility import AFTER, Doubt, Nominal, Verdict, judge
+from tieline_edge.drivers.plausibility import AFTER, Doubt, Nominal, Verdict, judge, watched
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
 from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings
@@ -61,7 +61,15 @@ class ModbusDriver:
         self._link, self._unit, self._context = link, unit, context
         self._blocks = coalesce((row.point.register_ for row in points if row.point.register_), entry.max_fill)
         self._orders = Orders(spec, entry, Layout())
-        self._exponents: dict[Register, int | None] = {}
+        self._cells = tuple(
+            (row, Cell.within(row.point.register_, self._blocks), watched(row.point))
+            for row in points
+            if row.point.register_ is not None
+        )
+        self._scaled = {
+            block: tuple(cell for _, cell, _ in self._cells if cell.scaled and cell.block == block) for block in self._blocks
+        }
+        self._exponents: dict[Cell, int | None] = {}
         self._seen: set[PointId] = set()
         self._owed: DeviceTransientError | None = None
         self._doubt = Doubt()
@@ -110,12 +118,12 @@ class ModbusDriver:
         if self._owed is not None:
             owed, self._owed = self._owed, None
             raise owed
-        words = Words()
+        answers: dict[Block, bytes] = {}
         instants = []
         refusal: DevicePermanentError | None = None
         for block in self._blocks:
             try:
-                words.add(block, await self._steady(block))
+                answers[block] = await self._steady(block)
                 instants.append(self._context.clock.now())
             except DevicePermanentError as error:
                 refusal = error
@@ -126,48 +134,34 @@ class ModbusDriver:
                 break
         if not instants:
             raise refusal or DevicePermanentError(f"{self._spec.device_id}: {self._entry.name} has nothing to read")
-        return self._readings(words, instants[-1])
+        return self._readings(answers, instants[-1])
 
-    async def _steady(self, block: Block) -> Sequence[int]:
+    async def _steady(self, block: Block) -> bytes:
         """One block whose scale factors stand still: where one has moved since the last poll, it is read once more.
 
         Value and scale factor come in one answer, but a device may fill that answer while it changes both.
         """
-        held = await self._read_block(block)
-        found = self._scale_factors(block, held)
-        before = {register: self._exponents[register] for register in found if register in self._exponents}
-        if any(found[register] != exponent for register, exponent in before.items()):
-            held = await self._read_block(block)
-            again = self._scale_factors(block, held)
+        held = as_bytes(await self._read_block(block))
+        found = {cell: cell.exponent(held) for cell in self._scaled[block]}
+        if any(self._exponents.get(cell, exponent) != exponent for cell, exponent in found.items()):
+            held = as_bytes(await self._read_block(block))
             # A factor that moved twice belongs to no value; None drops the values that need it.
-            found = {register: exponent if again[register] == exponent else None for register, exponent in found.items()}
+            found = {cell: exponent if cell.exponent(held) == exponent else None for cell, exponent in found.items()}
         self._exponents.update(found)
         return held
 
-    def _scale_factors(self, block: Block, held: Sequence[int]) -> Mapping[Register, int | None]:
-        words = Words()
-        words.add(block, held)
-        registers = [row.point.register_ for row in self._points if row.point.register_ is not None]
-        return {
-            register: words.exponent(register)
-            for register in registers
-            if register.scale_factor is not None and words.arrived(register)
-        }
-
-    def _readings(self, words: Words, at: datetime) -> list[Reading]:
+    def _readings(self, answers: Mapping[Block, bytes], at: datetime) -> list[Reading]:
         readings = []
         impossible: list[str] = []
-        for row in self._points:
-            register = row.point.register_
-            if register is None:
-                continue
+        for row, cell, doubtful in self._cells:
+            data = answers.get(cell.block)
             value = None
-            if words.arrived(register) and self._exponents.get(register, 0) is not None:
-                value = words.value(register)
+            if data is not None and not (cell.scaled and self._exponents.get(cell, 0) is None):
+                value = cell.value(data)
             if value is not None:
                 self._seen.add(row.id)
-                readings.append(self._judged(row, value, at, impossible))
-            elif row.id in self._seen or not words.arrived(register):
+                readings.append(self._judged(row, value, at, impossible) if doubtful else good_reading(row, value, at))
+            elif row.id in self._seen or data is None:
                 # What a device has never had is no gap; what it no longer has is one.
                 readings.append(bad_reading(row, at))
         if impossible:
@@ -205,21 +199,10 @@ class ModbusDriver:
         if answer.runs_down == self._told_runs_down:
             return
         name = self._spec.device_id
-        text = f"{name}: {answer.text}" if answer.runs_down else f"{name}: its reversion timer restarts with each refresh again"
-        event = Event(
-            event_id=uuid.uuid4().hex,
-            edge_id=self._context.edge_id,
-            device_id=name,
-            severity=Severity.ALARM if answer.runs_down else Severity.INFORMATION,
-            code="device.reversion",
-            text=text[-500:],
-            at=self._context.clock.now(),
-        )
-        try:
-            await self._context.recorder.record_event(event)
-        except TransientError:
-            return
-        self._told_runs_down = answer.runs_down
+        text = answer.text[-400:] if answer.runs_down else "its reversion timer restarts with each refresh again"
+        severity = Severity.ALARM if answer.runs_down else Severity.INFORMATION
+        if await tell(self._context, name, severity, "device.reversion", f"{name}: {text}"):
+            self._told_runs_down = answer.runs_down
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> ModbusDriver:

@@ -14,7 +14,7 @@ from tieline_edge.drivers.catalog.entry import Register, RegisterType, Table
 MAX_WORDS: Final = 125
 MAX_BITS: Final = 2000
 
-_STRUCT: Final = {
+STRUCT: Final = {
     RegisterType.INT16: ">h",
     RegisterType.UINT16: ">H",
     RegisterType.INT32: ">i",
@@ -26,7 +26,7 @@ _STRUCT: Final = {
     RegisterType.FLOAT64: ">d",
 }
 #: SunSpec's "not implemented" patterns. An accumulator has none here: its 0 also means "nothing counted yet".
-_NOT_IMPLEMENTED: Final = {
+NOT_IMPLEMENTED: Final = {
     RegisterType.INT16: -0x8000,
     RegisterType.UINT16: 0xFFFF,
     RegisterType.INT32: -0x80000000,
@@ -49,7 +49,7 @@ _INTEGER_RANGE: Final = {
 def _range(register: Register) -> tuple[int, int]:
     """Whole numbers the register can say; a SunSpec pattern for "not implemented" is none."""
     low, high = _INTEGER_RANGE[register.type]
-    return low, high - (register.model is not None and high == _NOT_IMPLEMENTED.get(register.type))
+    return low, high - (register.model is not None and high == NOT_IMPLEMENTED.get(register.type))
 
 
 #: Table, group (0 = plain, else the SunSpec model), first address, address after the last.
@@ -79,10 +79,10 @@ def decode_raw(words: Sequence[int], register: Register) -> float | int | None:
     if register.type is RegisterType.BOOL:
         return int(bool(words[0]))
     data = _reorder(struct.pack(f">{len(words)}H", *words), register.byte_order)
-    raw: float | int = struct.unpack(_STRUCT[register.type], data)[0]
+    raw: float | int = struct.unpack(STRUCT[register.type], data)[0]
     if isinstance(raw, float) and not math.isfinite(raw):
         return None
-    if register.model is not None and raw == _NOT_IMPLEMENTED.get(register.type):
+    if register.model is not None and raw == NOT_IMPLEMENTED.get(register.type):
         return None
     return None if register.absent and int.from_bytes(data, "big") in register.absent else raw
 
@@ -103,7 +103,7 @@ def encode_raw(value: float, register: Register, exponent: int = 0) -> tuple[int
         raise ValueError(f"{value} is not a finite number")
     scaled = (value - register.offset) / (register.scale * 10.0**exponent)
     if register.type in (RegisterType.FLOAT32, RegisterType.FLOAT64):
-        data = struct.pack(_STRUCT[register.type], scaled)
+        data = struct.pack(STRUCT[register.type], scaled)
     else:
         raw = round(scaled)
         low, high = _range(register)
@@ -111,7 +111,7 @@ def encode_raw(value: float, register: Register, exponent: int = 0) -> tuple[int
             raise ValueError(f"{value:g} is {raw} in {register.label}, which holds {low} to {high}")
         if register.type is RegisterType.BOOL:
             return (raw,)
-        data = struct.pack(_STRUCT[register.type], raw)
+        data = struct.pack(STRUCT[register.type], raw)
     data = _reorder(data, register.byte_order)
     return struct.unpack(f">{len(data) // 2}H", data)
 

@@ -29,6 +29,7 @@ class Arrival:
     payload: bytes
     mid: int
     qos: int
+    retained: bool = False
 
 
 class FieldClient:
@@ -93,10 +94,15 @@ class FieldClient:
         if self._client is not None and arrival.qos:
             self._client.ack(arrival.mid, arrival.qos)
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Send at QoS 0: who waits for it asks again."""
-        if self._client is not None and self._client.is_connected():
-            self._client.publish(topic, payload, qos=0)
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send at QoS 0, now or not at all: who waits for it asks again, and no order leaves minutes late.
+
+        Returns:
+            False when there is no connection; nothing was sent.
+        """
+        if self._client is None or not self._client.is_connected():
+            return False
+        return self._client.publish(topic, payload, qos=0).rc == 0
 
     def _on_connect(
         self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
@@ -130,7 +136,7 @@ class FieldClient:
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended; the device repeats
-                arrival = Arrival(message.topic, bytes(message.payload), message.mid, message.qos)
+                arrival = Arrival(message.topic, bytes(message.payload), message.mid, message.qos, message.retain)
                 self._loop.call_soon_threadsafe(self._keep, arrival)
 
     def _keep(self, arrival: Arrival) -> None:

@@ -1,9 +1,11 @@
-"""Everything that publishes to the field broker: recorded first, receipted then.
+"""Everything that publishes to the field broker: meters are recorded first and receipted then, other devices just heard.
 
 A device repeats its message, with the same id, until it holds the receipt. So a receipt leaves only after the outbox has
 committed, and a repeated message is receipted again but recorded once. After a restart the memory of what was recorded
 comes from the outbox itself (:class:`~tieline_edge.outbox.ports.RecordedInstants`), because nothing else is exact when
 the power fails between commit and receipt.
+
+Devices that report without receipts go to the process image at once; their own pollers record what they have said.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of
+from tieline_edge.drivers.mqtt.reports import ReportingDevice
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.settings import MqttEndpoint
@@ -94,6 +97,7 @@ class MeterGateway:
         self._endpoint, self._edge, self._clock = endpoint, edge, clock
         self._recorder, self._image, self._recorded = recorder, image, recorded
         self._meters: dict[str, Meter] = {}
+        self._devices: dict[str, list[ReportingDevice]] = {}
         self._client: FieldClient | None = None
         self._since: datetime | None = None
         self.counters = GatewayCounters()
@@ -113,6 +117,45 @@ class MeterGateway:
         meter = Meter(device_id, serial, form, points)
         return self._meters.setdefault(meter.topic, meter)
 
+    @property
+    def listens(self) -> bool:
+        """True when there is anybody to listen to."""
+        return bool(self._meters or self._devices)
+
+    def register_device(self, device: ReportingDevice, topics: Collection[str]) -> None:
+        """Listen for one more device without receipts once :meth:`run` starts."""
+        for topic in topics:
+            self._devices.setdefault(topic, []).append(device)
+
+    def check_reporting(self, device: ReportingDevice, *, heard: bool = False) -> None:
+        """Raise DeviceTransientError when the device is not there, by its own word, its last will, or its silence.
+
+        Args:
+            device: Which.
+            heard: Also raise when it has not been heard at all yet.
+        """
+        if device.available is False:
+            raise DeviceTransientError(f"{device.serial} is offline, says {device.availability_topic}")
+        since = device.heard_at or self._since
+        if heard and (device.heard_at is None or not self.connected):
+            raise DeviceTransientError(f"{device.serial} has not been heard yet{self._broker_words()}")
+        if since is None:
+            return
+        limit_s = max(device.form.silent_periods * device.report_s, _SILENT_WALL_S * self._clock.speed())
+        silent_s = (self._clock.now() - since).total_seconds()
+        if silent_s > limit_s:
+            raise DeviceTransientError(
+                f"{device.serial}: silent for {silent_s:.0f} s, reports each {device.report_s:g} s{self._broker_words()}"
+            )
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send a message for a device, now or not at all."""
+        return self._client is not None and self._client.publish(topic, payload)
+
+    def _broker_words(self) -> str:
+        address = f"{self._endpoint.host}:{self._endpoint.port}"
+        return "" if self.connected else f"; field broker {address} is not reached"
+
     def check_heard(self, meter: Meter) -> None:
         """Raise DeviceTransientError when the meter has been silent for too long."""
         since = meter.heard_at or self._since
@@ -121,16 +164,15 @@ class MeterGateway:
         limit_s = max(_SILENT_PERIODS * meter.form.report_s, _SILENT_WALL_S * self._clock.speed())
         silent_s = (self._clock.now() - since).total_seconds()
         if silent_s > limit_s:
-            address = f"{self._endpoint.host}:{self._endpoint.port}"
-            broker = "" if self.connected else f"; field broker {address} is not reached"
             raise DeviceTransientError(
-                f"meter {meter.serial}: silent for {silent_s:.0f} s, reports each {meter.form.report_s:g} s{broker}"
+                f"meter {meter.serial}: silent for {silent_s:.0f} s, "
+                f"reports each {meter.form.report_s:g} s{self._broker_words()}"
             )
 
     async def run(self) -> None:
         """Listen until cancelled."""
         await self._recall()
-        topics = [meter.topic for meter in self._meters.values()]
+        topics = list(dict.fromkeys([*(meter.topic for meter in self._meters.values()), *self._devices]))
         self._since = self._clock.now()
         async with FieldClient(self._endpoint, f"{self._edge}-field", topics) as client:
             self._client = client
@@ -155,6 +197,8 @@ class MeterGateway:
         pending: set[tuple[str, datetime]] = set()
         for arrival in batch:
             self.counters.messages += 1
+            for device in self._devices.get(arrival.topic, ()):
+                await self._hear(device, arrival)
             meter = self._meters.get(arrival.topic)
             if meter is None:
                 continue
@@ -162,7 +206,7 @@ class MeterGateway:
                 message = parse_message(arrival.payload, meter.form, arrival.topic)
                 found = readings_of(message, meter.points, arrival.topic)
             except BadInputError as error:
-                await self._refuse(meter, error)
+                await self._refuse(meter, error, "meter.bad_message")
                 continue
             meter.in_error, meter.heard_at = False, self._clock.now()
             receipts.append((meter, message.id))
@@ -189,6 +233,19 @@ class MeterGateway:
         for arrival in batch:
             client.acknowledge(arrival)
 
+    async def _hear(self, device: ReportingDevice, arrival: Arrival) -> None:
+        readings, mistake = device.take(arrival, self._clock.now())
+        self._image.put(readings)
+        if device.available is False:
+            # At once, not with the next poll: nobody may decide on what a dead device has said.
+            self._image.mark_stale(device.points.ids())
+        if not arrival.retained:
+            device.keep(readings)
+        if mistake is not None:
+            await self._refuse(device, mistake, "device.bad_message")
+        elif readings:
+            device.in_error = False
+
     async def _record(self, readings: Sequence[Reading]) -> bool:
         try:
             await self._recorder.record(readings)
@@ -198,7 +255,7 @@ class MeterGateway:
             return False
         return True
 
-    async def _refuse(self, meter: Meter, error: BadInputError) -> None:
+    async def _refuse(self, meter: Meter | ReportingDevice, error: BadInputError, code: str) -> None:
         self.counters.refused += 1
         if meter.in_error:
             return
@@ -208,7 +265,7 @@ class MeterGateway:
             edge_id=self._edge,
             device_id=meter.device_id,
             severity=Severity.ALARM,
-            code="meter.bad_message",
+            code=code,
             text=f"{meter.device_id} sends what cannot be read: {error}"[:500],
             at=self._clock.now(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from tieline_core.errors import BadInputError
 from tieline_core.quantities import Reading
 from tieline_core.timegrid import EARLIEST, LATEST
 from tieline_edge.drivers.catalog.messages import MessageForm
+from tieline_edge.drivers.mqtt.values import document_of
 from tieline_edge.drivers.points import PointTable, good_reading
 
 MAX_BYTES: Final = 4096
@@ -33,22 +33,13 @@ class MeterMessage:
     values: Mapping[str, object]
 
 
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
-
-
 def parse_message(payload: bytes, form: MessageForm, source: str) -> MeterMessage:
     """Check size, JSON, identity and time.
 
     Raises:
         BadInputError: Naming topic, key, value and reason.
     """
-    if len(payload) > MAX_BYTES:
-        raise BadInputError(source, "", f"{len(payload)} bytes", f"at most {MAX_BYTES} bytes are read")
-    try:
-        found = json.loads(payload, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(source, "", payload[:80], f"no JSON: {error}") from error
+    found = document_of(payload, source, MAX_BYTES)
     if not isinstance(found, dict):
         raise BadInputError(source, "", payload[:80], "a JSON object is expected")
     identity, stamp = found.get(form.id_key), found.get(form.time_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,17 @@ import yaml
 
 from tests.conftest import free_port
 from tests.edge.drivers.field import ModbusServer, sunspec_map
-from tieline_edge.scan import (
-    add_scan_arguments,
-    fitting_entries,
-    proposal,
-    run_check_config,
-    run_scan,
-    scan_modbus,
-    scan_opcua,
-)
+from tieline_edge.commissioning.finding import Finding
+from tieline_edge.commissioning.proposal import proposal
+from tieline_edge.commissioning.scan_commands import _buses, add_scan_arguments, run_check_config, run_scan
+from tieline_edge.commissioning.scan_modbus import fitting_entries, scan_bus
+from tieline_edge.commissioning.scan_opcua import bays, scan_opcua
+from tieline_edge.config_file import check_config
+from tieline_edge.drivers.modbus.endpoint import SerialEndpoint, TcpEndpoint
+
+
+async def scan_modbus(host: str, port: int, units: Sequence[int], timeout_s: float) -> list[Finding]:
+    return await scan_bus(TcpEndpoint(host, port), units, timeout_s)
 
 
 def words(text: str, count: int) -> list[int]:
@@ -50,10 +52,12 @@ async def test_a_sunspec_device_is_found_with_its_name_and_nothing_is_written() 
         server.put(1, at + 50, words("SN42", 16))
         server.put(3, 0, [7])
         findings = await scan_modbus("127.0.0.1", server.port, [1, 2, 3], 0.2)
-        assert {function for _, function, _ in server.requests} == {3}
+        assert {function for _, function, _ in server.requests} <= {1, 2, 3, 4}
     assert [finding.place["unit"] for finding in findings] == [1, 3]
     assert findings[0].text == "ACME M-3 SN42: SunSpec models 1, 203"
     assert "no SunSpec device" in findings[1].text
+    assert "holding 0 = 7" in findings[1].details
+    assert any(text.startswith("coil 0: the device has no such register") for text in findings[1].details)
     tree = yaml.safe_load(proposal(findings))
     assert tree["devices"] == [
         {
@@ -88,8 +92,63 @@ async def opcua_url() -> AsyncIterator[str]:
 
 async def test_a_transformer_bay_is_found_by_browsing(opcua_url: str) -> None:
     (finding,) = await scan_opcua(opcua_url, 2.0)
-    assert finding.place == {"url": opcua_url, "root": "TR7"}
+    assert finding.place == {"url": opcua_url, "insecure": True, "root": "TR7"}
+    assert finding.details == ("offers no security",)
     assert yaml.safe_load(proposal([finding]))["devices"][0]["catalog"] == "transformer-bay-opcua"
+
+
+def test_nodes_are_compared_with_every_entry_and_the_better_one_wins() -> None:
+    nodes = [f"ns=2;s=B1.{name}" for name in ("ActivePowerW", "VoltageV", "Closed")]
+    (bay,) = bays({"url": "opc.tcp://bay"}, ("offers no security",), nodes)
+    assert bay.entries[0] == "switchgear-bay-opcua"
+    assert bay.certain
+    (server,) = bays({"url": "opc.tcp://bay"}, (), ["ns=3;s=Other"])
+    assert server.entries == ()
+    assert "ns=3;s=Other" in server.details
+
+
+async def test_a_site_file_is_proposed_that_passes_the_check_with_the_ratings_the_devices_tell(tmp_path: Path) -> None:
+    async with ModbusServer() as server:
+        at = sunspec_map(server, [1, 120, 701, 704, 802], 1)
+        server.put(1, at[120] + 19, [1500, 2])
+        server.put(1, at[120] + 23, [600, 2, 500, 2])
+        sunspec_map(server, [1, 701, 704], 2)
+        server.put(3, 0, [0, 9000, 2301, 0, 1234], server.inputs)
+        server.holding[3, 0] = 0
+        findings = await scan_modbus("127.0.0.1", server.port, [1, 2, 3], 0.5)
+    text = proposal(findings, "harbour")
+    path = tmp_path / "site.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert check_config(path) == []
+    storage, pv = yaml.safe_load(text)["devices"][:2]
+    assert (storage["p_min_w"], storage["p_max_w"], storage["energy_wh"]) == (-50000, 60000, 150000)
+    assert pv["p_min_w"] == -1
+    assert "NOT KNOWN" in text
+    guess = next(finding for finding in findings if finding.place["unit"] == 3)
+    assert "modbus-load-switch" in guess.entries
+    assert not guess.certain
+    assert "# - id: load3" in text, "what only looks like something that can be operated stays a comment"
+
+
+def test_a_storage_that_tells_no_rating_is_proposed_so_that_nothing_flows(tmp_path: Path) -> None:
+    text = proposal([Finding({"host": "192.0.2.1", "port": 502, "unit": 1}, "x", ("sunspec-storage-704",))], "harbour")
+    path = tmp_path / "site.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert check_config(path) == []
+    (storage,) = yaml.safe_load(text)["devices"]
+    assert (storage["p_min_w"], storage["p_max_w"]) == (0, 0)
+
+
+def test_a_line_and_a_gateway_stand_in_the_proposal_as_they_were_asked() -> None:
+    args = parse("gw", "--rtu", "--ports", "8899", "--serial", "/dev/ttyUSB0", "--parity", "E")
+    gateway, line = _buses(args)
+    assert gateway == TcpEndpoint("gw", 8899, "rtu")
+    assert line == SerialEndpoint("/dev/ttyUSB0", 9600, "E", 1)
+
+
+def test_no_more_places_than_the_bound_are_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_scan(parse("a", "b", "--ports", "1-100", "--units", "1-100")) == 2
+    assert "more than 4096" in capsys.readouterr().err
 
 
 def parse(*arguments: str) -> argparse.Namespace:
