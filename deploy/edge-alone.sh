@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs core and edge, and nothing else of ours, into an environment of their own and runs their tests there:
-# whatever the edge must not need would be missing. Coverage goes where the other tests leave theirs.
+# whatever the edge must not need would be missing. Arguments: those of pytest, with the paths of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 env=.venv-edge
@@ -15,4 +15,4 @@ for heavy in pandas sklearn pandapower fastapi duckdb lightgbm onnx tieline_clou
   if $env/bin/python -c "import $heavy" 2>/dev/null; then echo "$heavy can be imported in the edge's environment" >&2; exit 1; fi
 done
 export TIELINE_BROKER_PYTHON=$PWD/.venv/bin/python
-exec $env/bin/python -m pytest -n 2 --dist loadfile -q -p no:cacheprovider "$@" tests/core tests/edge
+exec $env/bin/python -m pytest -n 2 --dist loadfile -q -p no:cacheprovider "$@"

@@ -5,7 +5,8 @@ Then the hub is killed and the links to it are cut. The week runs at ``SPEED`` t
 their pace in wall time, so that each of them stands for ``SPEED`` x 0.25 simulated seconds (decision 14). After the week the
 hub returns. Told at the end: the steps of the ladder, minutes of violation against a replay with perfect foresight, and the
 simulator's own comparison of what was said with what the hub has stored: nothing lost, nothing twice.
-Environment: ``DAYS`` (7), ``SPEED`` (360), ``FOLDER``.
+Environment: ``DAYS`` (7), ``SPEED`` (360), ``SHEDDING`` (1; 0 = the edges have their batteries alone, as the replay has),
+``FOLDER``.
 """
 
 from __future__ import annotations
@@ -34,12 +35,20 @@ FLOOR_S: Final = 0.25
 BEFORE_H: Final = 1.0
 #: How much worse than perfect foresight may be.
 ALLOWANCE: Final = 1.10
+#: Levels no transformer of the week reaches: what is left are the batteries.
+NEVER: Final = {"thermal_overload": {"trip_pct": 200.0, "severe_pct": 300.0}}
 #: The hub's return, and the drain of a week [wall s].
 RETURN_S, DRAIN_S = 90.0, 900.0
 
 
 class WeekStage(Stage):
-    """The demo's stage, with edges told how fast the clock is and rules that take the times of the default rule set."""
+    """The demo's stage, with edges told how fast the clock is and rules that take the times of the default rule set.
+
+    Attributes:
+        sheds: The edges may switch customers off; False leaves them their batteries alone.
+    """
+
+    sheds: bool = True
 
     def start_edges(self) -> None:
         """The edge agents one after the other."""
@@ -50,7 +59,7 @@ class WeekStage(Stage):
             step_s = FLOOR_S * self.scenario["clock"]["quiet_speed"]
             tree["cycle"] = {"period_s": 1.0, "floor_wall_s": FLOOR_S, "max_input_age_s": 10.0}
             tree["reversion"] = {"refresh_s": 4 * step_s, "timer_s": 12 * step_s}
-            tree["shedding"] = {"transformer": "tr1", "vital": tree["shedding"]["vital"]}
+            tree["shedding"] = {"transformer": "tr1", "vital": tree["shedding"]["vital"], **({} if self.sheds else NEVER)}
             tree["outbox"] = {"max_age_days": 30.0}
             write_yaml(self.edge_config_file(edge), tree)
             self.crew.run("check-config", [tool("tieline-edge"), "check-config", str(self.edge_config_file(edge))])
@@ -146,6 +155,7 @@ def run(stage: WeekStage, telling: Telling, days: float, speed: float) -> dict[s
     return {
         "days": (end - begin).total_seconds() / 86400.0,
         "speed": speed,
+        "shedding": stage.sheds,
         "wall_min": (time.monotonic() - telling.began) / 60.0,
         "ladder": telling.ladder,
         "ladder_steps": steps,
@@ -164,6 +174,7 @@ def main() -> int:
     with Crew(folder, dict(ONE_THREAD)) as crew:
         stage = WeekStage(crew, folder.resolve(), SCENARIO)
         stage.scenario["clock"]["quiet_speed"] = speed
+        stage.sheds = os.environ.get("SHEDDING", "1") != "0"
         figures = run(stage, telling, days, speed)
     figures["bounds_missed"] = misses(figures)
     figures["finished_at"] = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")  # noqa: TID251 (a benchmark's own clock)

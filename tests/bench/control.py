@@ -4,7 +4,8 @@
 bytes). In each the simulated field raises the transformer's load at random instants and notes, by its own clock and log,
 when an answer carried a loading above the level and when the first write arrived. *Reaction* is the time between the two;
 *end to end* begins when the load rose. Then a naive sequential pymodbus loop polls the same devices and acts on what it reads.
-Environment: ``MINUTES`` of each part (30), ``PEER_S`` seconds of the peer in each (60), ``PARTS`` (100,500,dead), ``FOLDER``.
+Environment: ``MINUTES`` of each part (30), ``PEER_S`` seconds of the peer in each (60), ``PARTS`` (100,500,dead; also 20
+and 250), ``FOLDER``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ PARTS: Final = {
     "100": Plan(devices=100, feeders=20),
     "500": Plan(devices=500, feeders=100, feeder_w=6_000.0),
     "dead": Plan(devices=100, feeders=20, dead=1 / 3),
+    # For the table of sizes in edge/README.md.
+    "20": Plan(devices=20, feeders=10, feeder_w=60_000.0),
+    "250": Plan(devices=250, feeders=50, feeder_w=12_000.0),
 }
+DEFAULT_PARTS: Final = "100,500,dead"
 #: Bounds of the requirement.
 REACTION_MS, PSS_MB, READY_S, PERIOD_S = 250.0, 130.0, 2.0, 1.0
 _LOOK_S: Final = 5.0
@@ -124,7 +129,7 @@ def misses(name: str, figures: dict[str, Any]) -> list[str]:
 def main() -> int:
     """Measure and write var/bench/control.json; the exit code says whether every bound holds."""
     minutes, peer_s = float(os.environ.get("MINUTES", "30")), float(os.environ.get("PEER_S", "60"))
-    names = os.environ.get("PARTS", ",".join(PARTS)).split(",")
+    names = os.environ.get("PARTS", DEFAULT_PARTS).split(",")
     folder = Path(os.environ.get("FOLDER") or tempfile.mkdtemp(prefix="tieline-control-"))
     parts: dict[str, Any] = {}
     failed: list[str] = []

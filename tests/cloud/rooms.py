@@ -19,6 +19,7 @@ from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.dispatch.policies import PolicyBook
 from tieline_cloud.dispatch.publisher import PublishFailedError
 from tieline_cloud.doors.intake import Intake, OnceLedger
 from tieline_cloud.fleet.explain import Explainer
@@ -145,6 +146,7 @@ class Rooms:
         self.models = ModelRegistry(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
         self.commands = CommandBook(self.documents, self.sealer, self.outbox, self.clock)
         self.configs = ConfigBook(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
+        self.policies = PolicyBook(self.documents, self.artifacts, self.sealer, self.desired, self.clock)
         self.events = EventFeed(self.documents, self.clock)
         self.live = LiveHub(self.clock.now, "test")
         self.requests = EdgeRequests(self.sealer, self.outbox, self.clock, silence_s=0.2)
@@ -174,6 +176,7 @@ class Rooms:
             models=self.models,
             commands=self.commands,
             configs=self.configs,
+            policies=self.policies,
             desired=self.desired,
             artifacts=self.artifacts,
             events=self.events,

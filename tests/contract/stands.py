@@ -166,7 +166,8 @@ async def opcua() -> AsyncIterator[Stand]:
 
     port = free_port()
     async with serving(port) as bay, Tap(port) as tap:
-        await bay.add("F1", {"ActivePowerW": 5000.0, "VoltageV": 230.0, "Closed": True})
+        nodes = [point.node.rpartition(".")[2] for point in entry("switchgear-bay-opcua").points if point.node]
+        await bay.add("F1", {name: True if name == "Closed" else 230.0 for name in nodes})
         await bay.add("F1", {"OffTimerS": ua.Variant(0, ua.VariantType.UInt16), "CloseCommand": True}, writable=True)
         bay.url = f"opc.tcp://127.0.0.1:{tap.port}/tieline"
         settings = bay.settings("F1", "switchgear-bay-opcua", priority_class=3, opcua={"timeout_s": 1.0})

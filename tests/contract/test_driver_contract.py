@@ -80,7 +80,7 @@ async def test_offline_is_told_once_and_so_is_coming_back(stand: Stand) -> None:
     context, recorder = make_context(SystemClock())
     points = PointTable(EDGE, stand.settings, entry(stand.settings.catalog)).ids()
     handle = DeviceHandle(stand.settings, stand.make(context), points, 0.02)
-    poller = Poller(handle, context, CycleSettings(floor_wall_s=0.01), random.Random(0), Backoff(0.4, 0.5))
+    poller = Poller(handle, context, CycleSettings(floor_wall_s=0.01), random.Random(0), Backoff(0.2, 0.25))
     task = asyncio.create_task(poller.run(0.0))
     try:
         await until("the first poll", lambda: handle.online)

@@ -107,7 +107,9 @@ def _drop(*keys: Any) -> Callable[[Tree], None]:
         (_drop("devices", 1, "p_max_w"), "devices[1].p_max_w", "charging power"),
         (_drop("devices", 2, "p_min_w"), "devices[2].p_min_w", "rating"),
         (_set("devices", 1, "soc_min_pct", to=100.0), "devices[1].soc_min_pct", "limits are crossed"),
+        (_set("devices", 1, "soc_reserve_pct", to=100.0), "devices[1].soc_reserve_pct", "leaves plans nothing"),
         (_set("devices", 4, "modbus", "unit", to=1), "devices[4].modbus", "already the place of load01"),
+        (_set("devices", 4, "modbus", "instance", to=2), "devices[4].modbus.instance", "no SunSpec models to count"),
         (_set("devices", 2, "id", to="bat1"), "", "stands more than once"),
         (_set("shedding", "vital", to=["load01"]), "shedding.vital[0]", "class 0"),
         (_set("shedding", "vital", to=["load99"]), "", "not configured: load99"),
@@ -194,3 +196,13 @@ def test_whatever_stands_under_a_key_the_answer_is_a_list_of_mistakes(tmp_path: 
         assert isinstance(mistake, BadInputError)
         assert mistake.source == str(path)
         assert mistake.reason
+
+
+def test_a_serial_line_that_is_asked_for_more_than_it_can_carry_is_named(tmp_path: Path) -> None:
+    tree = deepcopy(GOOD)
+    line = {"serial": "/dev/ttyS7", "baud": 2400}
+    meters = [{"id": f"x{unit}", "catalog": "eastron-sdm630", "modbus": {**line, "unit": unit}} for unit in (1, 2, 3)]
+    tree["devices"] = [*tree["devices"], *meters]
+    [mistake] = check_config(write(tmp_path, tree))
+    assert "/dev/ttyS7" in str(mistake)
+    assert "busy polling 113% of the time" in str(mistake)

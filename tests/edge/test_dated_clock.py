@@ -44,6 +44,13 @@ def test_a_clock_that_is_right_is_believed_at_once() -> None:
     assert clock.now() == KNOWN - timedelta(minutes=2)
 
 
+def test_a_stamp_from_a_clock_that_ran_years_ahead_blocks_nobody() -> None:
+    """I10: files of 2099 must not keep an edge from its plans for ever; months ahead may be true, and are waited for."""
+    assert DatedClock(ManualClock(KNOWN), datetime(2099, 1, 1, tzinfo=UTC)).undated() is None
+    assert DatedClock(ManualClock(KNOWN), KNOWN + timedelta(days=90)).undated() is not None
+    assert DatedClock(ManualClock(RTC), datetime(2099, 1, 1, tzinfo=UTC)).undated() is not None
+
+
 def test_the_disk_remembers_what_the_clock_forgot(tmp_path: Path) -> None:
     assert last_sign_of_life(tmp_path / "none") == RELEASED
     assert last_sign_of_life(tmp_path) == RELEASED

@@ -39,6 +39,7 @@ GATEWAY = {"host": "10.0.0.9", "port": 502}
             [device("a", "modbus-load-switch", **GATEWAY), device("b", "modbus-load-switch-latched", **GATEWAY)],
             ["is already the place of a, and only one of the two may take orders"],
         ),
+        ([device("a", "sunspec-meter-203", **GATEWAY), device("b", "sunspec-meter-203", instance=2, **GATEWAY)], []),
         ([device("a", "sunspec-storage-704", **GATEWAY), device("b", "sunspec-meter-203", **GATEWAY)], []),
         (
             [device("a", "eastron-sdm630", **GATEWAY), device("b", "eastron-sdm630", unit=2, framing="rtu", **GATEWAY)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ from tests.edge.test_agent import fetch, settings
 from tieline_core.errors import BadInputError
 from tieline_edge.agent import Agent
 from tieline_edge.control.cycle import ControlCycle
-from tieline_edge.service import check_watchdog, notify
+from tieline_edge.service import Notifier, check_watchdog
 
 
 class Listener:
@@ -62,6 +63,29 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listene
     listener.close()
 
 
+def load_switch() -> ModbusServer:
+    """A closed load switch that answers."""
+    inputs = dict(enumerate([0, 5000, 2300, 0, 7]))  # 5 kW, 230 V, 70 Wh
+    return ModbusServer(
+        inputs={(1, address): word for address, word in inputs.items()},
+        discretes={(1, 0): 1},
+        coils={(1, 0): 1},
+        holding={(1, 1): 0},
+    )
+
+
+def site_file(folder: Path, server: ModbusServer) -> tuple[Path, int]:
+    """A site with one load switch on the server, five cycles a second; and the port of its pages."""
+    tree = settings(folder / "state").model_dump(mode="json", exclude_unset=True)
+    tree["cycle"] = {"period_s": 0.2, "floor_wall_s": 0.2}
+    tree["devices"][0]["modbus"]["port"] = server.port
+    tree["devices"][0]["modbus"]["timeout_s"] = 10.0
+    tree["devices"][0]["poll_s"] = 0.2
+    config = folder / "site.yaml"
+    config.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return config, int(tree["metrics"]["port"])
+
+
 async def until(condition: Any, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - another thread, or another process, does it
@@ -70,9 +94,21 @@ async def until(condition: Any, seconds: float = 30.0) -> None:
 
 def test_nothing_is_told_where_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify("READY=1")
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    notify("WATCHDOG=1")
+    Notifier.of_environment().tell("READY=1")
+    nobody = Notifier(str(tmp_path / "nobody"))
+    nobody.tell("WATCHDOG=1")
+    nobody.close()
+    nobody.tell("WATCHDOG=1")
+
+
+def test_an_abstract_address_is_understood() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0tieline-test-" + os.urandom(4).hex())
+        listener.settimeout(10.0)
+        notifier = Notifier("@" + listener.getsockname().decode()[1:])
+        notifier.tell("READY=1")
+        assert listener.recv(64) == b"READY=1"
+        notifier.close()
 
 
 @pytest.mark.parametrize(
@@ -125,15 +161,10 @@ async def test_a_hung_control_loop_stops_feeding_while_everything_else_runs(
 async def test_f12_a_frozen_agent_feeds_nobody_and_wakes_without_catching_up(tmp_path: Path, systemd: Listener) -> None:
     """F12 (I5, I6): while it is frozen systemd hears nothing; on waking it polls and decides once, and writes nothing."""
     asked: list[tuple[float, int]] = []
-    server = ModbusServer()
+    server = load_switch()
     server.asked = lambda _unit, function, _address: asked.append((time.monotonic(), function))
     async with server:
-        tree = settings(tmp_path / "state").model_dump(mode="json", exclude_unset=True)
-        tree["cycle"] = {"period_s": 0.2, "floor_wall_s": 0.2}
-        tree["devices"][0]["modbus"]["port"] = server.port
-        tree["devices"][0]["poll_s"] = 0.2
-        config = tmp_path / "site.yaml"
-        config.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        config, _ = site_file(tmp_path, server)
         command = [sys.executable, "-m", "tieline_edge", "run", str(config)]
         with (tmp_path / "err").open("wb") as err:
             process = await asyncio.create_subprocess_exec(*command, stderr=err, env={**os.environ})
@@ -142,7 +173,7 @@ async def test_f12_a_frozen_agent_feeds_nobody_and_wakes_without_catching_up(tmp
                 process.send_signal(signal.SIGSTOP)
                 await asyncio.sleep(0.5)
                 frozen_at, before = time.monotonic(), len(systemd.heard)
-                await asyncio.sleep(4.0)  # twenty periods
+                await asyncio.sleep(2.0)  # ten periods
                 assert len(systemd.heard) == before
                 woken_at = time.monotonic()
                 process.send_signal(signal.SIGCONT)
@@ -162,3 +193,35 @@ async def test_f12_a_frozen_agent_feeds_nobody_and_wakes_without_catching_up(tmp
                 if process.returncode is None:
                     process.kill()
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+async def test_f42_an_agent_out_of_file_descriptors_goes_on_deciding_and_serves_again_afterwards(
+    tmp_path: Path, systemd: Listener
+) -> None:
+    """F42 (I7): no new descriptor is to be had; polls, cycles and watchdog go on, pages come back when there is."""
+    asked: list[int] = []
+    server = load_switch()
+    server.asked = lambda _unit, function, _address: asked.append(function)
+    async with server:
+        config, port = site_file(tmp_path, server)
+        command = [sys.executable, "-m", "tieline_edge", "run", str(config)]
+        with (tmp_path / "err").open("wb") as err:
+            process = await asyncio.create_subprocess_exec(*command, stderr=err, env={**os.environ})
+            try:
+                await until(lambda: systemd.count("WATCHDOG=1") >= 3 and asked, 60.0)
+                soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+                # The limit counts from the lowest free number: below 3 no descriptor can be given out at all.
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, hard))
+                await asyncio.sleep(0.3)
+                fed, polled = systemd.count("WATCHDOG=1"), len(asked)
+                await until(lambda: systemd.count("WATCHDOG=1") >= fed + 10 and len(asked) >= polled + 10)
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+                async with asyncio.timeout(60.0):
+                    code, body = await fetch(port, "/status")
+                assert code == 200
+                assert json.loads(body)["devices"]["load01"]["online"] is True
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.wait_for(process.wait(), 60.0) == 0
+            finally:
+                if process.returncode is None:
+                    process.kill()

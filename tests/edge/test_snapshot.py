@@ -95,7 +95,6 @@ async def test_the_steady_line_never_goes_back_over_a_restart() -> None:
     await clock.advance(10.0)
     clock.step(3600.0)
     assert line.now() == START + timedelta(seconds=10)
-    assert line.of(clock.now() + timedelta(seconds=5), clock.now()) == START + timedelta(seconds=15)
     after = SteadyTime(ManualClock(datetime(1970, 1, 1, tzinfo=UTC)))
     after.resume(line.now())
     assert after.now() == line.now()
@@ -127,3 +126,12 @@ def test_what_is_bad_old_or_no_longer_watched_calls_for_nothing() -> None:
     image.watch([])
     image.put([at(6, 150.0)])
     assert not image.crossed.is_set()
+
+
+def test_points_of_a_device_that_is_gone_are_forgotten_and_may_come_again() -> None:
+    image = ProcessImage(ManualClock(START), SteadyTime(ManualClock(START)))
+    image.put([at(0)])
+    image.forget([POINT, PointId("harbour/tr1/never_seen")])
+    assert image.freeze(START).readings == {}
+    image.put([at(-60, 3.0)])
+    assert image.freeze(START).readings[POINT].value == 3.0

@@ -24,6 +24,7 @@ def document(**rest: Any) -> dict[str, Any]:
             "measure": {"frames": 4, "readings": 900, "oldest_at": None, "committed_seq": 120},
         },
         "outbox": {"usable": True, "used_bytes": 2.5e6, "max_bytes": 512e6, "room_h": 260.0},
+        "autonomy": {"hours": 12.5, "limited_by": "schedule", "parts": {"schedule": 12.5, "outbox": 260.0}},
         "devices": {"bat1": {"online": True, "error": None}, "fm1": {"online": False, "error": "time-out"}},
         **rest,
     }
@@ -36,6 +37,7 @@ def test_everything_an_operator_asks_first_is_there() -> None:
         "answers; 5 frames wait",
         "900 readings wait, the oldest of 2016-12-07T15:50:00+00:00",
         "2.5 of 512 MB used",
+        "12.5 h, limited by schedule",
         "room for 260 h",
         "measure committed to 120",
         "load01, load02",

@@ -77,7 +77,8 @@ async def test_edge_and_field_trust_each_other_before_a_contactor_moves(tmp_path
         shutil.copy(pki.folder / "own" / "cert.der", security.clients / "edge.der")
         async with driver:
             readings = {reading.point.quantity: reading for reading in await driver.read()}
-            assert {name: reading.value for name, reading in readings.items()} == {"p_w": 5000.0, "v_v": 231.4, "closed": 1.0}
+            values = {name: reading.value for name, reading in readings.items()}
+            assert values == {"p_w": 5000.0, "v_v": 231.4, "closed": 1.0, "e_import_wh": 0.0}
             assert {reading.measured_at for reading in readings.values()} == {START}
             with pytest.raises(DevicePermanentError, match="nothing was written"):
                 await driver.apply(HoldPower(0.0, 60.0))
@@ -87,7 +88,14 @@ async def test_edge_and_field_trust_each_other_before_a_contactor_moves(tmp_path
             assert customer.orders == [{"off_timer_s": 600.0}, {"coil": 0.0}]
             assert customer.moves == [(False, "write")]
             customer.now += 601
-            readings = {reading.point.quantity: reading for reading in await driver.read()}
+            customer.contactor.energy_wh = 4321.0
+            await bays.tick()
+            energies: list[float | None] = []
+            async with asyncio.timeout(60):
+                while 4321.0 not in energies:
+                    readings = {reading.point.quantity: reading for reading in await driver.read()}
+                    energies += [reading.value for name, reading in readings.items() if name == "e_import_wh"]
+                    await asyncio.sleep(0.05)
             assert customer.moves[-1] == (True, "off-timer")
             assert (readings["closed"].value, readings["p_w"].value) == (1.0, 5000.0)
 

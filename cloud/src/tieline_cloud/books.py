@@ -16,6 +16,7 @@ from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.keys import Sealer, read_key
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.dispatch.policies import PolicyBook
 from tieline_cloud.dispatch.publisher import MqttPublisher
 from tieline_cloud.fleet.owners import Owners
 from tieline_cloud.settings import HubSettings
@@ -40,6 +41,7 @@ class Books:
     models: ModelRegistry
     commands: CommandBook
     configs: ConfigBook
+    policies: PolicyBook
     events: EventFeed
     owners: Owners
 
@@ -57,6 +59,7 @@ class Books:
             models=ModelRegistry(documents, artifacts, sealer, desired, clock),
             commands=CommandBook(documents, sealer, publisher, clock),
             configs=ConfigBook(documents, artifacts, sealer, desired, clock),
+            policies=PolicyBook(documents, artifacts, sealer, desired, clock),
             events=EventFeed(documents, clock),
             owners=Owners(),
         )

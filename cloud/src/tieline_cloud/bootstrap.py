@@ -193,6 +193,7 @@ def _bind(
         models=books.models,
         commands=books.commands,
         configs=books.configs,
+        policies=books.policies,
         desired=books.desired,
         artifacts=books.artifacts,
         events=books.events,

@@ -71,10 +71,20 @@ class HubClient:
         Raises:
             HubRefusedError: The hub does not take it.
         """
-        path = f"edges/{edge}/config"
-        answer: dict[str, Any] = self._request("POST", path, json={"text": text})
+        return self._publish(f"edges/{edge}/config", {"text": text}, wait_s)
+
+    def publish_policy(self, edge: str, text: str | None, *, release: bool, wait_s: float) -> dict[str, Any]:
+        """Publish a shedding policy, or a release, and wait for the edge's word on it.
+
+        Raises:
+            HubRefusedError: The hub does not take it.
+        """
+        return self._publish(f"edges/{edge}/policy", {"text": text, "release": release}, wait_s)
+
+    def _publish(self, path: str, body: Mapping[str, Any], wait_s: float) -> dict[str, Any]:
+        answer: dict[str, Any] = self._request("POST", path, json=dict(body))
         until_s = time.monotonic() + wait_s
-        with self._console.status(f"{edge}: published, the edge is asked"):
+        with self._console.status(f"{answer['edge_id']}: published, the edge is asked"):
             while answer["state"] == "published" and time.monotonic() < until_s:
                 time.sleep(_POLL_S)
                 answer = self.get(path)

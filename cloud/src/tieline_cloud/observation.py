@@ -67,6 +67,8 @@ def _outbox(reported: Reported, labels: Mapping[str, str]) -> Iterator[Sample]:
     yield Sample(
         "edge_backlog_age_seconds", "age of the oldest unsent content when it said so", age_s(oldest, reported.at), labels
     )
+    if reported.autonomy is not None and reported.autonomy.hours is not None:
+        yield Sample("edge_autonomy_hours", "hours the edge can do without the hub", reported.autonomy.hours, labels)
     if reported.outbox is not None:
         yield Sample("edge_outbox_room_hours", "hours of room left without the hub", reported.outbox.room_h, labels)
         yield Sample("edge_outbox_usable", "0 = its disk refuses", int(reported.outbox.usable), labels)

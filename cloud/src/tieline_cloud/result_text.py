@@ -71,6 +71,8 @@ def _backlog(edge: Mapping[str, Any]) -> str:
     words = f"backlog {_plain(edge['backlog_frames'])} frames"
     if edge.get("outbox_room_h") is not None:
         words += f", room for {edge['outbox_room_h']:.4g} h"
+    if edge.get("autonomy_h") is not None:
+        words += f", {edge['autonomy_h']:.4g} h of autonomy, limited by {edge['autonomy_limited_by']}"
     if edge.get("outbox_usable") is False:
         words += ", its disk refuses"
     if edge.get("reported_stale"):

@@ -25,12 +25,13 @@ from tieline_edge.control.rehearsal import DRY_RUN
 from tieline_edge.forecasting.forecaster import Forecaster
 from tieline_edge.forecasting.history import HistoryStore
 from tieline_edge.forecasting.store import ModelStore
+from tieline_edge.forecasting.trial import try_in_child
 from tieline_edge.lanes import Lanes, build
 from tieline_edge.local_pages import Local, LocalPages
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.pages import Pages
 from tieline_edge.pollers import Pollers
-from tieline_edge.service import check_watchdog, notify
+from tieline_edge.service import Notifier, check_watchdog
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
@@ -61,6 +62,7 @@ class Agent:
         self.ready = asyncio.Event()
         self.forecaster: Forecaster | None = None
         self._issued: IssuedForecast | None = None
+        self._systemd = Notifier(None)
         #: Port of the status pages once they are served.
         self.port: int | None = None
 
@@ -77,15 +79,28 @@ class Agent:
         cycle = self._settings.cycle
         check_watchdog(max(cycle.floor_wall_s, cycle.period_s / max(self._clock.speed(), 1e-9)))
         async with AsyncExitStack() as stack:
+            self._systemd = stack.enter_context(closing(Notifier.of_environment()))
             stack.enter_context(hold_state(self._settings.state_dir, "the running agent"))
             path = self._settings.state_dir / "outbox.sqlite"
             outbox = await stack.enter_async_context(
                 Outbox.open(path, self._settings.edge_id, self._settings.outbox, self._clock)
             )
-            parts = compose(self._site, self._clock, outbox)
+            parts = self._composed(outbox)
             stack.enter_context(closing(parts.trace))
             parts.cycle.restore()
             await self._serve(parts)
+
+    def _composed(self, outbox: Outbox) -> Composition:
+        """The parts; a configuration of the hub that cannot be started must not keep the site from running."""
+        try:
+            return compose(self._site, self._clock, outbox)
+        except Exception as error:
+            local = self._site.fallen_back(error)
+            if local is None:
+                raise
+            _LOG.error("the configuration of the hub cannot be started, the file at the site runs: %s", error)
+            self._site, self._settings = local, local.settings
+            return compose(local, self._clock, outbox)
 
     async def _serve(self, parts: Composition) -> None:
         pollers = Pollers(parts.handles, parts.context, self._settings.cycle)
@@ -142,12 +157,12 @@ class Agent:
                     if self._ready_s is None:
                         self._ready_s = time.monotonic() - self._began_s
                         self.ready.set()
-                        notify("READY=1")
+                        self._systemd.tell("READY=1")
                         parts.outlet.tell(Severity.INFORMATION, "edge.started", f"{SOFTWARE} started in {self._ready_s:.1f} s")
-                    notify("WATCHDOG=1")
+                    self._systemd.tell("WATCHDOG=1")
                     await pace.wait()
         finally:
-            notify("STOPPING=1")
+            self._systemd.tell("STOPPING=1")
             try:
                 async with asyncio.timeout(_FAREWELL_S):
                     await parts.executor.release_all()
@@ -171,7 +186,7 @@ class Agent:
         async with HistoryStore(parts.paths.history) as history:
             if history.damage is not None:
                 parts.outlet.tell(Severity.ALARM, "edge.state_damaged", history.damage)
-            forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models), history)
+            forecaster = Forecaster(parts.load_point, ModelStore(parts.paths.models, trial=try_in_child), history)
             await forecaster.start()
             self.forecaster = forecaster
             lanes.models.serve(forecaster)

@@ -37,9 +37,11 @@ from tieline_edge.outbox.store import Outbox
 from tieline_edge.sampling import DeviceHandle, open_devices
 from tieline_edge.settings import EdgeSettings, sample_periods_s
 from tieline_edge.shedding.rule import RuleSite
+from tieline_edge.shedding.vital_list import with_list
 from tieline_edge.snapshot import ProcessImage
 from tieline_edge.state_paths import StatePaths
 from tieline_edge.steady import SteadyTime
+from tieline_edge.vital_file import listed_vital
 
 SOFTWARE = f"tieline-edge/{__version__}"
 
@@ -115,8 +117,18 @@ def _gate(settings: EdgeSettings, tags: TagBook) -> Callable[[DeviceId], str | N
 
 
 def rule_site_of(settings: EdgeSettings, specs: Mapping[DeviceId, DeviceSpec]) -> RuleSite:
-    """The site as its rules know it, before any policy."""
-    return RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
+    """The site as its rules know it, before any policy; the signed list of vital devices is worked in.
+
+    Raises:
+        tieline_core.errors.BadInputError: When that list is not what it should be.
+    """
+    site = RuleSite(settings.edge_id, settings.site.rated_va, specs, settings.shedding, sample_periods_s(settings))
+    return with_list(site, listed_vital(settings))
+
+
+def freshness_of(handles: Mapping[DeviceId, DeviceHandle]) -> dict[DeviceId, float]:
+    """How often each device's values are new [s]."""
+    return {device: handle.fresh_s for device, handle in handles.items()}
 
 
 def writable_of(handles: Mapping[DeviceId, DeviceHandle], specs: Mapping[DeviceId, DeviceSpec]) -> dict[DeviceId, DeviceHandle]:
@@ -157,7 +169,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
     trace = Trace.open(paths.trace, settings.trace.max_bytes, timedelta(days=settings.trace.max_age_days), SOFTWARE)
     outlet.listeners.append(trace.noted)
     plans = PlanBook(settings.edge_id, specs, StateFile(paths.plans))
-    commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands))
+    commands = CommandBook(settings.edge_id, specs, StateFile(paths.commands), tags.refusal)
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -169,7 +181,7 @@ def compose(site: SiteInForce, clock: Clock, outbox: Outbox) -> Composition:
         outlet=outlet,
         # A dry run must leave no memory of openings that never happened.
         state=StateFile(paths.dry_run / "control.json" if settings.dry_run else paths.control),
-        poll_s={device: handle.fresh_s for device, handle in handles.items()},
+        poll_s=freshness_of(handles),
         monitor_only=not settings.hub.public_keys,
         rng=rng,
         speakers=speakers(tags, settings, plans),

@@ -18,9 +18,11 @@ from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.catalog.load import entry as catalog_entry
 from tieline_edge.drivers.catalog.load import is_file
 from tieline_edge.drivers.catalog.load import names as catalog_names
+from tieline_edge.drivers.modbus.bus_load import MOST, line_loads
 from tieline_edge.places import place_mistakes
 from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
 from tieline_edge.shedding.checks import hold_mistakes
+from tieline_edge.vital_file import configured_list
 
 _MAX_DEPTH: Final = 20
 
@@ -192,6 +194,8 @@ def _entry_mistakes(device: DeviceSettings, entry: CatalogEntry) -> Iterator[tup
     if endpoint is None:
         given = next(name for name in ("modbus", "opcua", "mqtt") if getattr(device, name) is not None)
         yield given, given, f"{entry.name} speaks {entry.protocol}; give its '{entry.protocol}' endpoint instead"
+    if device.modbus is not None and device.modbus.instance > 1 and not any(one.model for one in entry.registers):
+        yield "modbus.instance", device.modbus.instance, f"{entry.name} has no SunSpec models to count"
     storage = entry.role is Role.STORAGE
     if storage and device.energy_wh is None:
         yield "energy_wh", None, "a storage needs its usable capacity in Wh"
@@ -240,6 +244,7 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
         yield BadInputError(
             source, "shedding.transformer", transformer, f"is a {known.role.value}; the thermal rule watches a transformer"
         )
+    yield from _listed_mistakes(source, settings)
     for key, value, reason in hold_mistakes(settings.shedding, sample_periods_s(settings)):
         yield BadInputError(source, key, value, reason)
     yield from _timer_mistakes(source, settings)
@@ -247,6 +252,23 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
         broker = settings.field_broker if key == "field_broker" else settings.hub.mqtt
         if broker is not None and broker.insecure and broker.host not in ("localhost", "127.0.0.1", "::1"):
             yield BadInputError(source, f"{key}.insecure", True, f"plain TCP is for loopback only, not for {broker.host}")
+
+
+def _listed_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
+    """What the signed list of vital devices finds wrong with the classes of the file."""
+    try:
+        listed = configured_list(settings)
+    except BadInputError as error:
+        yield error
+        return
+    rows = {device.id: (number, device) for number, device in enumerate(settings.devices)}
+    for name in () if listed is None else listed.devices:
+        if name not in rows:
+            yield BadInputError(source, "shedding.vital_list", name, "is on the signed list and is not configured")
+        elif rows[name][1].priority_class:
+            number, device = rows[name]
+            reason = f"{name} is on the signed list of vital devices: it needs class 0"
+            yield BadInputError(source, f"devices[{number}].priority_class", device.priority_class, reason)
 
 
 def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
@@ -269,6 +291,11 @@ def _timer_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErr
         if entry and entry.message is None and period_s > settings.cycle.max_input_age_s:
             reason = f"older inputs than cycle.max_input_age_s ({cycle.max_input_age_s:g} s) are not used; poll more often"
             yield BadInputError(source, f"devices[{number}].poll_s", device.poll_s, reason)
+    known = [(device, entry) for device in settings.devices if (entry := _entry_of(device)) is not None]
+    for line, share in line_loads(known).items():
+        if share > MOST:
+            reason = f"would be busy polling {share:.0%} of the time, more than {MOST:.0%} leaves no room for orders"
+            yield BadInputError(source, "devices", line, f"{reason}: raise poll_s of its devices, or its baud")
 
 
 def _entry_of(device: DeviceSettings) -> CatalogEntry | None:

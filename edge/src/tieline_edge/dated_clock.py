@@ -23,6 +23,8 @@ from tieline_edge.outbox.ports import Recorder
 RELEASED: Final = datetime(2025, 1, 1, tzinfo=UTC)
 #: The clocks of two boots may differ by this much.
 SLACK: Final = timedelta(minutes=5)
+#: A file that claims to be further ahead of a possible time of day was written by a clock that was wrong itself.
+FAR: Final = timedelta(days=400)
 
 
 def last_sign_of_life(folder: Path) -> datetime:
@@ -41,9 +43,10 @@ class DatedClock:
 
     def __init__(self, clock: Clock, known: datetime) -> None:
         self._clock = clock
-        self._known = known
+        now = clock.now()
+        self._known = RELEASED if now >= RELEASED and known - now > FAR else known
         self._began_s = clock.elapsed_s()
-        self._dated = clock.now() >= known - SLACK
+        self._dated = now >= self._known - SLACK
         #: How far relative time was behind when the time of day arrived [s]; None until then.
         self.behind_s: float | None = None
 

@@ -20,6 +20,7 @@ from tieline_edge import why
 from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.cycle import ControlCycle
 from tieline_edge.forecasting.forecaster import Forecaster
+from tieline_edge.outlook import autonomy_of
 from tieline_edge.sync.artifacts import Artifacts
 from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.durable import Conversation, DurableLane, durable_link
@@ -210,6 +211,7 @@ def running_state(parts: Composition) -> RunningState:
         devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
         shed=parts.cycle.shed,
         commands=parts.commands.reports(),
+        autonomy=autonomy_of(parts),
         config_sha256=parts.site.config_sha256,
     )
 

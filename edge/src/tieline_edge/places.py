@@ -37,7 +37,7 @@ def place_mistakes(devices: Sequence[DeviceSettings | None]) -> Iterator[PlaceMi
 
 def _place(device: DeviceSettings) -> tuple[str, str]:
     if device.modbus is not None:
-        return "modbus", f"{device.modbus.place} unit {device.modbus.unit}"
+        return "modbus", f"{device.modbus.place} unit {device.modbus.unit} instance {device.modbus.instance}"
     if device.opcua is not None:
         return "opcua", f"{device.opcua.url} {device.opcua.root}"
     return "mqtt", device.mqtt.serial if device.mqtt else ""

@@ -5,24 +5,45 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from typing import Self
 
 from tieline_core.errors import BadInputError
 
 _LOG = logging.getLogger(__name__)
 
 
-def notify(message: str) -> None:
-    """Tell systemd, when it listens."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.setblocking(False)
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(message.encode())
-    except OSError as error:
-        _LOG.debug("systemd was not told %s: %s", message, error)
+class Notifier:
+    """Tells systemd, where it listens. Its socket is opened once: a process out of file descriptors still feeds its watchdog.
+
+    Args:
+        address: ``$NOTIFY_SOCKET``; empty or None = nobody listens.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = "" if not address else ("\0" + address[1:] if address.startswith("@") else address)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+        if self._socket is not None:
+            self._socket.setblocking(False)
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """The one the service manager named."""
+        return cls(os.environ.get("NOTIFY_SOCKET"))
+
+    def tell(self, message: str) -> None:
+        """Send a message; whatever goes wrong is nobody's business but systemd's."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            _LOG.debug("systemd was not told %s: %s", message, error)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
 def check_watchdog(period_s: float) -> None:

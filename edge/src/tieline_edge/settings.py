@@ -115,6 +115,12 @@ class ModbusEndpoint(_Section):
     parity: Literal["N", "E", "O"] = "N"
     stop_bits: Literal[1, 2] = 1
     unit: int = Field(default=1, ge=0, le=247)
+    instance: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="which of several SunSpec models of one number",
+    )
     timeout_s: float = Field(default=1.0, gt=0, le=30)
 
     @model_validator(mode="after")

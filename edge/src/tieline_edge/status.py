@@ -7,13 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tieline_core.messages.desired import OutboxRoom, StreamBacklog
+from tieline_core.messages.desired import Autonomy, OutboxRoom, StreamBacklog
 from tieline_core.messages.telemetry import IssuedForecast, Stream
 from tieline_core.quantities import QUANTITIES
 from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.autonomy import autonomy_words, with_outbox
 from tieline_edge.control.cycle import CycleStats
 from tieline_edge.control.words import SPEAKERS, action_words
+from tieline_edge.outlook import autonomy_of
 from tieline_edge.snapshot import Snapshot
 
 #: Quantities of a device shown on the page, in this order; all of them are in the telemetry.
@@ -67,6 +69,7 @@ def document(
         "plan": None
         if standing.held is None
         else {"plan_id": standing.held.plan.plan_id, "sha256": standing.held.sha256, "end": standing.held.end.isoformat()},
+        "autonomy": with_outbox(autonomy_of(parts), None if room is None else room.room_h).model_dump(mode="json"),
         "shed": list(cycle.shed),
         "forecast": forecast,
         "forecast_curve": None if issued is None else _curve(issued),
@@ -177,6 +180,12 @@ def _outbox_words(status: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def _autonomy_lines(status: dict[str, Any]) -> list[str]:
+    """What an edge of an earlier release does not say is left out."""
+    known = status.get("autonomy")
+    return [] if known is None else [f"  autonomy  {autonomy_words(Autonomy.model_validate(known))}"]
+
+
 def _config_words(sha256: str | None) -> str:
     return "the file at the site" if sha256 is None else f"of the hub, {sha256[:16]}"
 
@@ -192,6 +201,7 @@ def in_words(status: dict[str, Any]) -> str:
         f"  config    {_config_words(status.get('config_sha256'))}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
         f"  outbox    {_outbox_words(status)}",
+        *_autonomy_lines(status),
         f"  shed      {', '.join(status['shed']) or 'nothing'}",
         f"  devices   {len(status['devices']) - len(offline)} of {len(status['devices'])} answer",
         *(f"            offline: {one}" for one in offline),

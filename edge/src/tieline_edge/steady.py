@@ -27,10 +27,6 @@ class SteadyTime:
         """The present instant of the line."""
         return self._origin + timedelta(seconds=self._clock.elapsed_s() - self._origin_s)
 
-    def of(self, instant: datetime, utc_now: datetime) -> datetime:
-        """Where an instant of the calendar lies on the line, by what the clock says now."""
-        return self.now() + (instant - utc_now)
-
     def resume(self, at: datetime) -> None:
         """Go on from where an earlier run stood, if the time of day lies before that: the line never goes back.
 

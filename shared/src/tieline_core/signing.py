@@ -39,6 +39,7 @@ class EnvelopeType(StrEnum):
     CONFIG = "config"
     COMMAND = "command"
     REQUEST = "request"
+    VITAL = "vital"
 
 
 class Header(BaseModel):

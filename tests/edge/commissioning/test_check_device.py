@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import free_port
 from tests.edge.commissioning.site import LOAD_UNIT, field_of, load, site_file, tree, written
@@ -48,8 +49,6 @@ async def test_a_load_is_shown_point_by_point_and_nothing_is_written(
 async def test_a_silent_device_a_wrong_name_and_a_meter_that_publishes_have_their_own_exit_codes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import yaml
-
     path = tmp_path / "site.yaml"
     meter = {"id": "m01", "catalog": "mqtt-json-meter", "mqtt": {"serial": "1"}}
     broker = {"host": "127.0.0.1", "insecure": True}

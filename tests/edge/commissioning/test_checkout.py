@@ -12,12 +12,18 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import free_port
 from tests.edge.commissioning.site import BAT_UNIT, LOAD_UNIT, battery, field_of, load, tree, written
-from tests.edge.drivers.field import ModbusServer
+from tests.edge.drivers.field import ModbusServer, sunspec_map
+from tieline_core.clock import SystemClock
 from tieline_core.ids import DeviceId
 from tieline_edge.__main__ import main
+from tieline_edge.commissioning.actuate import Actuator, NotMovedError
 from tieline_edge.commissioning.answers import StoppedError, Terminal
 from tieline_edge.commissioning.sheet import Tick
+from tieline_edge.commissioning.visit import Visit, visit
+from tieline_edge.control.memory import ArbiterMemory
+from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_lock import hold_state
 
 LOAD = DeviceId("load01")
@@ -154,13 +160,15 @@ async def test_an_unfinished_sheet_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused: list[str] = []
+    asked: list[str] = []
 
     async def read(text: str) -> str:
         if "to let it happen" in text:
             refused.append(text)
             return "no"
-        # After the first device, the first time, somebody goes home.
-        return "q" if len(refused) == 1 and "load01 p_w" in text and not half else "p looks right"
+        asked.append(text.rsplit("    ", 1)[1].split(":", maxsplit=1)[0])
+        # In the middle of the second device, the first time, somebody goes home.
+        return "q" if "load01 v_v" in text and not half else "p looks right"
 
     half: dict[str, Any] = {}
     monkeypatch.setattr("tieline_edge.commissioning.answers.read_line", read)
@@ -170,13 +178,15 @@ async def test_an_unfinished_sheet_is_gone_on_with(
         assert await checkout(path) == 1
         assert "go on with the same command" in capsys.readouterr().out
         half.update(sheets(tmp_path)[0])
-        assert [row["done"] for row in half["devices"]] == [True]
+        assert [row["done"] for row in half["devices"]] == [True, False]
+        assert [point["tick"] for point in half["devices"][1]["points"]] == ["pass"]
         assert half["devices"][0]["points"][1]["remark"] == "looks right"
         assert await checkout(path) == 1
         assert "1 devices are done" in capsys.readouterr().out
         (whole,) = sheets(tmp_path)
         assert [row["done"] for row in whole["devices"]] == [True, True]
         assert whole["began_at"] == half["began_at"]
+        assert asked.count("load01 p_w") == 1, "what was ticked is not asked again"
         assert whole["ended_at"] is not None
         assert written(server) == []
 
@@ -214,3 +224,93 @@ async def test_answers_that_cannot_be_understood_are_refused_before_anything_is_
         assert await checkout(site(tmp_path, server), "--answers", path) == 2
         assert "wrong.yaml" in capsys.readouterr().err
         assert server.requests == []
+
+
+async def test_a_device_that_does_not_answer_fails_whatever_the_answers_say(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    made = tree(tmp_path, [load(free_port())])
+    path.write_text(yaml.safe_dump(made), encoding="utf-8")
+    assert await checkout(path, "--answers", answers(tmp_path, load01=ALL)) == 1
+    (row,) = sheets(tmp_path)[0]["devices"]
+    assert [point["tick"] for point in row["points"]] == ["fail"]
+    assert "does not answer" in row["points"][0]["reason"]
+    assert row["actuations"] == []
+
+
+class Bench:
+    """One device on a socket, moved without a walk."""
+
+    def __init__(self, found: Visit) -> None:
+        self.told: list[str] = []
+        self.actuator = Actuator(found, True, ArbiterMemory(), self.told.append, look_s=0.02)
+
+
+@asynccontextmanager
+async def bench(folder: Path, device: dict[str, Any]) -> AsyncIterator[Bench]:
+    settings = EdgeSettings.model_validate(tree(folder, [device]))
+    async with visit(settings, settings.devices[0], SystemClock()) as found:
+        yield Bench(found)
+
+
+async def test_a_minimum_time_is_waited_for_and_said(tmp_path: Path) -> None:
+    async with ModbusServer() as server:
+        field_of(server)
+        async with obedient(server), bench(tmp_path, load(server.port, min_on_s=0.3, min_off_s=0.3)) as one:
+            await one.actuator.move()
+    assert [step.what for step in one.actuator.steps] == ["open", "close"]
+    assert any("minimum on time" in text for text in one.told)
+    assert any("minimum off time" in text for text in one.told)
+
+
+async def test_nothing_closes_onto_a_busbar_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tieline_edge.commissioning.actuate._PATIENCE_S", 0.2)
+    async with ModbusServer() as server:
+        field_of(server)
+        async with obedient(server), bench(tmp_path, load(server.port, min_on_s=0.0, min_off_s=0.0)) as one:
+            one.actuator.bus_live = None
+            with pytest.raises(NotMovedError, match="closes by itself"):
+                await one.actuator.move()
+        assert server.coils[LOAD_UNIT, 0] == 0
+        assert server.holding[LOAD_UNIT, 1] == 600, "the device's own timer brings it back"
+
+
+async def test_a_plant_is_limited_below_what_it_delivers_and_released(tmp_path: Path) -> None:
+    async with ModbusServer() as server:
+        at = sunspec_map(server, (1, 701, 704), 1)
+        pv = {
+            "id": "pv1",
+            "catalog": "sunspec-pv-704",
+            "modbus": {"host": "127.0.0.1", "port": server.port, "unit": 1},
+            "p_min_w": -50000,
+            "effect_s": 0.2,
+        }
+        server.put(1, at[701] + 10, [20_000])
+        async with bench(tmp_path, pv) as one:
+            await one.actuator.move()
+            assert server.holding[1, at[704] + 15] == 25, "12.5 kW of 50 kW, in per cent"
+            assert server.holding[1, at[704] + 14] == 0, "released"
+            assert [step.what.split(" ")[0] for step in one.actuator.steps] == ["deliver", "release"]
+            assert one.actuator.steps[0].effective is False
+        server.put(1, at[701] + 10, [3_000])
+        async with bench(tmp_path, pv) as one:
+            await one.actuator.move()
+            assert one.actuator.steps[0].effective is None
+            assert "too little" in one.actuator.steps[0].effect
+
+
+async def test_a_full_storage_is_discharged_and_an_unknown_one_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tieline_edge.commissioning.actuate._PATIENCE_S", 0.2)
+    async with ModbusServer() as server:
+        field_of(server)
+        soc = next(address for (unit, address), word in sorted(server.holding.items()) if unit == BAT_UNIT and word == 802) + 11
+        server.holding[BAT_UNIT, soc] = 100
+        async with obedient(server), bench(tmp_path, battery(server.port)) as one:
+            await one.actuator.move()
+        assert one.actuator.steps[0].what == "hold -3 kW (discharge)"
+        server.holding[BAT_UNIT, soc] = 0xFFFF
+        async with obedient(server), bench(tmp_path, battery(server.port)) as one:
+            with pytest.raises(NotMovedError, match="state of charge"):
+                await one.actuator.move()
+        assert [step.what for step in one.actuator.steps] == ["release to its own default"]

@@ -18,20 +18,23 @@ from tests.edge.drivers.field import ModbusServer
 from tieline_core.clock import SystemClock
 from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.command import Action, Command
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.signing import EnvelopeType, Signer
+from tieline_edge.agent import Agent
 from tieline_edge.bootstrap import Composition, compose
+from tieline_edge.commissioning.local_edge import ask
 from tieline_edge.commissioning.reload import Difference, SiteTaker
 from tieline_edge.commissioning.site_in_force import SiteInForce, site_in_force
-from tieline_edge.control.arbiter import Decision
-from tieline_edge.control.claims import Band, Claim
-from tieline_edge.control.facts import AgeLimits, gather
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import Hold, new_tag
-from tieline_edge.drivers.capabilities import HoldPower
+from tieline_edge.drivers.capabilities import DevicePermanentError, HoldPower
+from tieline_edge.drivers.context import DriverContext
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.pollers import Pollers
+from tieline_edge.sampling import DeviceHandle, open_devices
+from tieline_edge.settings import EdgeSettings
 from tieline_edge.sync.sinks import OfferRefusedError
 
 EDGE = EdgeId("harbour")
@@ -83,6 +86,13 @@ class Running:
                 await asyncio.sleep(0.01)
 
 
+async def control(parts: Composition) -> None:
+    """The loop goes on all the while, over every change."""
+    while True:
+        await parts.cycle.run_once(parts.executor)
+        await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def edge(site: Site, found: SiteInForce | None = None) -> AsyncIterator[Running]:
     found = found or site_in_force(site.path)
@@ -93,10 +103,12 @@ async def edge(site: Site, found: SiteInForce | None = None) -> AsyncIterator[Ru
         pollers = Pollers(parts.handles, parts.context, found.settings.cycle)
         running = asyncio.create_task(pollers.run())
         try:
-            async with parts.executor:
+            async with parts.executor, asyncio.TaskGroup() as group:
+                loop = group.create_task(control(parts))
                 made = Running(parts, SiteTaker(parts, pollers))
                 await made.online(*parts.handles)
                 yield made
+                loop.cancel()
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -148,27 +160,33 @@ async def test_what_was_taken_runs_after_a_restart_and_the_same_again_touches_no
 async def test_a_device_that_leaves_is_handed_back_first_and_its_values_go_with_it(site: Site) -> None:
     async with edge(site) as running:
         parts = running.parts
-        line = parts.executor._lines[BAT]
         await _hold(running, site.old, 20e3)
         await running.taker.offer(*site.publish(site.with_devices(load(site.old.port))))
         assert site.old.holding[BAT_UNIT, _wset_ena(site.old)] == 0, "the release was written while the connection stood"
         assert list(parts.handles) == [LOAD]
         assert BAT not in parts.cycle.specs
         assert BAT not in parts.executor._lines
-        assert line.written is not None
         assert all(point.device != BAT for point in parts.image.freeze(NOW).readings)
 
 
 async def _hold(running: Running, server: ModbusServer, power_w: float) -> None:
-    """Have the executor write a setpoint, and wait until it is done."""
+    """Have an operator hold a power, and wait until the battery was told."""
     parts = running.parts
     now = parts.clock.now()
-    claim = Claim(BAT, Band.PLAN, "plan", "test", setpoint_w=power_w, expires_at=now + timedelta(hours=1))
-    decision = Decision(BAT, HoldPower(power_w, 180.0), claim)
-    facts = gather(parts.image.freeze(now), EDGE, parts.cycle.specs, AgeLimits(10.0))
-    await parts.executor.carry_out({BAT: decision}, facts)
+    command = Command(
+        command_id="hold-0001",
+        edge_id=EDGE,
+        device_id=BAT,
+        action=Action.SETPOINT_W,
+        value_w=power_w,
+        expires_at=now + timedelta(hours=1),
+        issued_by="tests",
+        issued_at=now,
+        reason="test",
+    )
+    parts.cycle.take_command(command)
     async with asyncio.timeout(10.0):
-        while parts.executor.busy or not written(server, BAT_UNIT):  # noqa: ASYNC110 (a server's list has no event)
+        while parts.executor.busy or server.holding[BAT_UNIT, _wset_ena(server)] != 1:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(0.01)
 
 
@@ -185,6 +203,7 @@ def _wset_ena(server: ModbusServer) -> int:
         ({"metrics": {"port": 1}}, "fixed", "metrics.port"),
         ({"clock": {"source": "file", "path": "/c"}}, "fixed", "clock.source"),
         ({"dry_run": True}, "fixed", "dry_run"),
+        ({"site": {"name": "Harbour", "rated_va": 630e3, "time_zone": "Europe/Berlin"}}, "fixed", "site.time_zone"),
         ({"sight": 1}, "content", "sight"),
         ({"devices": []}, "content", "devices"),
     ],
@@ -220,6 +239,9 @@ async def test_no_configuration_of_the_hub_makes_a_vital_load_sheddable_also_not
         await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
         with pytest.raises(OfferRefusedError, match="load01: vital"):
             await running.taker.offer(*site.publish(sheddable))
+        renamed = site.with_devices(battery(site.old.port), load(site.old.port, "load99"))
+        with pytest.raises(OfferRefusedError, match="load99: vital"):
+            await running.taker.offer(*site.publish(renamed))
     async with edge(site) as running:
         with pytest.raises(OfferRefusedError, match="load01: vital"):
             await running.taker.offer(*site.publish(sheddable))
@@ -282,6 +304,66 @@ async def test_a_stored_configuration_that_was_tampered_with_does_not_run(site: 
         assert found.config_sha256 is None
         assert found.overruled is not None
         assert len(found.settings.devices) == 2
+
+
+async def test_a_power_cut_between_keeping_and_doing_leaves_the_new_one_for_the_next_start(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_rest: object) -> None:
+        raise ConnectionAbortedError("power cut")
+
+    monkeypatch.setattr(SiteTaker, "_carry_out", cut)
+    taken = site.publish(site.with_devices(battery(site.old.port)))
+    async with edge(site) as running:
+        with pytest.raises(ConnectionAbortedError):
+            await running.taker.offer(*taken)
+    found = site_in_force(site.path)
+    assert found.config_sha256 == taken[1]
+    async with edge(site, found) as running:
+        assert list(running.parts.handles) == [BAT]
+
+
+async def test_an_unforeseen_error_refuses_the_configuration_and_nothing_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_rest: object) -> None:
+        raise ZeroDivisionError("a driver's defect")
+
+    async with edge(site) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr("tieline_edge.commissioning.reload.open_devices", defect)
+            with pytest.raises(OfferRefusedError, match="a driver's defect") as refused:
+                await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port))))
+        assert refused.value.check == "defect"
+        assert list(running.parts.handles) == [BAT, LOAD]
+    assert site_in_force(site.path).config_sha256 is None
+
+
+async def test_a_configuration_that_cannot_be_started_gives_way_to_the_file_at_the_site(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with edge(site) as running:
+        await running.taker.offer(*(taken := site.publish(site.with_devices(battery(site.old.port)))))
+    real = open_devices
+
+    def fails(settings: EdgeSettings, context: DriverContext) -> dict[DeviceId, DeviceHandle]:
+        if len(settings.devices) == 1:
+            raise DevicePermanentError("bat1: its certificate is gone")
+        return real(settings, context)
+
+    monkeypatch.setattr("tieline_edge.bootstrap.open_devices", fails)
+    agent = Agent(site_in_force(site.path))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        async with asyncio.timeout(60.0):
+            await agent.ready.wait()
+        status = await asyncio.to_thread(ask, agent._settings, "/status")
+        assert sorted(status["devices"]) == [BAT, LOAD]
+        assert status["config_sha256"] is None
+        assert agent._site.overruled is not None
+        assert agent._site.overruled[0] == taken[1]
+        assert "certificate is gone" in agent._site.overruled[1]
+        agent.stop()
 
 
 def test_the_difference_is_told_in_words(site: Site) -> None:

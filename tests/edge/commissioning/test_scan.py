@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -12,13 +13,16 @@ import pytest
 import yaml
 
 from tests.conftest import free_port
+from tests.edge.commissioning.site import tree
 from tests.edge.drivers.field import ModbusServer, sunspec_map
+from tieline_edge.__main__ import main
 from tieline_edge.commissioning.finding import Finding
 from tieline_edge.commissioning.proposal import proposal
 from tieline_edge.commissioning.scan_commands import _buses, add_scan_arguments, run_check_config, run_scan
 from tieline_edge.commissioning.scan_modbus import fitting_entries, scan_bus
 from tieline_edge.commissioning.scan_opcua import bays, scan_opcua
 from tieline_edge.config_file import check_config
+from tieline_edge.drivers.catalog.load import entry
 from tieline_edge.drivers.modbus.endpoint import SerialEndpoint, TcpEndpoint
 
 
@@ -84,21 +88,31 @@ async def opcua_url() -> AsyncIterator[str]:
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
     await server.register_namespace("urn:test")
     folder = await server.nodes.objects.add_folder(2, "TR7")
-    for name in ("ActivePowerW", "LoadingPct", "OilTempC"):
-        await folder.add_variable(ua.NodeId(f"TR7.{name}", 2), name, 0.0)
+    for name, value in (("ActivePowerW", -401e3), ("LoadingPct", 63.0), ("OilTempC", 41.0)):
+        await folder.add_variable(ua.NodeId(f"TR7.{name}", 2), name, value)
     async with server:
         yield url
 
 
-async def test_a_transformer_bay_is_found_by_browsing(opcua_url: str) -> None:
+async def test_a_transformer_bay_is_found_by_browsing_and_shown_point_by_point(
+    opcua_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (finding,) = await scan_opcua(opcua_url, 2.0)
     assert finding.place == {"url": opcua_url, "insecure": True, "root": "TR7"}
     assert finding.details == ("offers no security",)
-    assert yaml.safe_load(proposal([finding]))["devices"][0]["catalog"] == "transformer-bay-opcua"
+    (device,) = yaml.safe_load(proposal([finding]))["devices"]
+    assert device["catalog"] == "transformer-bay-opcua"
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(tree(tmp_path, [device])), encoding="utf-8")
+    assert await asyncio.to_thread(main, ["check-device", str(path), device["id"], "--pause", "0.05"]) == 1
+    out = capsys.readouterr().out
+    assert "-401 000 W" in out
+    assert "export: delivered upstream" in out
+    assert "nothing: it only measures" in out
 
 
 def test_nodes_are_compared_with_every_entry_and_the_better_one_wins() -> None:
-    nodes = [f"ns=2;s=B1.{name}" for name in ("ActivePowerW", "VoltageV", "Closed")]
+    nodes = [point.node.format(root="B1") for point in entry("switchgear-bay-opcua").points if point.node is not None]
     (bay,) = bays({"url": "opc.tcp://bay"}, ("offers no security",), nodes)
     assert bay.entries[0] == "switchgear-bay-opcua"
     assert bay.certain

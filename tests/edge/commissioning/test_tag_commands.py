@@ -180,6 +180,22 @@ async def test_a_dry_run_decides_and_tells_and_writes_not_one_byte(
         assert not (tmp_path / "state" / "control.json").exists()
 
 
+async def test_a_state_held_by_somebody_who_takes_no_orders_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ModbusServer() as server:
+        path = site_file(tmp_path, server)
+        with hold_state(tmp_path / "state", "tieline-edge checkout"):
+            (tmp_path / "state/local.token").write_text("x\n")
+            for command in (("tag", "load01", "--by", "the crew", "--reason", "work"), ("tags",)):
+                assert await cli(*command, "--config", path) == 3
+                assert "tieline-edge checkout" in capsys.readouterr().err
+        (tmp_path / "state/local.token").unlink()
+        with hold_state(tmp_path / "state", "somebody"):
+            assert await cli("untag", "load01", "--by", "the crew", "--config", path) == 2
+        assert "has this edge run yet" in capsys.readouterr().err
+
+
 def test_one_process_at_a_time_works_with_a_state_folder(tmp_path: Path) -> None:
     with (
         hold_state(tmp_path / "s", "the running agent"),

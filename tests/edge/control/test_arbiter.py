@@ -111,6 +111,21 @@ def test_a_vital_load_is_never_opened(claims: list[Claim]) -> None:
     assert action is None or (isinstance(action, SwitchContact) and action.closed)
 
 
+@given(any_claims(), any_claims(), st.sets(st.sampled_from([BAT, PV, LOAD, VITAL])))
+def test_a_tag_silences_its_own_device_whatever_is_claimed_and_no_other(
+    first: list[Claim], second: list[Claim], tagged: set[DeviceId]
+) -> None:
+    tags = [Claim(device, Band.INTERLOCK, "tag", "work", hands_off=True) for device in tagged]
+    memory, later = judge(*first).memory, NOW + timedelta(seconds=1)
+    free, held = (judge(*second, *more, memory=memory, now=later).by_device for more in ((), tags))
+    for device, decision in held.items():
+        if device in tagged:
+            assert decision.action is None
+            assert decision.hands_off
+        else:
+            assert decision == free[device]
+
+
 @given(any_claims())
 def test_memory_survives_the_way_through_its_stored_text(claims: list[Claim]) -> None:
     adapter = TypeAdapter(ArbiterMemory)

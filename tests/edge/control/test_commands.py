@@ -193,3 +193,13 @@ def test_a_full_disk_does_not_stop_an_approved_command(book: CommandBook, monkey
     monkeypatch.setattr(book._file, "write", full)
     assert book.accept(command(value=1e3), NOW).state is CommandState.ACCEPTED
     assert book.claims(NOW)[0].setpoint_w == 1e3
+
+
+def test_a_command_to_a_tagged_device_is_refused_with_who_and_why_and_a_release_is_not(tmp_path: Path) -> None:
+    tags = {DeviceId("bat1"): "tagged by the crew: cable is open"}
+    held = CommandBook(EDGE, SPECS, StateFile(tmp_path / "commands.json"), tags.get)
+    refused = held.accept(command(value=5e3), NOW)
+    assert refused.state is CommandState.REFUSED
+    assert "cable is open" in refused.text
+    assert held.accept(command(action="release", command_id="release-0001"), NOW).state is CommandState.EFFECTIVE
+    assert held.claims(NOW) == ()

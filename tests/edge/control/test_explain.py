@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tieline_core.errors import BadInputError
-from tieline_core.ids import DeviceId
+from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.command import CommandState
+from tieline_core.messages.telemetry import Event, Severity
 from tieline_edge.control.arbiter import decide
 from tieline_edge.control.claims import Band, Claim, Failsafe, Interval
 from tieline_edge.control.executor import Outcome
-from tieline_edge.control.explain import explain, timeline
+from tieline_edge.control.explain import alarms, explain, timeline
 from tieline_edge.control.facts import DeviceFacts, SiteFacts
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.replay import (
@@ -28,6 +29,7 @@ from tieline_edge.control.replay import (
     question_to_json,
     spec_to_json,
 )
+from tieline_edge.control.ring import RingReader
 from tieline_edge.control.trace import Trace
 from tieline_edge.control.words import action_words, explanation_words, timeline_words, watts
 from tieline_edge.drivers.capabilities import (
@@ -268,3 +270,52 @@ def test_actions_in_words_and_back(action: Action | None, words: str) -> None:
 
 def test_powers_have_the_prefix_people_use() -> None:
     assert [watts(value) for value in (0.0, -950.0, 5e3, 1.25e6)] == ["0 W", "-950 W", "5 kW", "1.25 MW"]
+
+
+def event(severity: Severity, code: str) -> Event:
+    return Event(event_id=f"event-{code}", edge_id=EdgeId("harbour"), severity=severity, code=code, text="text", at=NOW)
+
+
+def test_events_an_operator_has_to_look_at_are_kept_for_the_page_and_name_no_device(tmp_path: Path) -> None:
+    path = tmp_path / "trace.sqlite"
+    trace = Trace.open(path)
+    trace.noted(event(Severity.ALARM, "shed.thermal"))
+    trace.noted(event(Severity.INFORMATION, "plan.taken"))
+    trace.noted(event(Severity.ACTION, "ladder.step"))
+    trace.close()
+    found = alarms(path, NOW - timedelta(days=1), NOW)
+    assert [(one["code"], one["severity"]) for one in found] == [("ladder.step", "ACTION"), ("shed.thermal", "ALARM")]
+    assert alarms(path, NOW - timedelta(days=2), NOW - timedelta(days=1)) == []
+    with RingReader(path) as ring:
+        assert ring.devices() == []
+
+
+def test_refreshes_a_differing_replay_and_a_cut_timeline_are_told() -> None:
+    told = {
+        "device": "bat1",
+        "at": NOW.isoformat(),
+        "decided_at": NOW.isoformat(),
+        "since": (NOW - timedelta(hours=1)).isoformat(),
+        "words": "open",
+        "away": None,
+        "winner": None,
+        **{key: [] for key in ("losers", "limits", "dropped", "notes")},
+        "interval": "no limit",
+        "ages_s": {"closed": 0.5, "p_w": 3.0},
+        "values": {"closed": False},
+        "writes": [{"at": NOW.isoformat(), "refreshed": 3, "first": NOW.isoformat()}],
+        "replay": {"same": False, "answer": None, "reason": "another version"},
+    }
+    text = explanation_words(told, BERLIN)
+    for part in (
+        "last seen unchanged",
+        "nobody claims a setpoint",
+        "position open (0.5 s old)",
+        "power not usable (3 s old)",
+        "and again 3 times",
+        "DIFFERS: another version",
+    ):
+        assert part in text, text
+    lines = [{"at": NOW.isoformat(), "kind": "decision", "words": "open", "because": "nobody claims it"}]
+    cut = {"device": "bat1", "since": NOW.isoformat(), "until": NOW.isoformat(), "lines": lines, "more": True}
+    assert "ask for a shorter span" in timeline_words(cut, BERLIN)

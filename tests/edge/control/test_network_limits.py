@@ -103,9 +103,20 @@ def test_what_is_not_measured_is_expected_and_corrected_by_what_the_device_does_
 def test_a_low_voltage_bars_charging_and_a_high_one_generation() -> None:
     low = element(-0.05, 0.905, low=0.9, quantity="vm_pu", seen=False)
     assert limits(table(low, expected_w=20e3)) == {BAT: Interval(hi=80e3)}
-    high = element(-0.05, 1.101, high=1.1, quantity="vm_pu", seen=False, devices=(PV,))
-    # 3 thousandths above what is allowed, 60 kW at 0.05 a megawatt: no generation is not enough, 0 W is all there is.
-    assert limits(table(high, expected_w=-50e3)) == {PV: Interval(lo=0.0)}
+    high = element(-0.05, 1.097, high=1.1, quantity="vm_pu", seen=False, devices=(PV,))
+    # A thousandth is left at the planned 30 kW of generation; 50 kW are delivered, which took it: not a watt more.
+    assert limits(table(high, expected_w=-30e3)) == {PV: Interval(lo=-50e3)}
+
+
+def test_a_crossing_the_hub_expected_anyway_is_not_made_worse_and_the_plan_is_kept() -> None:
+    crossed = element(160.0, 104.0, high=100.0, seen=False)
+    assert limits(table(crossed, expected_w=20e3)) == {BAT: Interval(hi=20e3)}, "planned with 20 kW: no more than these"
+    assert limits(table(crossed, expected_w=0.0)) == {BAT: Interval(hi=0.0)}, "20 kW more than planned: back to the plan"
+
+
+def test_where_the_devices_here_are_not_felt_they_are_left_alone() -> None:
+    faint = element(-0.01, 0.85, low=0.9, quantity="vm_pu", seen=False)
+    assert limits(table(faint, expected_w=20e3)) == {}
 
 
 def test_a_plant_is_no_help_where_drawing_more_hurts_and_a_contactor_is_not_asked() -> None:
@@ -132,8 +143,8 @@ def test_shares_use_the_headroom_up_and_no_more(headroom: float, rows: list[tupl
 def test_two_elements_leave_the_narrower_and_contradictions_the_first() -> None:
     tight, wide = element(160.0, 95.0, high=100.0, seen=False), element(160.0, 60.0, high=100.0, seen=False)
     assert limits(table(wide, tight, expected_w=20e3)) == {BAT: Interval(hi=45e3)}
-    other = element(160.0, 90.0, low=95.0, seen=False)
-    assert limits(table(tight, other, expected_w=20e3)) == {BAT: Interval(hi=45e3)}
+    above, below = element(160.0, 95.0, high=90.0), element(160.0, 95.0, low=99.0)
+    assert limits(table(above, below), loading=97.0) == {BAT: Interval(hi=-30e3)}
 
 
 def test_beyond_its_end_the_table_tells_of_the_same_time_of_its_last_day() -> None:

@@ -22,7 +22,7 @@ from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.replay import Asked
 from tieline_edge.control.ring import PACK_ROWS, RingReader
-from tieline_edge.control.trace import MAX_WAITING, Trace
+from tieline_edge.control.trace import MAX_WAITING, Trace, _Waiting
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, HoldPower, Role
 
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
@@ -207,3 +207,14 @@ def test_equal_specifications_are_kept_once(trace: Trace, path: Path) -> None:
         trace.decided({BAT: decision(-100.0 * number)}, replace(asked(number), specs={BAT: replace(SPEC)}), NOW)
     trace.flush()
     assert trace._ring._db.execute("SELECT count(*) FROM spec").fetchone() == (1,)
+
+
+def test_a_row_without_a_text_costs_itself_and_says_so(trace: Trace, path: Path) -> None:
+    trace.happened(outcome(1, text=b"bytes"))  # type: ignore[arg-type]  # a driver's mistake
+    trace.flush()
+    assert trace.lost == 1
+    trace._put(_Waiting(BAT, NOW, "decision", replace(decision(), action="jump")))  # type: ignore[arg-type]  # no action of ours
+    trace.happened(outcome(2))
+    trace.flush()
+    assert trace.lost == 2
+    assert kinds(path) == ["write"]

@@ -162,7 +162,7 @@ class ModbusServer:
 
 SUNS = (0x5375, 0x6E53)
 #: Length of each SunSpec model, without its two header registers, from the public model files.
-LENGTHS = {1: 66, 120: 26, 123: 24, 124: 24, 701: 153, 704: 65, 802: 62}
+LENGTHS = {1: 66, 120: 26, 123: 24, 124: 24, 701: 153, 704: 65, 713: 7, 802: 62}
 LENGTHS |= dict.fromkeys((101, 102, 103), 50) | dict.fromkeys((201, 202, 203, 204), 105)
 
 

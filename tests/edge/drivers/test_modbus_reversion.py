@@ -49,7 +49,7 @@ class Device704:
             self.restarts == "any"
             or (self.restarts == "change" and (changed or started))
             or (self.restarts == "edge" and started)
-            or (self.restarts == "never" and started and not self.left())
+            or (self.restarts == "never" and not self.left())
         ):
             self.leave(now[self.timer])
         self.held = now
@@ -121,8 +121,13 @@ async def test_a_timer_that_works_again_is_told_too() -> None:
         model = Device704(server, "sunspec-pv-704", "never")
         async with open_driver(device(server, "sunspec-pv-704"), EDGE, context) as driver:
             await refreshes(driver, model, ACTIONS["sunspec-pv-704"], 2)
-            model.restarts = "any"
+            model.leave(0)  # it has run out, and starts with the next write: that says nothing yet
             assert not (await driver.apply(ACTIONS["sunspec-pv-704"])).runs_down
+            model.leave(120)
+            assert (await driver.apply(ACTIONS["sunspec-pv-704"])).runs_down
+            assert recorder.codes() == ["device.reversion"]
+            model.restarts = "any"
+            assert not any(answer.runs_down for answer in await refreshes(driver, model, ACTIONS["sunspec-pv-704"]))
     assert [event.severity.value.lower() for event in recorder.events] == ["alarm", "information"]
 
 
@@ -146,3 +151,5 @@ def test_a_timer_counts_as_restarted_only_near_its_full_length(timer_s: float, r
         assert verdict is Timer.RUNNING_DOWN
     if remaining_s >= timer_s:
         assert verdict is Timer.RESTARTED
+    if 0 < remaining_s < timer_s:
+        assert judge_timer(timer_s, remaining_s, timer_s - remaining_s) is Timer.RESTARTED, "the write itself took that long"

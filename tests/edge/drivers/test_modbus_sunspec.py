@@ -9,10 +9,13 @@ from functools import partial
 import pytest
 
 from tests.edge.drivers.field import EDGE, ModbusServer, make_context, sunspec_map
+from tieline_core.ids import DeviceId
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import DevicePermanentError, Driver, HoldPower, LimitGeneration
 from tieline_edge.drivers.catalog.entry import Table
+from tieline_edge.drivers.catalog.load import entry
 from tieline_edge.drivers.modbus.endpoint import TcpEndpoint
+from tieline_edge.drivers.modbus.layout import locate
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.sunspec import Identity, Model, discover
 from tieline_edge.drivers.registry import open_driver
@@ -167,6 +170,30 @@ async def test_meters_of_every_wiring_count_import_positive(number: int, voltage
     assert readings["p_w"].value == -1000.0
     assert (readings["e_export_wh"].value, readings["e_import_wh"].value) == (7.0, 9.0)
     assert (readings["v_v"].value, readings["v_v"].quality) == (voltage / 10, Quality.GOOD)
+
+
+@pytest.mark.parametrize(("instance", "power_w"), [(1, 100.0), (2, 200.0)])
+async def test_the_second_meter_of_an_inverter_is_a_device_of_its_own(instance: int, power_w: float) -> None:
+    async with ModbusServer() as server:
+        first = sunspec_map(server, [1, 203])[203]
+        second = first + 2 + 105
+        server.put(1, second, [203, 105, *[0] * 105, 0xFFFF, 0])
+        server.put(1, first + 18, [100])
+        server.put(1, second + 18, [200])
+        place = {"host": "127.0.0.1", "port": server.port, "timeout_s": 1.0, "instance": instance}
+        settings = DeviceSettings.model_validate({"id": "d1", "catalog": "sunspec-meter-203", "modbus": place})
+        async with open_driver(settings, EDGE, make_context()[0]) as driver:
+            assert by_quantity(await driver.read())["p_w"].value == power_w
+
+
+def test_an_instance_that_is_not_there_is_named_and_a_model_that_is_there_once_serves_all() -> None:
+    chain = [Model(1, 40002, 66), Model(701, 40070, 153), Model(704, 40225, 65), Model(802, 40292, 62), Model(802, 40356, 62)]
+    model = entry("sunspec-storage-704")
+    assert dict(locate(DeviceId("d1"), model, chain, 2).bases) == {701: 40070, 704: 40225, 802: 40356}
+    with pytest.raises(DevicePermanentError, match="model 802 is there 2 times, not 3"):
+        locate(DeviceId("d1"), model, chain, 3)
+    with pytest.raises(DevicePermanentError, match="is 20 registers long, sunspec-storage-704 needs"):
+        locate(DeviceId("d1"), model, [Model(701, 40070, 153), Model(704, 40225, 20), Model(802, 40292, 62)])
 
 
 async def test_a_limit_to_zero_is_written_as_zero_and_the_reversion_never_exceeds_its_register() -> None:

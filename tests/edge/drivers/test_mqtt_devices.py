@@ -140,6 +140,13 @@ async def test_values_come_from_several_topics_in_si_units_and_the_device_is_ask
         await here.seeing(p_w=1200.0, closed=1.0)
 
 
+async def test_a_voltage_no_grid_can_have_is_no_number(broker: Broker) -> None:
+    async with site(broker) as here:
+        await here.seeing(v_v=231.0)
+        here.plug.say("tele", "SENSOR", json.dumps({"ENERGY": {"Voltage": 23100, "Power": 17.0}}))
+        await here.seeing(v_v=None, p_w=17.0)
+
+
 async def test_a_last_will_makes_its_points_stale_at_once_and_its_return_is_heard(broker: Broker) -> None:
     async with site(broker) as here:
         here.plug.say("tele", "LWT", "Online", retain=True)

@@ -89,6 +89,17 @@ async def test_a_vanished_node_leaves_the_other_points_alone_is_told_once_and_co
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_voltage_no_grid_can_have_is_no_number_and_a_brown_out_is_uncertain(bay: Bay) -> None:
+    async with open_driver(bay.settings(), EDGE, make_context()[0]) as driver:
+        for volts, quality in ((39870.0, Quality.BAD), (300.0, Quality.UNCERTAIN), (398.7, Quality.GOOD)):
+            await bay.set("VoltageV", volts)
+            readings = {reading.point.quantity: reading for reading in await driver.read()}
+            assert readings["v_v"].quality is quality
+            assert (readings["v_v"].value is None) == (quality is Quality.BAD)
+            assert readings["p_w"].quality is Quality.GOOD
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_root_that_does_not_exist_is_a_mistake_of_the_configuration(bay: Bay) -> None:
     async with open_driver(bay.settings("TR9"), EDGE, make_context()[0]) as driver:
         with pytest.raises(DevicePermanentError, match=r"none of the 7 nodes .*; is opcua.root 'TR9' right"):

@@ -30,7 +30,7 @@ TIMEOUT_S = 0.5
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[Bay]:
     async with serving(free_port()) as bay:
-        await bay.add("F1", {"ActivePowerW": 5000.0, "VoltageV": 230.0, "Closed": True})
+        await bay.add("F1", {"ActivePowerW": 5000.0, "VoltageV": 230.0, "Closed": True, "EnergyWh": 7.0})
         await bay.add("F1", {"OffTimerS": 0, "CloseCommand": True}, writable=True)
         yield bay
 

@@ -31,7 +31,7 @@ async def server() -> AsyncIterator[Bay]:
     from asyncua import ua
 
     async with serving(free_port()) as bay:
-        await bay.add("F1", {"ActivePowerW": 5000.0, "VoltageV": 230.0, "Closed": True})
+        await bay.add("F1", {"ActivePowerW": 5000.0, "VoltageV": 230.0, "Closed": True, "EnergyWh": 7.0})
         await bay.add("F1", {"OffTimerS": ua.Variant(0, ua.VariantType.UInt16), "CloseCommand": True}, writable=True)
         await bay.add("B1", {"ActivePowerW": 0.0, "StateOfChargePct": ua.Variant(50, ua.VariantType.Byte)})
         numbers = {"SetpointW": ua.Variant(0, ua.VariantType.Int32), "RevertS": ua.Variant(0, ua.VariantType.UInt32)}

@@ -203,8 +203,12 @@ class Plant:
 
     def view(self) -> RuleView:
         """What the rules see now."""
+        return self.view_of(self.readings())
+
+    def view_of(self, readings: list[Reading]) -> RuleView:
+        """What they see when only this was read."""
         image, ages = ProcessImage(), AgeLimits(4.0)
-        image.put(self.readings())
+        image.put(readings)
         snapshot = image.freeze(self.now)
         facts = gather(snapshot, EDGE, self.specs(), ages, frozenset(map(DeviceId, self.tagged)))
         return RuleView(self.now, snapshot, facts, ages)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from tests.edge.shedding.plant import LOADS, Battery, Plant, shedding
+from tests.edge.shedding.plant import LOADS, QUICK, RATED_VA, Battery, Plant, shedding
 from tieline_core.errors import BadInputError
 from tieline_core.shedding import VoltageParameters
 
@@ -111,3 +113,19 @@ def test_a_hold_of_fewer_than_three_samples_refuses_to_load() -> None:
 
 def test_every_load_of_the_test_site_but_the_vital_one_is_enrolled() -> None:
     assert sum(power for priority, power in LOADS.values() if priority) == 40e3
+
+
+@pytest.mark.parametrize(("stiffness", "delay"), [(0.15, 0), (0.15, 3), (0.3, 3)])
+def test_a_weak_feeder_whose_voltage_follows_its_load_is_not_hunted(stiffness: float, delay: int) -> None:
+    switching = {**QUICK, "effect_s": 12, "min_off_s": 60, "restore_step_s": 20, "relapse_s": 900}
+    told = shedding(voltage_at=["fm1"], voltage=TOLD, switching=switching, storage={"relieve": True, "hold_s": 60})
+    site = Plant(told, base_w=30e3, batteries={"bat1": Battery(15e3)})
+    shown: deque[float] = deque(maxlen=delay + 1)
+    powers: list[float] = []
+    for _ in range(500):
+        shown.append(1.0 - stiffness * site.flow_w / RATED_VA)
+        site.extra["fm1", "v_v"] = 230.0 * shown[0]
+        site.run(3, 3.0)
+        powers.append(site.batteries["bat1"].p_w)
+    assert all(len(site.switchings(name, False)) <= 2 for name in LOADS)
+    assert sum(1 for earlier, later in pairwise(powers) if earlier != later) <= 10

@@ -24,6 +24,7 @@ from tieline_core.messages.command import Action, Command, CommandReport, Comman
 from tieline_core.messages.desired import Desired
 from tieline_core.messages.plan import Certificate, Plan, Verdict
 from tieline_core.messages.policy import Policy
+from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.messages.telemetry import Event, Stream
 from tieline_core.signing import EnvelopeType, Signer, key_id
 from tieline_edge.outbox.store import Outbox
@@ -50,6 +51,8 @@ class Recorder:
     policies: list[Policy] = field(default_factory=list)
     models: list[tuple[PointId, bytes, bytes]] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    configs: list[SiteConfiguration] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
     refuse: bool = False
 
     def sinks(self) -> Sinks:
@@ -60,6 +63,7 @@ class Recorder:
                 if recorder.refuse:
                     raise OfferRefusedError("devices", "device bat9 is unknown here")
                 recorder.plans.append(plan)
+                recorder.order.append("plan")
 
         class Policies:
             async def offer(self, policy: Policy, sha256: str) -> None:
@@ -75,7 +79,15 @@ class Recorder:
                 recorder.commands.append(command)
                 return CommandReport(command_id=command.command_id, state=CommandState.ACCEPTED, at=START)
 
-        return Sinks(Plans(), Policies(), Models(), Commands())
+        class Configs:
+            async def offer(self, configuration: SiteConfiguration, sha256: str, envelope: bytes) -> None:
+                assert hashlib.sha256(envelope).hexdigest() == sha256
+                if recorder.refuse:
+                    raise OfferRefusedError("fixed", "hub.public_keys: changes with a restart only")
+                recorder.configs.append(configuration)
+                recorder.order.append("config")
+
+        return Sinks(Plans(), Policies(), Models(), Commands(), config=Configs())
 
 
 @dataclass
@@ -201,6 +213,42 @@ async def test_a_desired_plan_policy_and_model_are_pulled_verified_and_taken(tmp
         asked = len(hub.asked)
         await edge.hear(hub.desired(**wanted))
         assert len(hub.asked) == asked
+
+
+def configuration(hub: Hub, text: str = "edge_id: harbour\n", edge: EdgeId = EDGE) -> str:
+    made = SiteConfiguration(config_id="config-01", edge_id=edge, issued_by="op", issued_at=START, text=text)
+    return hub.put(hub.seal(EnvelopeType.CONFIG, made.to_bytes()))
+
+
+async def test_a_configuration_comes_before_the_plan_for_its_devices_and_is_not_offered_twice(tmp_path: Path, hub: Hub) -> None:
+    wanted: dict[str, Any] = {"plan": hub.plan(), "config": configuration(hub)}
+    async with edge_at(tmp_path, hub) as edge:
+        await edge.hear(hub.desired(**wanted))
+        assert edge.taken.order == ["config", "plan"]
+        assert edge.downlink.installed.config == wanted["config"]
+    async with edge_at(tmp_path, hub) as edge:
+        await edge.downlink.restore()
+        await edge.hear(hub.desired(**wanted))
+        assert edge.taken.configs == [], "it is in force from the start, and named by its hash"
+
+
+async def test_a_configuration_that_is_refused_is_reported_and_the_plan_is_taken_all_the_same(tmp_path: Path, hub: Hub) -> None:
+    async with edge_at(tmp_path, hub) as edge:
+        for sha256, check in (
+            (configuration(hub, edge=EdgeId("mill")), "content"),
+            (hub.put(hub.seal(EnvelopeType.POLICY, b"{}")), "type"),
+            (hub.put(hub.seal(EnvelopeType.CONFIG, b"{}")), "content"),
+        ):
+            await edge.hear(hub.desired(config=sha256))
+            assert edge.checks[-1] == ("config", check)
+        edge.taken.refuse = True
+        fixed = configuration(hub)
+        await edge.hear(hub.desired(config=fixed))
+        assert edge.checks[-1] == ("config", "fixed")
+        assert edge.downlink.refusals[-1].sha256 == fixed
+        assert edge.downlink.installed.config is None
+        edge.downlink.overruled("config", fixed, "the file at the site was edited")
+        assert edge.checks[-1] == ("config", "local")
 
 
 async def test_after_a_restart_without_a_hub_the_plan_is_offered_again_from_disk(tmp_path: Path, hub: Hub) -> None:

@@ -15,6 +15,7 @@ from tieline_cloud.dispatch.desired import DesiredStates
 from tieline_cloud.dispatch.events import EventFeed
 from tieline_cloud.dispatch.models import ModelRegistry
 from tieline_cloud.dispatch.plans import PlanBook
+from tieline_cloud.dispatch.policies import PolicyBook
 from tieline_cloud.doors.intake import Intake
 from tieline_cloud.fleet.explain import Explainer
 from tieline_cloud.fleet.views import DeviceStatus, EdgeStatus
@@ -86,6 +87,7 @@ class HubServices:
     models: ModelRegistry
     commands: CommandBook
     configs: ConfigBook
+    policies: PolicyBook
     desired: DesiredStates
     artifacts: ArtifactStore
     events: EventFeed

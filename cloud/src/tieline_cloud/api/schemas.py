@@ -13,6 +13,7 @@ from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.command import Action, Command, CommandReport, CommandState
 from tieline_core.messages.desired import Desired, Reported, StreamBacklog
 from tieline_core.messages.plan import Plan, Verdict
+from tieline_core.messages.policy import Policy
 from tieline_core.messages.site_config import MAX_CHARS
 from tieline_core.messages.telemetry import Stream
 
@@ -71,6 +72,10 @@ class Edge(_Answer):
     outbox_room_h: float | None = Field(
         description="hours until the edge would lose unsent readings without the hub, as it said"
     )
+    autonomy_h: float | None = Field(
+        description="hours the edge can do without the hub as it is meant to; null = no end in sight, or it has not said"
+    )
+    autonomy_limited_by: str | None = Field(description="what ends them", examples=["schedule"])
     outbox_usable: bool | None = Field(description="false while the edge's disk refuses to keep anything")
     streams: dict[Stream, StreamBacklog] = Field(description="where each stream stands, as the edge said")
     reported_age_s: float | None = Field(description="age of the edge's own figures by the hub's clock")
@@ -315,6 +320,32 @@ class ConfigAnswer(_Answer):
     state: ConfigState
     reason: str = Field(description="in words; a refusal names key, value and reason")
     text: str
+
+
+class PolicyRequest(_Answer):
+    """Sections of a shedding policy, or a release, or both."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"text": "exchange: {import_w: 400000}\nclasses: {load03: 2}\n"}]},
+    )
+
+    text: str | None = Field(
+        default=None, min_length=1, max_length=MAX_CHARS, description="YAML; null keeps the sections published last"
+    )
+    release: bool = Field(default=False, description="an operator releases the stages latched up to now")
+
+
+class PolicyAnswer(_Answer):
+    """A published policy and what the edge has made of it."""
+
+    edge_id: EdgeId
+    sha256: str = Field(description="content hash of the signed envelope")
+    published_at: AwareDatetime
+    state: ConfigState
+    reason: str = Field(description="in words; a refusal names the vital device or the key, value and reason")
+    policy: Policy
 
 
 class CommandAnswer(_Answer):

@@ -26,6 +26,7 @@ Then, beside the running hub:
   tieline-cloud train                    make load models and send them to the edges
   tieline-cloud plan                     plan the day and send the plans to the edges
   tieline-cloud publish-config EDGE site.yaml   give an edge another site file, without a restart
+  tieline-cloud publish-policy EDGE policy.yaml give an edge other shedding rules
   tieline-cloud status                   see how everything stands
   tieline-cloud reconcile EDGE ...       see whether an edge and the hub hold the same"""
 
@@ -82,6 +83,13 @@ def _add_local(commands: Commands) -> None:
     command.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     command = _add(commands, "keygen", "make the signing key and print the public half for the edges", local.run_keygen)
     command.add_argument("folder", type=Path, metavar="DIR")
+    text = "sign the list of devices that an edge may never shed"
+    command = _add(commands, "sign-vital-list", text, local.run_sign_vital_list)
+    command.add_argument("folder", type=Path, metavar="KEYS", help="folder of the signing key, as keygen made it")
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument("devices", nargs="*", metavar="DEVICE", help="every vital device: a newer list replaces the older")
+    command.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE")
     command = _add(commands, "check-config", "name every mistake of a configuration", local.run_check_config)
     command.add_argument("config", type=Path, metavar="CONFIG")
 
@@ -114,6 +122,19 @@ def _add_config(commands: Commands, address: argparse.ArgumentParser) -> None:
     command = _add(commands, "publish-config", text, remote.run_publish_config, address)
     command.add_argument("edge", metavar="EDGE")
     command.add_argument("file", type=Path, metavar="SITE", help="the whole site file (YAML)")
+    _add_wait(command)
+    text = "sign a shedding policy and give it to its edge, which refuses one that could shed a vital load"
+    command = _add(commands, "publish-policy", text, remote.run_publish_policy, address)
+    command.add_argument("edge", metavar="EDGE")
+    command.add_argument("file", type=Path, metavar="POLICY", help="its sections (YAML)")
+    _add_wait(command)
+    text = "release the shedding stages of an edge that are latched now; its policy stays as it is"
+    command = _add(commands, "release-shedding", text, remote.run_release_shedding, address)
+    command.add_argument("edge", metavar="EDGE")
+    _add_wait(command)
+
+
+def _add_wait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--wait", type=float, default=60.0, metavar="S", help="wait this long for the edge's word; 0 = not at all (default: 60)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tieline_core.errors import BadInputError
@@ -131,17 +132,42 @@ def run_mirror(options: argparse.Namespace) -> int:
 
 def run_publish_config(options: argparse.Namespace) -> int:
     """Exit status: 0 the edge runs it, 1 it refuses, 3 it has not answered yet."""
+    text = _text_of(options.file)
     client, _ = _client(options)
-    try:
-        text = options.file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(str(options.file), "", None, f"cannot be read: {error}") from error
     with client:
         answer = client.publish_config(options.edge, text, options.wait)
+    return _edges_word(options, answer, "configuration")
+
+
+def run_publish_policy(options: argparse.Namespace) -> int:
+    """Exit status: 0 the edge follows it, 1 it refuses, 3 it has not answered yet."""
+    text = _text_of(options.file)
+    client, _ = _client(options)
+    with client:
+        answer = client.publish_policy(options.edge, text, release=False, wait_s=options.wait)
+    return _edges_word(options, answer, "policy")
+
+
+def run_release_shedding(options: argparse.Namespace) -> int:
+    """Exit status: 0 the edge has taken the release, 1 it refuses, 3 it has not answered yet."""
+    client, _ = _client(options)
+    with client:
+        answer = client.publish_policy(options.edge, None, release=True, wait_s=options.wait)
+    return _edges_word(options, answer, "release")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(str(file), "", None, f"cannot be read: {error}") from error
+
+
+def _edges_word(options: argparse.Namespace, answer: dict[str, Any], what: str) -> int:
     if options.json:
         print(json.dumps({key: value for key, value in answer.items() if key != "text"}))
     else:
-        print(f"{answer['edge_id']}: configuration {answer['sha256'][:16]} is {answer['state']}: {answer['reason']}")
+        print(f"{answer['edge_id']}: {what} {answer['sha256'][:16]} is {answer['state']}: {answer['reason']}")
     return {"confirmed": 0, "refused": 1}.get(answer["state"], 3)
 
 

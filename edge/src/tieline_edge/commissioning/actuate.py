@@ -17,7 +17,7 @@ from tieline_edge.commissioning.sheet import Step
 from tieline_edge.commissioning.visit import Visit
 from tieline_edge.control.arbiter import Decision, decide
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
-from tieline_edge.control.effect import Written, effective, rating_w
+from tieline_edge.control.effect import REACHED_SHARE, Written, effective, rating_w
 from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.words import action_words
@@ -130,8 +130,10 @@ class Actuator:
 
     async def _limit_and_release(self) -> None:
         spec, facts = self.found.spec, (await self._facts()).of(self.found.settings.id)
-        giving = facts.p_w is not None and facts.p_w < -_SHARE * rating_w(spec)
-        limit = (1.0 - 2.0 * _SHARE) * facts.p_w if giving and facts.p_w is not None else 0.5 * spec.p_min_w
+        # Far enough below what it delivers that the effect stands out from what counts as reached anyway.
+        cut_w = 3.0 * REACHED_SHARE * rating_w(spec)
+        giving_w = -(facts.p_w or 0.0)
+        limit = cut_w - giving_w if giving_w > cut_w else 0.5 * spec.p_min_w
 
         def wish(now: datetime) -> dict[str, object]:
             failsafe = Failsafe(NO_LIMIT, 0.0)
@@ -142,7 +144,7 @@ class Actuator:
 
         try:
             action, power_w = await self._permitted(wish, right, _PATIENCE_S)
-            await self._order(action, power_w)
+            await self._order(action, power_w, visible=giving_w > cut_w)
         finally:
             await self._release()
 
@@ -173,8 +175,8 @@ class Actuator:
                 told = reason
             await asyncio.sleep(self.look_s)
 
-    async def _order(self, action: Action, power_w: float | None) -> None:
-        """Write, read back, and watch for the effect."""
+    async def _order(self, action: Action, power_w: float | None, *, visible: bool = True) -> None:
+        """Write, read back, and watch for the effect where there can be one."""
         what, device = action_words(action), self.found.settings.id
         self.tell(f"{device}: {what}")
         try:
@@ -183,7 +185,7 @@ class Actuator:
             self.steps.append(Step(what=what, read_back=str(error)))
             raise NotMovedError(f"{what}: {error}") from error
         written = Written(action, self.found.clock.now(), power_w)
-        seen, text = await self._effect(written)
+        seen, text = await self._effect(written) if visible else (None, "it delivers too little for an effect to be seen")
         self.steps.append(Step(what=what, read_back=back.text, confirmed=back.confirmed, effect=text, effective=seen))
         if not back.confirmed:
             raise NotMovedError(f"{what}: the device holds something else: {back.text}")
@@ -227,7 +229,8 @@ def _left_open(timer_s: float) -> str:
 
 
 def _why_not(decision: Decision) -> str:
-    return "; ".join(decision.notes) or "the arbiter leaves it alone"
+    limits = [claim.reason for claim in decision.limits if claim.source != "rating"]
+    return "; ".join((*decision.notes, *limits)) or "the arbiter leaves it alone"
 
 
 def _shown(p_w: float | None, closed: bool | None, before_w: float | None) -> str:

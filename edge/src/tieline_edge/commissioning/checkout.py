@@ -12,8 +12,9 @@ from tieline_core.ids import DeviceId
 from tieline_core.shedding import VITAL
 from tieline_edge.commissioning.actuate import Actuator, NotMovedError
 from tieline_edge.commissioning.answers import Answers
-from tieline_edge.commissioning.check_commands import DeviceCheck, look_twice, point_line
-from tieline_edge.commissioning.points_check import Mark
+from tieline_edge.commissioning.check_commands import look_twice, point_line
+from tieline_edge.commissioning.places import place
+from tieline_edge.commissioning.points_check import Mark, PointCheck
 from tieline_edge.commissioning.sheet import ActuationRow, DeviceRow, PointRow, Sheet, Tick
 from tieline_edge.commissioning.visit import Visit, visit
 from tieline_edge.control.memory import ArbiterMemory
@@ -72,6 +73,8 @@ class Walk:
         return sheet
 
     async def _device(self, sheet: Sheet, device: DeviceSettings) -> Sheet:
+        before = sheet.of(device.id)
+        ticked = {point.quantity: point for point in before.points if point.tick is not Tick.OPEN} if before else {}
         row = DeviceRow(device=device.id, catalog=device.catalog, place=place(device))
         if device.mqtt is not None:
             note = "publishes by itself: check it in the running edge ('tieline-edge status')"
@@ -79,24 +82,27 @@ class Walk:
         try:
             async with visit(self.site, device, self.clock) as found:
                 check = await look_twice(found, self.pause_s)
-                row = row.model_copy(update={"note": check.note, "points": await self._points(device, check)})
-                sheet = self._kept(sheet, row)
+                row = row.model_copy(update={"note": check.note})
+                for point in check.points:
+                    # What was ticked before somebody stopped in the middle of a device stays ticked.
+                    judged_point = ticked.get(point.quantity) or await self._point(device, point)
+                    row = row.model_copy(update={"points": (*row.points, judged_point)})
+                    sheet = self._kept(sheet, row)
                 actuation = await self._actuation(found)
         except (DevicePermanentError, DeviceTransientError) as error:
-            self.tell(f"  {error}")
-            answer = await self.answers.tick(device.id, "answers", f"{device.id} does not answer", False)
-            note = f"does not answer: {error}. {answer.remark}".strip()
-            failed = PointRow(
+            # Whatever anybody says: what does not answer has not been checked.
+            self.tell(f"  ✗ it does not answer: {error}")
+            silent = PointRow(
                 quantity="answers",
                 value=None,
                 unit="",
                 words="",
                 mark="bad",
-                reason=note,
+                reason=f"does not answer: {error}",
                 seen_at=self.clock.now(),
-                tick=answer.tick,
+                tick=Tick.FAIL,
             )
-            return self._kept(sheet, row.model_copy(update={"points": (failed,), "done": True}))
+            return self._kept(sheet, row.model_copy(update={"points": (*row.points, silent), "done": True}))
         acts = () if actuation is None else (actuation,)
         return self._kept(sheet, row.model_copy(update={"actuations": acts, "done": True}))
 
@@ -105,25 +111,19 @@ class Walk:
         self.keep(sheet)
         return sheet
 
-    async def _points(self, device: DeviceSettings, check: DeviceCheck) -> tuple[PointRow, ...]:
-        rows = []
-        for point in check.points:
-            good = point.mark is Mark.OK
-            answer = await self.answers.tick(device.id, point.quantity, point_line(point), good)
-            rows.append(
-                PointRow(
-                    quantity=point.quantity,
-                    value=point.value,
-                    unit=point.unit,
-                    words=point.words,
-                    mark=point.mark.value,
-                    reason=point.reason,
-                    seen_at=self.clock.now(),
-                    tick=answer.tick,
-                    remark=answer.remark,
-                )
-            )
-        return tuple(rows)
+    async def _point(self, device: DeviceSettings, point: PointCheck) -> PointRow:
+        answer = await self.answers.tick(device.id, point.quantity, point_line(point), point.mark is Mark.OK)
+        return PointRow(
+            quantity=point.quantity,
+            value=point.value,
+            unit=point.unit,
+            words=point.words,
+            mark=point.mark.value,
+            reason=point.reason,
+            seen_at=self.clock.now(),
+            tick=answer.tick,
+            remark=answer.remark,
+        )
 
     async def _actuation(self, found: Visit) -> ActuationRow | None:
         spec, device = found.spec, found.settings.id
@@ -169,15 +169,6 @@ class Walk:
         if not known or any(known):
             return True
         return None if None in known else False
-
-
-def place(device: DeviceSettings) -> str:
-    """Where a device is, for people."""
-    if device.modbus is not None:
-        return f"{device.modbus.place} unit {device.modbus.unit}"
-    if device.opcua is not None:
-        return f"{device.opcua.url} {device.opcua.root}"
-    return "field broker" if device.mqtt is None else f"field broker, serial {device.mqtt.serial}"
 
 
 def remembered(walk: Walk, before: ArbiterMemory) -> ArbiterMemory:

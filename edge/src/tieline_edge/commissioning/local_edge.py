@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from tieline_core.errors import BadInputError, TransientError
 from tieline_edge.commissioning.token import read_token
 from tieline_edge.settings import EdgeSettings
+from tieline_edge.state_lock import StateHeldError
 from tieline_edge.state_paths import StatePaths
 
 _TIMEOUT_S: Final = 20.0
@@ -17,6 +19,15 @@ _TIMEOUT_S: Final = 20.0
 
 class NotAnsweringError(TransientError):
     """An edge holds its state folder, but its loopback page does not answer."""
+
+
+@contextmanager
+def held_by(held: StateHeldError) -> Iterator[None]:
+    """Name who holds the state folder when the edge does not answer: it may be a checkout."""
+    try:
+        yield
+    except NotAnsweringError as error:
+        raise NotAnsweringError(f"{held}; {error}") from error
 
 
 def ask(settings: EdgeSettings, path: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from tieline_core.ids import DeviceId
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.messages.telemetry import Severity
 from tieline_edge.bootstrap import Composition, rule_site_of, specs_of, writable_of
-from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, vital_of
+from tieline_edge.commissioning.places import place
+from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, is_vital, vital_of
 from tieline_edge.config_file import check_text
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.pollers import Pollers
@@ -89,9 +90,7 @@ class SiteTaker:
             new = new.model_copy(update={"dry_run": True})
         difference = Difference.between(old, new)
         self._judge(old, new, difference)
-        fresh = self._built(new, difference)
-        handles = {device.id: fresh.get(device.id) or self._parts.handles[device.id] for device in new.devices}
-        self._rules_load(new, handles)
+        handles = self._tried(new, difference)
         await asyncio.to_thread(self._keep, new, sha256, envelope)
         if new != old:
             await self._carry_out(new, difference, handles)
@@ -101,13 +100,28 @@ class SiteTaker:
         text = f"configuration {configuration.config_id} of {configuration.issued_by} taken: {difference}"
         self._parts.outlet.tell(Severity.INFORMATION, "config.taken", text, data={"sha256": sha256})
 
+    def _tried(self, new: EdgeSettings, difference: Difference) -> dict[DeviceId, DeviceHandle]:
+        """Handles for the new configuration, its rules loaded on trial: nothing has changed yet, whatever goes wrong."""
+        try:
+            fresh = self._built(new, difference)
+            handles = {device.id: fresh.get(device.id) or self._parts.handles[device.id] for device in new.devices}
+            self._rules_load(new, handles)
+        except OfferRefusedError:
+            raise
+        except Exception as error:
+            # A defect that ends the agent here would end it again at the next start, when the hub offers the same.
+            _LOG.exception("configuration not taken: unforeseen error")
+            raise OfferRefusedError("defect", f"unforeseen {type(error).__name__}: {error}") from error
+        return handles
+
     def _judge(self, old: EdgeSettings, new: EdgeSettings, difference: Difference) -> None:
         """Everything a good file may still not do to a running edge."""
         if fixed := fixed_differences(old, new):
             raise OfferRefusedError("fixed", f"{', '.join(fixed)}: changes with a restart only, in the file at the site")
         site = self._parts.site
         protected = site.once_vital | vital_of(old)
-        freed = sorted(device.id for device in new.devices if device.id in protected - vital_of(new))
+        sheddable = [device for device in new.devices if device.priority_class is not None and not is_vital(device, new)]
+        freed = sorted(device.id for device in sheddable if not protected.isdisjoint((device.id, place(device))))
         if freed:
             reason = f"{', '.join(freed)}: vital, and the hub never makes a vital device sheddable; edit the file at the site"
             raise OfferRefusedError("vital", reason)

@@ -135,20 +135,35 @@ async def _unknown(read: Read, place: Mapping[str, object], *, guess: bool) -> F
         try:
             (word,) = await read(table, 0, 1)
         except DevicePermanentError as error:
-            answers.append(f"{table.value} 0: {str(error).rpartition(': ')[2]}")
+            answers.append(f"{table.value} 0: {str(error).rpartition(': ')[2].partition(';')[0]}")
         except DeviceTransientError:
             answers.append(f"{table.value} 0: no answer")
         else:
             answers.append(f"{table.value} 0 = {word}")
-    fits = tuple([name for name in names() if await _shows_a_grid(read, entry(name))]) if guess else ()
+    fits = await _guesses(read) if guess else ()
     text = "answers Modbus, is no SunSpec device; choose the entry by its register sheet"
     if fits:
         text = "answers Modbus, is no SunSpec device; voltage and frequency would fit these entries, compare the nameplate"
     return Finding(place, text, fits, tuple(answers), certain=False)
 
 
+async def _guesses(read: Read) -> tuple[str, ...]:
+    """Entries whose voltage and frequency the unit would show; a unit that falls silent over it is not asked on."""
+    fits: dict[str, bool] = {}
+    try:
+        for name in names():
+            fits[name] = await _shows_a_grid(read, entry(name))
+    except DeviceTransientError:
+        pass
+    return tuple(name for name, fit in fits.items() if fit)
+
+
 async def _shows_a_grid(read: Read, candidate: CatalogEntry) -> bool:
-    """Whether a unit's registers, read as this entry says, show voltage and frequency of a grid."""
+    """Whether a unit's registers, read as this entry says, show voltage and frequency of a grid.
+
+    Raises:
+        DeviceTransientError: It does not answer any more.
+    """
     if candidate.protocol != "modbus" or _models_of(candidate):
         return False
     points = [point for point in candidate.points if point.quantity in _TELLING and point.register_ is not None]
@@ -162,7 +177,7 @@ async def _shows_a_grid(read: Read, candidate: CatalogEntry) -> bool:
         try:
             for block in coalesce([register]):
                 words.add(block, await read(block.table, block.start, block.count))
-        except (DevicePermanentError, DeviceTransientError):
+        except DevicePermanentError:
             return False
         value, nominal = words.value(register), Nominal(candidate.nominal_v)
         if value is None or RULES[point.quantity](value, nominal) is not Verdict.EXPECTED:

@@ -15,20 +15,20 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tieline_core.errors import BadInputError, EnvelopeRefusedError
-from tieline_core.ids import DeviceId
 from tieline_core.messages.desired import Sha256
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.shedding import VITAL
 from tieline_core.signing import MAX_ENVELOPE_BYTES, EnvelopeType, open_envelope
+from tieline_edge.commissioning.places import place
 from tieline_edge.config_file import check_text, load_settings
 from tieline_edge.control.state_file import StateFile
-from tieline_edge.settings import EdgeSettings
+from tieline_edge.settings import DeviceSettings, EdgeSettings
 from tieline_edge.state_paths import StatePaths
 from tieline_edge.sync.trusted import trusted_keys
 
 _LOG = logging.getLogger(__name__)
-#: Sections that may change while the edge runs; everything else is refused by name.
-HOT: Final = frozenset({"site", "devices", "shedding"})
+#: Keys that may change while the edge runs; everything else is refused by name.
+HOT: Final = frozenset({"site.name", "site.rated_va", "devices", "shedding"})
 
 
 class TakenSite(BaseModel):
@@ -40,7 +40,7 @@ class TakenSite(BaseModel):
     sha256: Sha256
     base_sha256: str = Field(description="hash of the file at the site when it was taken; empty = there was none")
     envelope: str = Field(max_length=MAX_ENVELOPE_BYTES)
-    once_vital: tuple[DeviceId, ...] = Field(default=(), description="what the hub may never make sheddable")
+    once_vital: tuple[str, ...] = Field(default=(), description="ids and places the hub may never make sheddable")
 
 
 @dataclass(slots=True)
@@ -51,17 +51,19 @@ class SiteInForce:
         settings: In force.
         path: The file at the site; None when there is none (tests).
         config_sha256: Hash of the hub's envelope; None = the file at the site runs.
-        once_vital: Devices that were vital under any configuration since the file at the site was last edited.
+        once_vital: Ids and places of devices that were vital under any configuration since the file was last edited.
         overruled: A stored configuration that does not run, and why.
         forced_dry_run: A dry run was ordered at the command line, whatever the files say.
+        local: What the file at the site says, to fall back on; None = the same as ``settings``.
     """
 
     settings: EdgeSettings
     path: Path | None = None
     config_sha256: str | None = None
-    once_vital: frozenset[DeviceId] = frozenset()
+    once_vital: frozenset[str] = frozenset()
     overruled: tuple[str, str] | None = None
     forced_dry_run: bool = False
+    local: EdgeSettings | None = None
 
     def base_sha256(self) -> str:
         """Hash of the file at the site as it stands."""
@@ -69,13 +71,27 @@ class SiteInForce:
 
     def dry(self) -> SiteInForce:
         """The same, deciding only."""
-        settings = self.settings.model_copy(update={"dry_run": True})
-        return replace(self, settings=settings, forced_dry_run=True)
+        dry = {"dry_run": True}
+        local = None if self.local is None else self.local.model_copy(update=dry)
+        return replace(self, settings=self.settings.model_copy(update=dry), forced_dry_run=True, local=local)
+
+    def fallen_back(self, error: Exception) -> SiteInForce | None:
+        """The file at the site instead of a configuration of the hub that cannot be started; None when it is none."""
+        if self.config_sha256 is None or self.local is None:
+            return None
+        reason = f"it cannot be started, the file at the site runs: {error}"
+        return replace(self, settings=self.local, config_sha256=None, overruled=(self.config_sha256, reason))
 
 
-def vital_of(settings: EdgeSettings) -> frozenset[DeviceId]:
-    """Devices that are never shed: on the vital list or of class 0."""
-    return frozenset({*settings.shedding.vital, *(one.id for one in settings.devices if one.priority_class == VITAL)})
+def is_vital(device: DeviceSettings, settings: EdgeSettings) -> bool:
+    """Never shed: on the vital list or of class 0."""
+    return device.id in settings.shedding.vital or device.priority_class == VITAL
+
+
+def vital_of(settings: EdgeSettings) -> frozenset[str]:
+    """Ids and places of what is never shed: another name for the same box protects it no less."""
+    vital = [device for device in settings.devices if is_vital(device, settings)]
+    return frozenset({name for device in vital for name in (device.id, place(device))})
 
 
 def fixed_differences(old: EdgeSettings, new: EdgeSettings) -> list[str]:
@@ -90,7 +106,7 @@ def fixed_differences(old: EdgeSettings, new: EdgeSettings) -> list[str]:
             paths += [f"{name}.{key}" for key in keys if getattr(before, key) != getattr(after, key)]
         else:
             paths.append(name)
-    return paths
+    return [path for path in paths if path not in HOT]
 
 
 def site_in_force(path: Path) -> SiteInForce:
@@ -122,7 +138,7 @@ def site_in_force(path: Path) -> SiteInForce:
     except (BadInputError, EnvelopeRefusedError) as error:
         found.overruled = taken.sha256, f"it cannot be run any more, the file at the site runs: {error}"
         return found
-    found.config_sha256 = taken.sha256
+    found.config_sha256, found.local = taken.sha256, local
     found.once_vital = frozenset({*found.once_vital, *taken.once_vital, *vital_of(found.settings)})
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
-from tieline_edge.commissioning.local_edge import ask, order
+from tieline_edge.commissioning.local_edge import NotAnsweringError, ask, held_by, order
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import Hold, Tag, new_tag, read_tags, write_tags
 from tieline_edge.settings import EdgeSettings
@@ -29,8 +29,9 @@ def run_tag(options: argparse.Namespace) -> int:
         with hold_state(settings.state_dir, "tieline-edge tag"):
             _known(settings, tag.device)
             _change(settings, lambda tags: {**tags, tag.device: tag})
-    except StateHeldError:
-        answer = order(settings, "/tag", tag.model_dump(mode="json", include={"device", "by", "reason", "hold"}))
+    except StateHeldError as held:
+        with held_by(held):
+            answer = order(settings, "/tag", tag.model_dump(mode="json", include={"device", "by", "reason", "hold"}))
         if not answer["quiet"]:
             print(f"error: the tag hangs, but a write to {tag.device} that had begun has not ended", file=sys.stderr)
             return 1
@@ -51,8 +52,9 @@ def run_untag(options: argparse.Namespace) -> int:
     try:
         with hold_state(settings.state_dir, "tieline-edge untag"):
             _change(settings, lambda tags: _without(tags, device))
-    except StateHeldError:
-        order(settings, "/untag", {"device": device, "by": options.by})
+    except StateHeldError as held:
+        with held_by(held):
+            order(settings, "/untag", {"device": device, "by": options.by})
     print(f"{device}: the tag is removed. It is operated again by rules, commands and plans.")
     return 0
 
@@ -63,8 +65,9 @@ def run_tags(options: argparse.Namespace) -> int:
     try:
         with hold_state(settings.state_dir, "tieline-edge tags"):
             document: dict[str, Any] = {"tags": [tag.model_dump(mode="json") for tag in read_tags(_file(settings))]}
-    except StateHeldError:
-        document = ask(settings, "/tags")
+    except StateHeldError as held:
+        with held_by(held):
+            document = ask(settings, "/tags")
         if document["damage"]:
             print(f"error: {document['damage']}", file=sys.stderr)
             return 1
@@ -76,10 +79,23 @@ def run_tags(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(path: Path) -> EdgeSettings:
-    from tieline_edge.config_file import load_settings
+def _answered(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command with exit status 3 where an edge should answer and does not."""
 
-    return load_settings(path)
+    def answered(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except NotAnsweringError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 3
+
+    return answered
+
+
+def _settings(path: Path) -> EdgeSettings:
+    from tieline_edge.commissioning.site_in_force import site_in_force
+
+    return site_in_force(path).settings
 
 
 def _now(settings: EdgeSettings) -> datetime:
@@ -132,16 +148,16 @@ def add_tag_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
         ("--hold-closed", Hold.CLOSED, "it was locked closed: raise an alarm when it is seen open"),
     ):
         holds.add_argument(name, dest="hold", action="store_const", const=hold, help=text)
-    tag.set_defaults(run=run_tag, hold=Hold.AS_IS)
+    tag.set_defaults(run=_answered(run_tag), hold=Hold.AS_IS)
     untag = commands.add_parser(
         "untag", help="remove the tag of a device", description="Remove the tag: the device is operated again at once."
     )
     _add_common(untag, "who removes it")
-    untag.set_defaults(run=run_untag)
+    untag.set_defaults(run=_answered(run_untag))
     listed = commands.add_parser("tags", help="list the tags", description="List the tags of this edge, running or stopped.")
     listed.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
     listed.add_argument("--json", action="store_true", help="print them as JSON")
-    listed.set_defaults(run=run_tags)
+    listed.set_defaults(run=_answered(run_tags))
 
 
 def _add_common(parser: argparse.ArgumentParser, by: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -88,12 +88,20 @@ class CommandBook:
         edge: The only edge whose commands are taken.
         specs: The devices a command may name.
         file: Where commands survive a restart.
+        tagged: Says why nothing may be written to a device now (a tag "do not operate"); None when it may.
     """
 
-    def __init__(self, edge: EdgeId, specs: Mapping[DeviceId, DeviceSpec], file: StateFile) -> None:
+    def __init__(
+        self,
+        edge: EdgeId,
+        specs: Mapping[DeviceId, DeviceSpec],
+        file: StateFile,
+        tagged: Callable[[DeviceId], str | None] = lambda _device: None,
+    ) -> None:
         self._edge = edge
         self.specs = specs
         self._file = file
+        self._tagged = tagged
         self._held: dict[str, HeldCommand] = {}
 
     def restore(self) -> str | None:
@@ -177,6 +185,10 @@ class CommandBook:
         spec = self.specs.get(command.device_id)
         if spec is None:
             return f"{command.device_id} is not a device of {self._edge}"
+        # A release only ends commands; everything else would wait for a tag that nobody need ever remove.
+        tag = None if command.action is Action.RELEASE else self._tagged(command.device_id)
+        if tag is not None:
+            return f"do not operate: {command.device_id} is {tag}"
         wish = meaning(command, spec)
         return wish if isinstance(wish, str) else None
 

@@ -315,7 +315,9 @@ class ControlCycle:
         snapshot = self._parts.image.freeze(now)
         facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
         batteries = batteries_of(self.specs, facts)
-        self.local = plan_locally(forecast, batteries, now, self._parts.settings.local_schedule, self._prices)
+        made = plan_locally(forecast, batteries, now, self._parts.settings.local_schedule, self._prices)
+        # Batteries that do not answer at this moment are no reason to forget what was planned for them.
+        self.local = self.local if made is None else made
 
     def _prices(self, start: datetime, step_s: int, steps: int) -> NDArray[np.float64]:
         vector, settings = self._parts.plans.prices, self._parts.settings

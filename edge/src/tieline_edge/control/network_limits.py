@@ -27,6 +27,8 @@ MARGIN: Final[Mapping[str, float]] = {"loading_pct": 1.0, "vm_pu": 0.002}
 GRID_SHARE: Final = 0.01
 #: A table that fell silent goes on as its last limits for so long [s].
 FAILSAFE_S: Final = 120.0
+#: What rounding may take from a bound that lies on the grid [steps of it].
+_HAIR: Final = 1e-6
 _SOURCE: Final = "network"
 _ABLE: Final = frozenset({Capability.HOLD_POWER, Capability.LIMIT_GENERATION})
 
@@ -49,20 +51,35 @@ def step_of(table: NetworkTable, steps: int, utc: datetime) -> int | None:
     return index if 0 <= index < steps else None
 
 
-def value_of(element: NetworkElement, table: NetworkTable, step: int, edge: EdgeId, view: RuleView) -> float:
-    """The present value of an element: measured, else expected and corrected by what the devices here draw differently."""
-    place = element.measured
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An element now: its value, and what is left of its limits (negative when they are crossed); None = no such limit."""
+
+    value: float
+    up: float | None
+    down: float | None
+
+
+def look(element: NetworkElement, table: NetworkTable, step: int, edge: EdgeId, view: RuleView) -> Look:
+    """How an element stands: measured, else expected and corrected by what the devices here draw differently.
+
+    Of what cannot be seen, a crossing that the hub expected anyway, with its plan, is no reason to depart from the plan: only
+    making it worse is barred.
+    """
+    margin, place = MARGIN[element.quantity], element.measured
     if place is not None:
-        point = PointId.of(edge, place.device_id, place.quantity)
-        seen = view.snapshot.value(point, view.ages.of(place.device_id))
+        seen = view.snapshot.value(PointId.of(edge, place.device_id, place.quantity), view.ages.of(place.device_id))
         if seen is not None:
-            return seen * place.scale
-    value = element.value[step]
+            value = seen * place.scale
+            up = None if element.high is None else element.high - margin - value
+            return Look(value, up, None if element.low is None else value - element.low - margin)
+    expected, moved = element.value[step], 0.0
     for one in element.sensitivities:
-        power, expected = view.facts.of(one.device_id).p_w, table.p_w.get(one.device_id)
-        if power is not None and expected is not None:
-            value += one.per_mw[step] * (power - expected[step]) / 1e6
-    return value
+        power, planned = view.facts.of(one.device_id).p_w, table.p_w.get(one.device_id)
+        if power is not None and planned is not None:
+            moved += one.per_mw[step] * (power - planned[step]) / 1e6
+    up = None if element.high is None else max(0.0, element.high - margin - expected) - moved
+    return Look(expected + moved, up, None if element.low is None else max(0.0, expected - element.low - margin) + moved)
 
 
 def shares(headroom: float, pulls: Iterable[Pull]) -> dict[DeviceId, float]:
@@ -130,29 +147,27 @@ class NetworkLimits:
         step: int,
         view: RuleView,
     ) -> None:
-        value, margin, specs = value_of(element, table, step, self._edge, view), MARGIN[element.quantity], self._specs()
+        now, specs = look(element, table, step, self._edge, view), self._specs()
         able = [
             Pull(one.device_id, one.per_mw[step] / 1e6, rating_w(specs[one.device_id]))
             for one in element.sensitivities
             if one.device_id in specs
             and specs[one.device_id].capabilities & {Capability.HOLD_POWER, Capability.LIMIT_GENERATION}
         ]
-        sides = []
-        if element.high is not None:
-            sides.append((element.high - margin - value, 1.0))
-        if element.low is not None:
-            sides.append((value - element.low - margin, -1.0))
+        if sum(abs(one.per_w) * one.reach_w for one in able) < MARGIN[element.quantity]:
+            # With all they can do the devices here would not be felt there.
+            return
+        sides = [(room, way) for room, way in ((now.up, 1.0), (now.down, -1.0)) if room is not None]
         for headroom, way in sides:
             pulls = [Pull(one.device, way * one.per_w, one.reach_w) for one in able]
             # A plant can only be told to deliver less: it is no help where more drawn is what hurts.
             useful = [one for one in pulls if one.per_w < 0 or Capability.HOLD_POWER in specs[one.device].capabilities]
-            for device, more_w in shares(headroom, useful).items():
-                power = view.facts.of(device).p_w
-                if power is None:
-                    continue
-                pull = next(one for one in useful if one.device == device)
-                reason = f"{element.element} at {value:.4g} {element.quantity}"
-                _meet(limits, specs[device], power + more_w, pull.per_w > 0, reason)
+            moves = shares(headroom, useful)
+            reason = f"{element.element} at {now.value:.4g} {element.quantity}"
+            for pull in useful:
+                power = view.facts.of(pull.device).p_w
+                if power is not None and pull.device in moves:
+                    _meet(limits, specs[pull.device], power + moves[pull.device], pull.per_w > 0, reason)
 
 
 def _meet(limits: dict[DeviceId, tuple[Interval, str]], spec: DeviceSpec, bound_w: float, above: bool, reason: str) -> None:
@@ -161,10 +176,10 @@ def _meet(limits: dict[DeviceId, tuple[Interval, str]], spec: DeviceSpec, bound_
     low, high = min(spec.p_min_w, 0.0), max(spec.p_max_w, 0.0)
     held, why = limits.get(spec.device_id, (NO_LIMIT, "the network leaves room"))
     if above:
-        bound = min(max(math.floor(bound_w / grid) * grid, low), high)
+        bound = min(max(math.floor(bound_w / grid + _HAIR) * grid, low), high)
         one = NO_LIMIT if bound >= high else Interval(hi=bound)
     else:
-        bound = min(max(math.ceil(bound_w / grid) * grid, low), high)
+        bound = min(max(math.ceil(bound_w / grid - _HAIR) * grid, low), high)
         one = NO_LIMIT if bound <= low else Interval(lo=bound)
     met = held.meet(one)
     if met is None:

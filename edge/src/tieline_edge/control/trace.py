@@ -222,14 +222,14 @@ class Trace:
         try:
             self._ring.keep(lines)
             self._note_alive(ended=ended)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             self.lost += len(lines)
             _LOG.warning("trace: %d rows were not kept: %s", len(lines), error)
 
     def _line(self, row: _Waiting) -> Line | None:
         try:
             return row.line()
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a row costs that row, never the agent
             self.lost += 1
             _LOG.warning("trace: a row about %s has no text: %s", row.device, error)
             return None

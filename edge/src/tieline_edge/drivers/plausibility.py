@@ -12,14 +12,17 @@ no longer fits (after a firmware update, say). Three kinds of value are told apa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from tieline_core.quantities import QUANTITIES
+from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.catalog.entry import Point
+from tieline_edge.drivers.points import PointRow, bad_reading
 
+#: No quantity of the field reaches this, whatever its unit: 10 TWh in Wh is 1e13.
+LARGEST: Final = 1e15
 #: Polls in a row with an impossible value until the device is doubted.
 AFTER: Final = 3
 #: Expected voltage [pu of nominal], and the widest a grid can be at.
@@ -27,6 +30,8 @@ _EXPECTED_V_PU: Final = (0.8, 1.2)
 _POSSIBLE_V_PU: Final = (0.2, 1.5)
 #: Below this a bus counts as dead [pu]: induced voltage is left.
 _DEAD_V_PU: Final = 0.2
+#: A float with its words exchanged is smaller still; what a meter sees of a dead bus is not [V].
+_RESOLVED_V: Final = 1e-6
 #: 50 Hz - 5 Hz to 60 Hz + 5 Hz; a site that says its nominal gets ± 5 Hz around it.
 _ANY_F_HZ: Final = (45.0, 65.0)
 _F_BAND_HZ: Final = 5.0
@@ -63,7 +68,7 @@ def _voltage(value: float, nominal: Nominal) -> Verdict:
         return Verdict.EXPECTED
     if abs(pu) < _DEAD_V_PU:
         # A float with its words exchanged is a tiny number, not a zero: no meter resolves a millionth of a volt.
-        resolved = value == 0.0 or abs(value) >= 10.0 ** QUANTITIES["v_v"].exponent / 10
+        resolved = value == 0.0 or abs(value) >= _RESOLVED_V
         return Verdict.UNUSUAL if resolved and value >= 0.0 else Verdict.IMPOSSIBLE
     return Verdict.UNUSUAL if _POSSIBLE_V_PU[0] <= pu <= _POSSIBLE_V_PU[1] else Verdict.IMPOSSIBLE
 
@@ -109,6 +114,21 @@ def judge(point: Point, value: float, nominal: Nominal) -> Verdict:
         return Verdict.EXPECTED if point.plausible.low <= value <= point.plausible.high else Verdict.IMPOSSIBLE
     rule = RULES.get(point.quantity)
     return Verdict.EXPECTED if rule is None else rule(value, nominal)
+
+
+def judged(row: PointRow, reading: Reading, nominal: Nominal) -> Reading:
+    """A reading of a source that names its values one by one: impossible gives no number, unusual is uncertain.
+
+    There is no map that all of them share, so one impossible value does not bring the device's others into doubt.
+    """
+    if reading.value is None or not reading.quality.usable:
+        return reading
+    verdict = judge(row.point, reading.value, nominal)
+    if verdict is Verdict.IMPOSSIBLE:
+        return bad_reading(row, reading.measured_at)
+    if verdict is Verdict.UNUSUAL and reading.quality is Quality.GOOD:
+        return replace(reading, quality=Quality.UNCERTAIN)
+    return reading
 
 
 @dataclass(slots=True)

@@ -14,7 +14,16 @@ import numpy as np
 from tieline_core.errors import TielineError, TransientError
 from tieline_core.forecast_baseline import fallback_quantiles
 from tieline_core.forecast_gate import ScoreBook, band_offsets, gate_weights, spread_inputs, to_issued
-from tieline_core.forecast_inputs import DAY_STEPS, HISTORY_STEPS, Floats, Ints, LoadHistory, issue_instant, model_inputs
+from tieline_core.forecast_inputs import (
+    DAY_STEPS,
+    HISTORY_STEPS,
+    Floats,
+    Ints,
+    LoadHistory,
+    ModelInputs,
+    issue_instant,
+    model_inputs,
+)
 from tieline_core.ids import PointId
 from tieline_core.messages.telemetry import IssuedForecast
 from tieline_core.model_manifest import ModelManifest
@@ -25,6 +34,8 @@ from tieline_edge.forecasting.scoring import Issue, ScoreKeeper, local_date
 from tieline_edge.forecasting.store import ModelStore, StoredModel
 
 _LOG: Final = logging.getLogger(__name__)
+#: A run takes some milliseconds; on a starved gateway some seconds.
+INFERENCE_LIMIT_S: Final = 20.0
 #: What a model reads, and a week in which its issues are scored.
 _MODEL_STEPS: Final = HISTORY_STEPS + 7 * DAY_STEPS
 #: A hole weeks ago must not silence the baselines: they try ever shorter pasts.
@@ -52,10 +63,12 @@ class Forecaster:
         point: The point.
         models: Where models are stored.
         history: The open history store.
+        limit_s: Longest run of a model [wall s].
     """
 
-    def __init__(self, point: PointId, models: ModelStore, history: HistoryStore) -> None:
+    def __init__(self, point: PointId, models: ModelStore, history: HistoryStore, limit_s: float = INFERENCE_LIMIT_S) -> None:
         self.point = point
+        self._limit_s = limit_s
         self._models = models
         self._history = history
         self._keeper = ScoreKeeper(point, history)
@@ -130,10 +143,24 @@ class Forecaster:
         inputs = model_inputs(history, issue, manifest.zone, manifest.holidays)
         quarter: Ints = np.asarray(inputs["quarter"], dtype=np.int64)
         tables = spread_inputs(*self._gate(manifest, book), quarter)
-        out = await asyncio.to_thread(self._used.opened.run, {**inputs, **tables})
+        out = await self._run(self._used, {**inputs, **tables})
         await self._keeper.keep(_issue_of(issue, manifest.model_id, out, tables["weights"].astype(np.float64)))
         self.fallback_reason = None
         return to_issued(self.point, manifest.model_id, issue, out.quantiles)
+
+    async def _run(self, used: _Used, inputs: ModelInputs) -> Outputs:
+        """One run with a time limit; a model that does not come back is not asked again, its thread cannot be ended."""
+        running = asyncio.create_task(asyncio.to_thread(used.opened.run, inputs), name="inference")
+        done, _ = await asyncio.wait([running], timeout=self._limit_s)
+        if not done:
+            self._used = None
+            # Whatever it ends with one day is nobody's business any more.
+            running.add_done_callback(lambda task: task.cancelled() or task.exception())
+            raise ForecastUnavailableError(
+                f"model {used.stored.manifest.model_id} took longer than {self._limit_s:g} s; it is not used until it is "
+                "installed anew or the agent starts again"
+            )
+        return await running
 
     async def _learned(self, used: _Used, history: LoadHistory, issue: datetime) -> ScoreBook:
         """Once a local day: score what was issued, renew what gate and bands are made from."""

@@ -35,10 +35,12 @@ class ModelRefusedError(PermanentError):
 
     Attributes:
         check: ``size``, ``hash``, ``manifest``, ``graph``, ``inputs``, ``run`` or ``store``.
+        reason: What was found.
     """
 
     def __init__(self, check: str, reason: str) -> None:
         self.check = check
+        self.reason = reason
         super().__init__(f"model refused ({check}): {reason}")
 
 

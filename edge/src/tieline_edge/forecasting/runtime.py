@@ -14,6 +14,8 @@ from tieline_edge.forecasting.graph_check import ModelRefusedError
 
 #: A forecast beyond this many times the largest load of the window is taken for a broken model.
 _PLAUSIBLE_FACTOR: Final = 10.0
+#: A load that varies by less than this share may be forecast as a constant.
+_FLAT_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class LoadModel:
         if np.abs(quantiles).max() > limit:
             highest = np.abs(quantiles).max()
             raise ModelRefusedError("run", f"a forecast of {highest:.0f} is beyond {limit:.0f}, ten times the load seen")
+        if np.ptp(quantiles[:, 2]) == 0 and np.ptp(inputs["history"]) > _FLAT_SHARE * np.abs(inputs["history"]).max():
+            raise ModelRefusedError("run", "the forecast is one constant, while the load was not")
         return Outputs(quantiles, raw["expert_forecasts"].astype(np.float32), float(raw["level"][0]))
 
 

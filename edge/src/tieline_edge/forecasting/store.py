@@ -31,6 +31,8 @@ _MAX_MANIFEST_BYTES: Final = 512 * 1024
 _MANIFEST, _ONNX, _SEED, _ACTIVE = "manifest.json", "model.onnx", "seed.f32", "active.json"
 
 Opener = Callable[[ModelManifest, bytes], LoadModel]
+#: Tries manifest, file and seed somewhere safe; raises ModelRefusedError.
+Trial = Callable[[bytes, bytes, bytes | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,13 @@ class ModelStore:
     Args:
         root: Folder of its own; made when missing.
         opener: Opens a model.
+        trial: Tries a new model before it is opened here, see :mod:`tieline_edge.forecasting.trial`; None = at once here.
     """
 
-    def __init__(self, root: Path, opener: Opener = LoadModel) -> None:
+    def __init__(self, root: Path, opener: Opener = LoadModel, trial: Trial | None = None) -> None:
         self._root = root
         self._opener = opener
+        self._trial = trial
         #: Why stored models were passed over, newest last; for the event log.
         self.complaints: list[str] = []
 
@@ -130,6 +134,8 @@ class ModelStore:
         Raises:
             ModelRefusedError: With the check that failed and why.
         """
+        if self._trial is not None:
+            self._trial(manifest_bytes, onnx, seed)
         model = verify(manifest_bytes, onnx, seed, envelope_sha256, self._opener)
         if model.manifest.point != point:
             raise ModelRefusedError("manifest", f"it forecasts {model.manifest.point}, not {point}")

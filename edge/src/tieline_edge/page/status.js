@@ -70,8 +70,9 @@ function cards(status) {
   $("shed").className = `big${status.shed.length ? " finding" : ""}`;
   text($("shedlist"), status.shed.join(", "));
   const autonomy = status.autonomy;
-  text($("autonomy"), autonomy?.hours == null ? "not known" : hours(autonomy.hours));
-  text($("autonomywhy"), autonomy?.reason ?? "no estimate is made yet");
+  text($("autonomy"), autonomy.hours === null ? "> 30 days" : hours(autonomy.hours));
+  const ends = { schedule: "then device defaults", network: "then its network table is too old", energy: "then storage is at its reserve", outbox: "then unsent readings are lost" };
+  text($("autonomywhy"), autonomy.hours === null ? "no end in sight" : (ends[autonomy.limited_by] ?? autonomy.limited_by));
   const room = status.outbox, waiting = Object.values(status.backlog).reduce((sum, row) => sum + row.readings, 0);
   text($("room"), room?.room_h == null ? "not known" : hours(room.room_h));
   text($("outbox"), room ? `${Math.round(room.used_bytes / 1e6)} of ${Math.round(room.max_bytes / 1e6)} MB used; ${waiting} readings wait` : "");

@@ -23,7 +23,7 @@ from tieline_edge.shedding.rotation import STEP_H, burdened, rank
 from tieline_edge.shedding.rule import Finding, RuleEvent, RuleView, Standing
 from tieline_edge.shedding.selection import Candidate, choose
 from tieline_edge.shedding.shed_claims import claims
-from tieline_edge.shedding.shed_state import Parameters, ShedLoad, ShedMemory
+from tieline_edge.shedding.shed_state import ElementMemory, Parameters, ShedLoad, ShedMemory
 
 #: Off-timer written into a load that recloses by itself [s]: an edge that died must not reclose a feeder bluntly. With
 #: its random addition it stays within the two hours that contactor relays with a timer take at most.
@@ -71,7 +71,10 @@ def step(
             memory = _credited(parameters, memory, findings, new, view)
             fresh.extend(new)
             events.extend(told)
-        elif finding.excess_w <= 0.0 and memory.of(finding.key).exhausted:
+        elif finding.surplus_w > 0.0 and finding.due and not _absorbing(memory.of(finding.key)):
+            memory, told = _exhausted(memory, finding)
+            events.extend(told)
+        elif finding.excess_w <= 0.0 and finding.surplus_w <= 0.0 and memory.of(finding.key).exhausted:
             memory = memory.with_element(finding.key, replace(memory.of(finding.key), exhausted=False))
     if len(memory.shed) == before and all(finding.excess_w <= 0.0 for finding in findings):
         memory, told = restore(parameters, memory, findings, view, rng)
@@ -198,10 +201,18 @@ def _credited(
     return memory
 
 
+def _absorbing(element: ElementMemory) -> bool:
+    """True when storages or plants do something against a surplus."""
+    return element.charge_w > 0.0 or element.plants_w is not None
+
+
 def _exhausted(memory: ShedMemory, finding: Finding) -> tuple[ShedMemory, tuple[RuleEvent, ...]]:
     element = memory.of(finding.key)
     if element.exhausted:
         return memory, ()
-    text = f"{finding.text}: no measured load is left that may be shed"
+    why = "no measured load is left that may be shed"
+    if finding.surplus_w > 0.0:
+        why = "it exports, shedding would make it worse, and no storage or plant can take it back"
+    text = f"{finding.text}: {why}"
     event = RuleEvent(Severity.ALARM, f"shed.{finding.code}.exhausted", text)
     return memory.with_element(finding.key, replace(element, exhausted=True)), (event,)

@@ -76,7 +76,7 @@ def _absorb(parameters: Parameters, memory: ShedMemory, finding: Finding, view: 
     goal_w = max(0.0, min(most_w, base_w + need_w))
     raised_w = max(0.0, goal_w - base_w)
     left_w = max(0.0, need_w - raised_w)
-    output_w = -_measured_w(_plants(parameters, finding), view)
+    output_w = sum(_output_w(device, plant, view) for device, plant in _plants(parameters, finding).items())
     limit_w = output_w if element.plants_w is None else min(element.plants_w, output_w)
     cut_w = min(left_w, max(0.0, limit_w))
     element = replace(
@@ -136,6 +136,12 @@ def _plants(parameters: Parameters, finding: Finding) -> dict[DeviceId, Helper]:
     return {
         device: helper for device, helper in parameters.helpers.items() if not helper.storage and finding.factor(device) > 0.0
     }
+
+
+def _output_w(device: DeviceId, plant: Helper, view: RuleView) -> float:
+    """What a plant delivers; one that is not measured counts with its rating [W]."""
+    power = view.facts.of(device).p_w
+    return plant.deliver_w if power is None else max(0.0, -power)
 
 
 def _measured_w(helpers: Mapping[DeviceId, Helper], view: RuleView) -> float:

@@ -57,8 +57,16 @@ def cold_w(parameters: Parameters, load: ShedLoad, view: RuleView) -> float:
 
 
 def _next(parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView) -> tuple[ShedLoad, ...]:
-    """Of the most important class what has been open longest, as much as fits and as one step may be; else another of it."""
-    able = [one for one in memory.shed if one.device not in view.facts.tagged]
+    """Of the most important class what has been open longest, as much as fits and as one step may be; else another of it.
+
+    A load behind an element of which nothing is known waits, and does not make the rest of the site wait with it.
+    """
+    blind = [finding for finding in findings if finding.blind]
+    able = [
+        one
+        for one in memory.shed
+        if one.device not in view.facts.tagged and not any(finding.factor(one.device) > 0.0 for finding in blind)
+    ]
     if not able:
         return ()
     first = min(one.priority for one in able)
@@ -74,7 +82,7 @@ def _next(parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding
 
 def _fits(parameters: Parameters, group: tuple[ShedLoad, ...], findings: Sequence[Finding], view: RuleView) -> bool:
     for finding in findings:
-        room_w = 0.0 if finding.blind or finding.bars_closing else finding.room_w * finding.share
+        room_w = 0.0 if finding.bars_closing else finding.room_w * finding.share
         factors = [finding.factor(one.device) for one in group]
         if not any(factors):
             continue

@@ -17,6 +17,10 @@ from tieline_core.ids import DeviceId
 _UNIT_W: Final = 10.0
 #: Most distinct sums that are followed, which bounds time and memory whatever the number of loads.
 _MAX_SUMS: Final = 2000
+#: Up to so many loads are weighed against each other exactly.
+_EXACT: Final = 14
+#: How much is left to that, in loads of middle size.
+_FREE: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,32 @@ def _in_turn(of_class: Mapping[DeviceId, Candidate], need_w: float) -> tuple[Dev
 
 
 def smallest_sufficient(powers: Mapping[DeviceId, float], need_w: float) -> tuple[DeviceId, ...] | None:
-    """The subset with the least power that reaches ``need_w``; fewer loads win a tie. None when all are not enough."""
+    """A subset that reaches ``need_w`` with little more than that; None when all are not enough.
+
+    Up to :data:`_EXACT` loads it is the one with the least power, and fewer loads win a tie. Of more loads the largest are
+    taken until little is left to find, which keeps the time bounded and wakes few customers; the rest is found exactly
+    among loads of all sizes. In every case without any one of its loads the set would not do.
+    """
     if sum(powers.values()) < need_w:
         return None
+    if len(powers) <= _EXACT:
+        return _pruned(powers, _least(powers, need_w) or tuple(sorted(powers)), need_w)
+    ranked = sorted(powers, key=lambda device: (-powers[device], device))
+    reserve_w = _FREE * powers[ranked[len(ranked) // 2]]
+    taken: list[DeviceId] = []
+    left_w = need_w
+    for device in ranked:
+        if left_w - powers[device] >= reserve_w:
+            taken.append(device)
+            left_w -= powers[device]
+    rest = [device for device in ranked if device not in set(taken)]
+    some = rest[:: max(1, len(rest) // _EXACT)][:_EXACT]
+    last = _least({device: powers[device] for device in some}, left_w) or tuple(rest)
+    return _pruned(powers, (*taken, *last), need_w)
+
+
+def _least(powers: Mapping[DeviceId, float], need_w: float) -> tuple[DeviceId, ...] | None:
+    """The subset with the least power that reaches the need; None when there is none, or rounding down hides it."""
     unit = max(_UNIT_W, need_w / _MAX_SUMS)
     need = math.ceil(need_w / unit)
     reached: dict[int, tuple[DeviceId, ...]] = {0: ()}
@@ -88,13 +115,16 @@ def smallest_sufficient(powers: Mapping[DeviceId, float], need_w: float) -> tupl
                 best = rank if best is None else min(best, rank)
             elif units and (total + units not in reached or len(larger) < len(reached[total + units])):
                 reached[total + units] = larger
-    # Rounding down may hide a set that is just sufficient: then all of them, less what is not needed.
-    return _pruned(powers, tuple(sorted(powers)) if best is None else best[2], need_w)
+    return None if best is None else best[2]
 
 
 def _pruned(powers: Mapping[DeviceId, float], chosen: tuple[DeviceId, ...], need_w: float) -> tuple[DeviceId, ...]:
-    kept = list(chosen)
+    """The set without what it does not need, the largest first."""
+    kept = dict.fromkeys(chosen)
+    over_w = sum(powers[one] for one in kept) - need_w
     for device in sorted(chosen, key=lambda one: (-powers[one], one)):
-        if sum(powers[one] for one in kept if one != device) >= need_w:
-            kept.remove(device)
+        # A difference of large sums is only good for a first look.
+        if powers[device] <= over_w + _UNIT_W and sum(powers[one] for one in kept if one != device) >= need_w:
+            del kept[device]
+            over_w = sum(powers[one] for one in kept) - need_w
     return tuple(kept)

@@ -14,6 +14,7 @@ from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
 from tieline_core.messages.desired import OutboxRoom, Reported, StreamBacklog
 from tieline_core.messages.telemetry import Stream
+from tieline_edge.control.autonomy import with_outbox
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.sync.downlink import Downlink
 from tieline_edge.sync.mqtt_session import Message, MqttSession
@@ -62,7 +63,11 @@ class Reporter:
 
     async def report(self) -> Reported:
         """How the edge stands now, backlog included."""
-        return self._standing().model_copy(update={"backlog": await self._backlog(), "outbox": await self._room()})
+        room, known = await self._room(), self._running().autonomy
+        # Not part of what is compared: hours grow less by themselves, and that is no news.
+        autonomy = None if known is None else with_outbox(known, None if room is None else room.room_h)
+        update = {"backlog": await self._backlog(), "outbox": room, "autonomy": autonomy}
+        return self._standing().model_copy(update=update)
 
     async def _backlog(self) -> dict[Stream, StreamBacklog]:
         try:

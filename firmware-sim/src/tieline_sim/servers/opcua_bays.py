@@ -7,6 +7,7 @@ name           type     meaning
 =============  =======  ==========================================================================
 ActivePowerW   Double   power drawn now
 VoltageV       Double   phase to neutral
+EnergyWh       Double   energy drawn, counter
 Closed         Boolean  feedback of the contactor
 CloseCommand   Boolean  written: true closes, false opens
 OffTimerS      UInt32   written, odd units only: an open contactor closes by itself so long after the last command
@@ -16,7 +17,7 @@ OffTimerS      UInt32   written, odd units only: an open contactor closes by its
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -104,6 +105,7 @@ class SwitchableBays:
         values: dict[str, ua.Variant] = {
             "ActivePowerW": ua.Variant(0.0, ua.VariantType.Double),
             "VoltageV": ua.Variant(0.0, ua.VariantType.Double),
+            "EnergyWh": ua.Variant(0.0, ua.VariantType.Double),
             "Closed": ua.Variant(contactor.closed, ua.VariantType.Boolean),
             "CloseCommand": ua.Variant(contactor.closed, ua.VariantType.Boolean),
         }
@@ -118,15 +120,26 @@ class SwitchableBays:
 
     async def _before_read(self, event: Any, _dispatcher: Any = None) -> None:
         """Measure what is about to be read."""
-        if not event.is_external or self._server is None:
+        if event.is_external:
+            await self._measure(
+                {self._places[row.NodeId][0] for row in event.request_params.NodesToRead if row.NodeId in self._places}
+            )
+
+    async def tick(self) -> None:
+        """Measure all bays, for whoever has subscribed."""
+        await self._measure(self._contactors)
+
+    async def _measure(self, units: Iterable[int]) -> None:
+        if self._server is None:
             return
         stamp = datetime.fromtimestamp(round(self._now(), 3), UTC)
-        for unit in {self._places[row.NodeId][0] for row in event.request_params.NodesToRead if row.NodeId in self._places}:
+        for unit in units:
             contactor = self._contactors[unit]
             contactor.run_timer()
             measured: dict[str, ua.Variant] = {
                 "ActivePowerW": ua.Variant(float(round(contactor.p_w, 1)), ua.VariantType.Double),
                 "VoltageV": ua.Variant(float(round(contactor.volt_ln, 1)), ua.VariantType.Double),
+                "EnergyWh": ua.Variant(float(round(contactor.energy_wh)), ua.VariantType.Double),
                 "Closed": ua.Variant(contactor.closed, ua.VariantType.Boolean),
                 "CloseCommand": ua.Variant(contactor.closed, ua.VariantType.Boolean),
             }

@@ -58,6 +58,22 @@ class OutboxRoom(Message):
     usable: bool = Field(default=True, description="false while the disk refuses, so that nothing is kept")
 
 
+class Autonomy(Message):
+    """How long an edge can go on by itself as it is meant to, by what it knows now; None = no end in sight within a month.
+
+    Attributes:
+        hours: The least of the parts.
+        limited_by: Its name; empty without an end.
+        parts: ``schedule``: until it falls to device defaults; ``network``: until what it knows of the network is too old;
+            ``energy``: until a storage is down to what is kept for safety, at the present power; ``outbox``: until unsent
+            readings would be lost.
+    """
+
+    hours: float | None = Field(default=None, ge=0)
+    limited_by: str = Field(default="", max_length=32)
+    parts: dict[str, float | None] = Field(default_factory=dict)
+
+
 class Refusal(Message):
     """Something the edge was offered and did not take."""
 
@@ -89,6 +105,7 @@ class Reported(Message):
     desired_counter: int = Field(default=0, ge=0)
     backlog: dict[Stream, StreamBacklog] = Field(default_factory=dict)
     outbox: OutboxRoom | None = None
+    autonomy: Autonomy | None = None
     devices_offline: tuple[str, ...] = ()
     shed: tuple[str, ...] = ()
     commands: tuple[CommandReport, ...] = ()

@@ -34,6 +34,8 @@ def edge_summary(hub: HubServices, status: EdgeStatus) -> Edge:
         backlog_readings=sum(stream.readings for stream in backlog) if reported else None,
         backlog_oldest_at=min(oldest, default=None),
         outbox_room_h=reported.outbox.room_h if reported and reported.outbox else None,
+        autonomy_h=reported.autonomy.hours if reported and reported.autonomy else None,
+        autonomy_limited_by=(reported.autonomy.limited_by or None) if reported and reported.autonomy else None,
         outbox_usable=reported.outbox.usable if reported and reported.outbox else None,
         streams=reported.backlog if reported else {},
         reported_age_s=age_s(reported.at, hub.clock.now()) if reported else None,

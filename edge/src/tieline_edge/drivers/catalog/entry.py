@@ -7,7 +7,7 @@ and offset from the model's ID register, as in the public model files.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from tieline_core.quantities import QUANTITIES
 from tieline_edge.drivers.capabilities import Capability, Role
 from tieline_edge.drivers.catalog.form import Form, Span, Steps, Variable
 from tieline_edge.drivers.catalog.messages import MessageForm, MessageSource, Order, ReportForm
-from tieline_edge.drivers.catalog.nodes import NodeWrite
+from tieline_edge.drivers.catalog.nodes import VIEW_ONLY, NodeWrite, Subscribe
 from tieline_edge.drivers.catalog.quality import Ledger
 
 
@@ -50,7 +50,10 @@ class RegisterType(StrEnum):
     @property
     def words(self) -> int:
         """Number of 16-bit registers; 1 for a bit."""
-        return {"16": 1, "32": 2, "64": 4}.get(self.value[-2:], 1)
+        return _WORDS[self]
+
+
+_WORDS: Final = {kind: {"16": 1, "32": 2, "64": 4}.get(kind.value[-2:], 1) for kind in RegisterType}
 
 
 class Register(Form):
@@ -102,6 +105,7 @@ class Point(Form):
     node: str | None = Field(default=None, max_length=200, description="OPC-UA node id; {root} is the instance's root")
     field: str | None = Field(default=None, max_length=64, description="key in the JSON object of a receipted message")
     messages: tuple[MessageSource, ...] | None = Field(default=None, min_length=1, description="where it stands in messages")
+    subscribe: Subscribe | None = Field(default=None, description="a node that comes by subscription, for people to look at")
     sign: Literal[1, -1] = Field(default=1, description="-1 where the source counts generation positive")
     plausible: Span | None = Field(
         default=None, description="outside it the value cannot be; default by quantity, see drivers/plausibility.py"
@@ -113,6 +117,12 @@ class Point(Form):
             raise ValueError(f"{self.quantity!r} is no quantity of tieline_core.quantities")
         if sum(place is not None for place in (self.register_, self.node, self.field, self.messages)) != 1:
             raise ValueError(f"point {self.quantity}: exactly one of register, node, field and messages says where it is")
+        if self.subscribe is not None and self.node is None:
+            raise ValueError(f"point {self.quantity}: only a node can be subscribed to")
+        if self.subscribe is not None and self.quantity not in VIEW_ONLY:
+            raise ValueError(
+                f"point {self.quantity}: control may read it, so it is read directly; subscribe to {sorted(VIEW_ONLY)}"
+            )
         return self
 
 

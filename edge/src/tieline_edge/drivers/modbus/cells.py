@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from tieline_edge.drivers.catalog.entry import Register, RegisterType
-from tieline_edge.drivers.modbus.registers import NOT_IMPLEMENTED, STRUCT, Block, decode_raw, decode_scale_factor
+from tieline_edge.drivers.modbus.registers import NOT_IMPLEMENTED, STRUCT, Block, coalesce, decode_raw, decode_scale_factor
 
 _POWERS: Final = {exponent: 10.0**exponent for exponent in range(-10, 11)}
 
@@ -82,3 +85,27 @@ class Cell:
             return raw * self._scale + self._offset
         exponent = self.exponent(data)
         return None if exponent is None else raw * self._scale * _POWERS[exponent] + self._offset
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a poll reads and where it lies; one for all devices with the same registers.
+
+    Attributes:
+        blocks: The reads.
+        cells: The cell of each register, in their order; None where there is none.
+        scaled: By block, the cells with a scale factor.
+    """
+
+    blocks: tuple[Block, ...]
+    cells: tuple[Cell | None, ...]
+    scaled: Mapping[Block, tuple[Cell, ...]]
+
+
+@lru_cache(maxsize=256)
+def sheet_of(registers: tuple[Register | None, ...], max_fill: int) -> Sheet:
+    """The sheet of these registers; holes of so many addresses are read over."""
+    blocks = coalesce((register for register in registers if register), max_fill)
+    cells = tuple(None if register is None else Cell.within(register, blocks) for register in registers)
+    scaled = {block: tuple(cell for cell in cells if cell and cell.scaled and cell.block == block) for block in blocks}
+    return Sheet(blocks, cells, MappingProxyType(scaled))

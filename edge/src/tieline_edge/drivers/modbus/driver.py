@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Severity
@@ -20,18 +20,21 @@ from tieline_edge.drivers.capabilities import (
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Table
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.events import tell
-from tieline_edge.drivers.modbus.cells import Cell, as_bytes
+from tieline_edge.drivers.modbus.cells import Cell, as_bytes, sheet_of
 from tieline_edge.drivers.modbus.endpoint import endpoint_of
 from tieline_edge.drivers.modbus.layout import Layout, locate, needed_models
 from tieline_edge.drivers.modbus.link import ModbusLink
 from tieline_edge.drivers.modbus.orders import Orders
-from tieline_edge.drivers.modbus.registers import Block, coalesce
+from tieline_edge.drivers.modbus.registers import Block
 from tieline_edge.drivers.modbus.sunspec import walk
 from tieline_edge.drivers.modbus.turns import Urgency
-from tieline_edge.drivers.plausibility import AFTER, Doubt, Nominal, Verdict, judge, watched
+from tieline_edge.drivers.plausibility import AFTER, LARGEST, Doubt, Nominal, Verdict, judge, watched
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
 from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings
+
+#: A timer that had run out starts with any write: only so many restarts in a row say that refreshing restarts it.
+_TRUSTED_AGAIN: Final = 3
 
 
 class ModbusDriver:
@@ -45,6 +48,7 @@ class ModbusDriver:
         link: Shared connection to the bus.
         unit: Unit id.
         context: Its clock stamps the readings (a Modbus answer carries no time of its own), its recorder takes events.
+        instance: Which of several SunSpec models of one number.
     """
 
     def __init__(
@@ -56,24 +60,22 @@ class ModbusDriver:
         link: ModbusLink,
         unit: int,
         context: DriverContext,
+        instance: int = 1,
     ) -> None:
         self._spec, self._entry, self._points, self._nominal = spec, entry, points, nominal
-        self._link, self._unit, self._context = link, unit, context
-        self._blocks = coalesce((row.point.register_ for row in points if row.point.register_), entry.max_fill)
-        self._orders = Orders(spec, entry, Layout())
+        self._link, self._unit, self._context, self._instance = link, unit, context, instance
+        sheet = sheet_of(tuple(row.point.register_ for row in points), entry.max_fill)
+        self._blocks, self._scaled = sheet.blocks, sheet.scaled
+        self._orders = Orders(spec, entry, Layout(), context.clock)
         self._cells = tuple(
-            (row, Cell.within(row.point.register_, self._blocks), watched(row.point))
-            for row in points
-            if row.point.register_ is not None
+            (row, cell, watched(row.point)) for row, cell in zip(points, sheet.cells, strict=True) if cell is not None
         )
-        self._scaled = {
-            block: tuple(cell for _, cell, _ in self._cells if cell.scaled and cell.block == block) for block in self._blocks
-        }
         self._exponents: dict[Cell, int | None] = {}
         self._seen: set[PointId] = set()
         self._owed: DeviceTransientError | None = None
         self._doubt = Doubt()
         self._told_runs_down = False
+        self._restarts = 0
 
     @property
     def spec(self) -> DeviceSpec:
@@ -98,8 +100,9 @@ class ModbusDriver:
     async def _discover(self) -> None:
         layout = Layout()
         if needed_models(self._entry):
-            layout = locate(self._spec.device_id, self._entry, await walk(partial(self._link.read, self._unit, Table.HOLDING)))
-        self._orders = Orders(self._spec, self._entry, layout, way=self._orders.way)
+            models = await walk(partial(self._link.read, self._unit, Table.HOLDING))
+            layout = locate(self._spec.device_id, self._entry, models, self._instance)
+        self._orders = Orders(self._spec, self._entry, layout, self._context.clock, way=self._orders.way)
         async with self._link.turn(self._unit, Urgency.READ) as bus:
             await self._orders.read_scales(bus)
 
@@ -158,7 +161,11 @@ class ModbusDriver:
             value = None
             if data is not None and not (cell.scaled and self._exponents.get(cell, 0) is None):
                 value = cell.value(data)
-            if value is not None:
+            if value is not None and not -LARGEST < value < LARGEST:
+                # Nothing that is measured is so large; beyond it a float loses the resolution its point promises.
+                impossible.append(f"{row.point.quantity} {value:g}")
+                readings.append(bad_reading(row, at))
+            elif value is not None:
                 self._seen.add(row.id)
                 readings.append(self._judged(row, value, at, impossible) if doubtful else good_reading(row, value, at))
             elif row.id in self._seen or data is None:
@@ -196,11 +203,12 @@ class ModbusDriver:
         return answer
 
     async def _tell_timer(self, answer: ReadBack) -> None:
-        if answer.runs_down == self._told_runs_down:
+        self._restarts = 0 if answer.runs_down else self._restarts + 1
+        if answer.runs_down == self._told_runs_down or (self._told_runs_down and self._restarts < _TRUSTED_AGAIN):
             return
-        name = self._spec.device_id
         text = answer.text[-400:] if answer.runs_down else "its reversion timer restarts with each refresh again"
         severity = Severity.ALARM if answer.runs_down else Severity.INFORMATION
+        name = self._spec.device_id
         if await tell(self._context, name, severity, "device.reversion", f"{name}: {text}"):
             self._told_runs_down = answer.runs_down
 
@@ -221,4 +229,5 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
         context.modbus_links.link(endpoint_of(settings.modbus), settings.modbus.timeout_s),
         settings.modbus.unit,
         context,
+        settings.modbus.instance,
     )

@@ -37,20 +37,30 @@ def needed_models(entry: CatalogEntry) -> dict[int, int]:
     return needed
 
 
-def locate(device: DeviceId, entry: CatalogEntry, models: Sequence[Model]) -> Layout:
-    """The layout of a device whose chain has been walked; the first model of a number counts.
+def locate(device: DeviceId, entry: CatalogEntry, models: Sequence[Model], instance: int = 1) -> Layout:
+    """The layout of a device whose chain has been walked.
+
+    Args:
+        device: For messages.
+        entry: Its catalogue entry.
+        models: The chain.
+        instance: Which of several models of one number; a model that is there once serves every instance.
 
     Raises:
-        DevicePermanentError: When a model is missing or shorter than the entry needs.
+        DevicePermanentError: When a model is missing, not there so often, or shorter than the entry needs.
     """
-    found = {model.number: model for model in reversed(models)}
-    needed = needed_models(entry)
-    for number, end in needed.items():
-        if number not in found:
+    bases = {}
+    for number, end in needed_models(entry).items():
+        found = [model for model in models if model.number == number]
+        if not found:
             have = ", ".join(str(model.number) for model in models)
             raise DevicePermanentError(f"{device}: {entry.name} needs SunSpec model {number}; the device has {have}")
-        if end > found[number].length + 2:
+        if 1 < len(found) < instance:
+            raise DevicePermanentError(f"{device}: SunSpec model {number} is there {len(found)} times, not {instance}")
+        chosen = found[instance - 1] if len(found) >= instance else found[0]
+        if end > chosen.length + 2:
             raise DevicePermanentError(
-                f"{device}: SunSpec model {number} is {found[number].length} registers long, {entry.name} needs {end - 2}"
+                f"{device}: SunSpec model {number} is {chosen.length} registers long, {entry.name} needs {end - 2}"
             )
-    return Layout({number: found[number].address for number in needed})
+        bases[number] = chosen.address
+    return Layout(bases)

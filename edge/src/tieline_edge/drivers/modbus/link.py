@@ -62,7 +62,10 @@ class Bus:
             held = (answer.bits if table.is_bits else answer.registers) or ()
             return len(held) == (-(-count // 8) * 8 if table.is_bits else count)
 
-        answer = await self._link.request(self._unit, f"reading {count} from {table.value} {address}", function, ask, fits)
+        def what() -> str:
+            return f"reading {count} from {table.value} {address}"
+
+        answer = await self._link.request(self._unit, what, function, ask, fits)
         return [int(bit) for bit in answer.bits[:count]] if table.is_bits else answer.registers
 
     async def write(self, table: Table, address: int, words: Sequence[int]) -> None:
@@ -80,7 +83,10 @@ class Bus:
             return client.write_registers(address, list(words), device_id=self._unit)
 
         function = (5 if single else 15) if table is Table.COIL else (6 if single else 16)
-        what = f"writing {list(words)} to {table.value} {address}"
+
+        def what() -> str:
+            return f"writing {list(words)} to {table.value} {address}"
+
         await self._link.request(self._unit, what, function, ask, lambda answer: answer.address == address)
 
 
@@ -101,6 +107,7 @@ class ModbusLink:
         self._in_flight = False
         self._refuse_until_s = float("-inf")
         self._quiet_until_s = float("-inf")
+        self._gap_s = endpoint.gap_s
         self._serial = isinstance(endpoint, SerialEndpoint)
         self._numbered = isinstance(endpoint, TcpEndpoint) and endpoint.framing == "tcp"
 
@@ -125,8 +132,14 @@ class ModbusLink:
 
     async def read(self, unit: int, table: Table, address: int, count: int) -> Sequence[int]:
         """One read in a turn of its own; see :meth:`Bus.read`."""
-        async with self.turn(unit, Urgency.READ) as bus:
-            return await bus.read(table, address, count)
+        # What `turn` does, without its context manager: this line is passed hundreds of times a second.
+        self._check_breaker(unit)
+        await self._turns.take(Urgency.READ)
+        try:
+            self._check_breaker(unit)
+            return await Bus(self, unit).read(table, address, count)
+        finally:
+            self._turns.pass_on()
 
     @asynccontextmanager
     async def turn(self, unit: int, urgency: Urgency) -> AsyncIterator[Bus]:
@@ -143,17 +156,21 @@ class ModbusLink:
 
     def _check_breaker(self, unit: int) -> None:
         breaker = self._breakers.get(unit)
-        wait_s = breaker.wait_s(time.monotonic()) if breaker else 0.0
+        if breaker is None or not breaker.silences:
+            return
+        wait_s = breaker.wait_s(time.monotonic())
         if wait_s > 0:
             text = f"{self} unit {unit}: silent a moment ago, asked again in {wait_s:.1f} s; nothing was sent"
             raise DeviceTransientError(text)
 
-    async def request(self, unit: int, what: str, function: int, ask: Ask, fits: Callable[[ModbusPDU], bool]) -> ModbusPDU:
+    async def request(
+        self, unit: int, what: Callable[[], str], function: int, ask: Ask, fits: Callable[[ModbusPDU], bool]
+    ) -> ModbusPDU:
         """One request and its answer; for :class:`Bus` only, which holds the turn.
 
         Args:
             unit: Unit id.
-            what: For messages.
+            what: What it is, for messages.
             function: Function code the answer must carry.
             ask: Sends it.
             fits: True when the answer is one to this request.
@@ -161,10 +178,12 @@ class ModbusLink:
         from pymodbus.exceptions import ModbusException
 
         client = await self._connected()
-        breaker = self._breakers.setdefault(unit, Breaker())
+        breaker = self._breakers.get(unit)
+        if breaker is None:
+            breaker = self._breakers[unit] = Breaker()
         self._in_flight = True
         try:
-            if (pause_s := self._quiet_until_s - time.monotonic()) > 0:
+            if self._gap_s and (pause_s := self._quiet_until_s - time.monotonic()) > 0:
                 await asyncio.sleep(pause_s)
             answer = await ask(client)
         except asyncio.CancelledError:
@@ -174,11 +193,12 @@ class ModbusLink:
             self.close()
             breaker.silent(time.monotonic())
             raise DeviceTransientError(
-                f"{self} unit {unit}: no answer to {what} within {self.timeout_s:g} s ({error})"
+                f"{self} unit {unit}: no answer to {what()} within {self.timeout_s:g} s ({error})"
             ) from error
         finally:
             self._in_flight = False
-            self._quiet_until_s = time.monotonic() + self.endpoint.gap_s
+            if self._gap_s:
+                self._quiet_until_s = time.monotonic() + self._gap_s
         self._check_answer(client, unit, what, function, answer)
         if answer.isError():
             refusal = EXCEPTIONS.get(answer.exception_code, UNNAMED)
@@ -186,22 +206,22 @@ class ModbusLink:
                 breaker.silent(time.monotonic())
             else:
                 breaker.answered()
-            text = f"{self} unit {unit}: {what}: Modbus exception {answer.exception_code}, {refusal.words}"
+            text = f"{self} unit {unit}: {what()}: Modbus exception {answer.exception_code}, {refusal.words}"
             raise DeviceTransientError(text) if refusal.passes else DevicePermanentError(text)
         if not fits(answer):
             self._out_of_step(unit, what, "the answer is of another length or for another address")
         breaker.answered()
         return answer
 
-    def _check_answer(self, client: Client, unit: int, what: str, function: int, answer: ModbusPDU) -> None:
+    def _check_answer(self, client: Client, unit: int, what: Callable[[], str], function: int, answer: ModbusPDU) -> None:
         if self._numbered and answer.transaction_id != client.ctx.request_transaction_id:
             self._out_of_step(unit, what, f"the answer carries transaction id {answer.transaction_id}")
         if answer.function_code & 0x7F != function:
             self._out_of_step(unit, what, f"the answer is one to function {answer.function_code & 0x7F}")
 
-    def _out_of_step(self, unit: int, what: str, reason: str) -> None:
+    def _out_of_step(self, unit: int, what: Callable[[], str], reason: str) -> None:
         self.close()
-        raise DeviceTransientError(f"{self} unit {unit}: {what}: {reason}; the connection starts anew")
+        raise DeviceTransientError(f"{self} unit {unit}: {what()}: {reason}; the connection starts anew")
 
     async def _connected(self) -> Client:
         if self._client is not None and self._client.connected:

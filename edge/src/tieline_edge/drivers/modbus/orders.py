@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
+from tieline_core.clock import Clock
 from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, LimitGeneration, ReadBack
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Register, Reversion, Table, Write
 from tieline_edge.drivers.modbus.layout import Layout
@@ -35,6 +37,7 @@ class Orders:
         spec: What the device is.
         entry: Its catalogue entry.
         layout: Where its models start.
+        clock: How long a write took is time the device has counted already.
         scales: Scale factors and rating as last read.
         way: What it takes to restart its reversion timer, as found out so far.
     """
@@ -42,6 +45,7 @@ class Orders:
     spec: DeviceSpec
     entry: CatalogEntry
     layout: Layout
+    clock: Clock
     scales: Scales = field(default_factory=lambda: Scales({}))
     way: str = "rewrite"
 
@@ -85,16 +89,18 @@ class Orders:
         if self.scaled:
             await self.read_scales(bus)
         expected: _Expected = {}
+        began = self.clock.now()
         await self._write(bus, self.plan(action), expected)
         reversion, timer_s = self.entry.reversion, self._timer_s(action)
         if reversion is None or timer_s is None:
             return (await self._read_back(bus, expected))[0]
         await self._restart(bus, action, reversion, self.way, expected)
-        answer, timer = await self._read_back(bus, expected, timer_s)
+        answer, timer = await self._read_back(bus, expected, timer_s, began)
         while timer is Timer.RUNNING_DOWN and self.way != "nothing":
             self.way = _WAYS[_WAYS.index(self.way) + 1]
+            began = self.clock.now()
             if await self._restart(bus, action, reversion, self.way, expected):
-                answer, timer = await self._read_back(bus, expected, timer_s)
+                answer, timer = await self._read_back(bus, expected, timer_s, began)
         return answer
 
     def _timer_s(self, action: Action) -> float | None:
@@ -117,7 +123,9 @@ class Orders:
             for offset, word in enumerate(request.words):
                 expected[request.table, request.group, request.address + offset] = (word, ", ".join(request.labels))
 
-    async def _read_back(self, bus: Bus, expected: _Expected, timer_s: float | None = None) -> tuple[ReadBack, Timer]:
+    async def _read_back(
+        self, bus: Bus, expected: _Expected, timer_s: float | None = None, began: datetime | None = None
+    ) -> tuple[ReadBack, Timer]:
         remaining = self.entry.reversion.remaining if self.entry.reversion and timer_s is not None else None
         spans = [(table, group, address, address + 1) for table, group, address in expected]
         if remaining is not None:
@@ -137,7 +145,8 @@ class Orders:
         if remaining is None or timer_s is None:
             return ReadBack(confirmed, text), Timer.UNKNOWN
         remaining_s = words.value(remaining)
-        timer = judge_timer(timer_s, remaining_s)
+        elapsed_s = (self.clock.now() - began).total_seconds() if began is not None else 0.0
+        timer = judge_timer(timer_s, remaining_s, max(0.0, elapsed_s))
         if timer is Timer.RUNNING_DOWN:
             text += f"; its reversion timer did not restart: {remaining_s:g} s of {timer_s:g} s are left"
         known_s = None if timer is Timer.UNKNOWN else remaining_s

@@ -24,14 +24,15 @@ class Timer(Enum):
     """The device does not count, or not where it can be read."""
 
 
-def judge_timer(timer_s: float, remaining_s: float | None) -> Timer:
+def judge_timer(timer_s: float, remaining_s: float | None, elapsed_s: float = 0.0) -> Timer:
     """What the device's remaining time says after a write.
 
     Args:
         timer_s: Time that was written [s].
         remaining_s: What the device says is left [s]; None = not implemented.
+        elapsed_s: Time since the write began, in seconds of the clock the device counts [s].
     """
     if remaining_s is None or timer_s <= 0 or remaining_s == 0:
         return Timer.UNKNOWN
-    slack_s = max(_SLACK_S, _SLACK_SHARE * timer_s)
+    slack_s = max(_SLACK_S, _SLACK_SHARE * timer_s) + elapsed_s
     return Timer.RESTARTED if remaining_s >= timer_s - slack_s else Timer.RUNNING_DOWN

@@ -33,13 +33,14 @@ class Turns:
     @asynccontextmanager
     async def turn(self, urgency: Urgency) -> AsyncIterator[None]:
         """Wait for a turn and hold it for the body; a cancelled wait leaves the queue."""
-        await self._take(urgency)
+        await self.take(urgency)
         try:
             yield
         finally:
-            self._pass_on()
+            self.pass_on()
 
-    async def _take(self, urgency: Urgency) -> None:
+    async def take(self, urgency: Urgency) -> None:
+        """Wait for a turn; who got it must :meth:`pass_on`. :meth:`turn` does both."""
         if not self._held:
             self._held = True
             return
@@ -51,12 +52,13 @@ class Turns:
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
                 # The turn came in the same moment as the cancellation: it belongs to the next one.
-                self._pass_on()
+                self.pass_on()
             else:
                 line.remove(mine)
             raise
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Give the turn to the next one."""
         # The turn is handed over, not freed: nobody who comes now overtakes those who wait.
         for urgency in Urgency:
             line = self._waiting[urgency]

@@ -27,7 +27,7 @@ from tieline_edge.drivers.mqtt.gateway import Meter, MeterGateway
 from tieline_edge.drivers.mqtt.orders import PlannedMessage, message_of, plan_messages
 from tieline_edge.drivers.mqtt.reports import ReportingDevice
 from tieline_edge.drivers.points import PointTable
-from tieline_edge.drivers.spec import spec_of
+from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings
 
 
@@ -155,7 +155,9 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
         raise DevicePermanentError(f"{settings.id}: publishes over MQTT, and no field_broker is configured")
     points, serial = PointTable(edge, settings, entry), settings.mqtt.serial
     if entry.reports is not None:
-        device = ReportingDevice(settings.id, serial, entry.reports, points, settings.mqtt.report_s or entry.reports.report_s)
+        report_s = settings.mqtt.report_s or entry.reports.report_s
+        nominal = nominal_of(settings, entry)
+        device = ReportingDevice(settings.id, serial, entry.reports, points, report_s, nominal)
         confirmations = (order.confirm.topic for order in entry.orders.all() if order.confirm is not None)
         context.meters.register_device(device, device.topics(confirmations))
         return ReportingDriver(spec_of(settings), entry, context.meters, device, context.clock)

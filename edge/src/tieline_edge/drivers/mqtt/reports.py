@@ -21,6 +21,7 @@ from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.catalog.messages import Confirmation, MessageSource, ReportForm
 from tieline_edge.drivers.mqtt.client import Arrival
 from tieline_edge.drivers.mqtt.values import document_of, number_of, value_at, word_of
+from tieline_edge.drivers.plausibility import Nominal, judged
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
 
 #: Readings that wait for the poller to record them; beyond it the oldest are given up.
@@ -61,9 +62,19 @@ class ReportingDevice:
         form: How it reports.
         points: Its points; ``messages`` says where each stands.
         report_s: Period of its reports [s].
+        nominal: What is known of its values beforehand.
     """
 
-    def __init__(self, device_id: DeviceId, serial: str, form: ReportForm, points: PointTable, report_s: float) -> None:
+    def __init__(
+        self,
+        device_id: DeviceId,
+        serial: str,
+        form: ReportForm,
+        points: PointTable,
+        report_s: float,
+        nominal: Nominal | None = None,
+    ) -> None:
+        self._nominal = nominal or Nominal()
         self.device_id, self.serial, self.form, self.points, self.report_s = device_id, serial, form, points, report_s
         self._sources: dict[str, list[tuple[PointRow, MessageSource]]] = {}
         for row in points:
@@ -130,7 +141,8 @@ class ReportingDevice:
                 continue
             try:
                 number = number_of(value, source.texts, arrival.topic, source.key, row.point.quantity, source.scale)
-                readings.append(good_reading(row, number, now, Quality.STALE if arrival.retained else Quality.GOOD))
+                reading = good_reading(row, number, now, Quality.STALE if arrival.retained else Quality.GOOD)
+                readings.append(judged(row, reading, self._nominal))
             except (BadInputError, OverflowError, ValueError) as error:
                 wrong = BadInputError(arrival.topic, source.key, word_of(value), "a finite number is expected")
                 mistake = mistake or (error if isinstance(error, BadInputError) else wrong)

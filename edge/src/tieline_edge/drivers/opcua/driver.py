@@ -1,7 +1,7 @@
-"""A device on an OPC-UA server: all its nodes in one direct read, orders as writes that are read back.
+"""A device on an OPC-UA server: its nodes in one direct read, view-only ones by subscription, orders read back.
 
-Direct reads, because a subscription's latency is its publishing interval; a node that vanished makes its own point bad
-and leaves the rest alone. A session that lost its connection is thrown away and built anew.
+Direct reads, because a subscription's latency is its publishing interval (decision 12). A node that
+vanished makes its own point bad and leaves the rest alone. A session that lost its connection is thrown away and built anew.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.events import tell
 from tieline_edge.drivers.opcua.absent import AbsentNodes
 from tieline_edge.drivers.opcua.session import OpcUaSession, open_session
+from tieline_edge.drivers.opcua.watch import Watch, WatchedNode
 from tieline_edge.drivers.opcua.writes import encode, held, kind_of, may_pass, plan_node_writes
+from tieline_edge.drivers.plausibility import Nominal, judged
 from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
-from tieline_edge.drivers.spec import spec_of
+from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings, OpcUaEndpoint
 from tieline_edge.snapshot import AHEAD_S
 
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 #: OPC 10000-4, 7.39: the two top bits of a StatusCode are its severity: 00 good, 01 uncertain, 10 and 11 bad.
 _SEVERITY_SHIFT: Final = 30
 _UNCERTAIN: Final = 1
+#: What comes by subscription is also read so often.
+_REFRESH: Final = timedelta(seconds=60)
+#: Stands in the list of watched positions for a node the server does not watch.
+_READ: Final = -1
 #: How often the ends of certificates are looked at while a session stands.
 _LOOK_AGAIN: Final = timedelta(hours=1)
 
@@ -83,15 +89,27 @@ class OpcUaDriver:
         points: Its points; ``node`` says where each is.
         endpoint: Server, security, root of the node ids, time-out.
         context: Clock, recorder of events, own certificate and trust list.
+        nominal: What is known of its values beforehand.
     """
 
     def __init__(
-        self, spec: DeviceSpec, entry: CatalogEntry, points: PointTable, endpoint: OpcUaEndpoint, context: DriverContext
+        self,
+        spec: DeviceSpec,
+        entry: CatalogEntry,
+        points: PointTable,
+        endpoint: OpcUaEndpoint,
+        context: DriverContext,
+        nominal: Nominal | None = None,
     ) -> None:
+        self._nominal = nominal or Nominal()
         self._spec, self._entry, self._points, self._endpoint, self._context = spec, entry, points, endpoint, context
         self._clock = context.clock
         self._rows = tuple(points)
         self._absent = AbsentNodes(len(self._rows))
+        self._watch: Watch | None = None
+        #: Positions of the points the server tells of its own accord, in the order they were subscribed.
+        self._watched: list[int] = []
+        self._refresh_at = datetime.min.replace(tzinfo=UTC)
         self._session: OpcUaSession | None = None
         self._nodes: list[ua.NodeId] = []
         #: Node id of each writable node and the VariantType the server says it has.
@@ -110,9 +128,10 @@ class OpcUaDriver:
         session = await open_session(self._endpoint, self._context.pki)
         try:
             await self._ask_types(session)
+            await self._subscribe(session)
             await self._warn(session)
         except BaseException:
-            await session.close()
+            await self._end(session)
             raise
         self._session = session
         return self
@@ -120,7 +139,30 @@ class OpcUaDriver:
     async def __aexit__(self, *exc: object) -> None:
         session, self._session = self._session, None
         if session is not None:
+            await self._end(session)
+
+    async def _end(self, session: OpcUaSession) -> None:
+        watch, self._watch, self._watched = self._watch, None, []
+        try:
+            if watch is not None:
+                await watch.end()
+        finally:
             await session.close()
+
+    async def _subscribe(self, session: OpcUaSession) -> None:
+        """Subscribe to what the catalogue wants to be told; what the server does not watch is read like the rest."""
+        self._refresh_at = datetime.min.replace(tzinfo=UTC)
+        wanted = [number for number, row in enumerate(self._rows) if row.point.subscribe is not None]
+        if not wanted:
+            return
+        nodes = [
+            WatchedNode(self._nodes[number], form.sampling_s, form.deadband)
+            for number in wanted
+            if (form := self._rows[number].point.subscribe) is not None
+        ]
+        self._watch = Watch(session)
+        granted = await self._watch.begin(nodes)
+        self._watched = [number if good else _READ for number, good in zip(wanted, granted, strict=True)]
 
     def _node_id(self, text: str) -> ua.NodeId:
         from asyncua import ua
@@ -161,19 +203,37 @@ class OpcUaDriver:
     async def read(self) -> Sequence[Reading]:
         """Read all nodes in one call; those that have vanished are left out until they are tried again."""
         session, now = self._connected(), self._clock.now()
-        wanted = self._absent.asked(now)
+        news = [] if self._watch is None else self._watch.collect()
+        wanted = self._due(now)
         answers = await session.read([self._nodes[number] for number in wanted])
         now = self._clock.now()
         statuses = [answer.StatusCode.value if answer.StatusCode is not None else 0 for answer in answers]
         await self._note_absent(list(zip(wanted, statuses, strict=True)), now)
-        readings = {
-            number: reading_of(
-                self._rows[number], status, None if answer.Value is None else answer.Value.Value, answer.SourceTimestamp, now
-            )
-            for number, status, answer in zip(wanted, statuses, answers, strict=True)
-        }
+        told = [(self._watched[handle], answer) for handle, answer in news if handle < len(self._watched)]
+        told = [(number, answer) for number, answer in told if number != _READ]
+        readings = [self._reading(number, answer, now) for number, answer in told]
+        newest = {reading.point: reading.measured_at for reading in readings}
+        for number, answer in zip(wanted, answers, strict=True):
+            reading = self._reading(number, answer, now)
+            if reading.point not in newest or reading.measured_at > newest[reading.point]:
+                readings.append(reading)
         await self._warn(session)
-        return [readings.get(number) or bad_reading(row, now) for number, row in enumerate(self._rows)]
+        absent = set(range(len(self._rows))) - set(wanted) - set(self._watched)
+        return [*readings, *(bad_reading(self._rows[number], now) for number in sorted(absent))]
+
+    def _due(self, now: datetime) -> list[int]:
+        """Positions to read now: what is subscribed to only once a minute, as proof that nothing was missed."""
+        asked = self._absent.asked(now)
+        if now >= self._refresh_at:
+            self._refresh_at = now + _REFRESH
+            return asked
+        return [number for number in asked if number not in self._watched] or asked
+
+    def _reading(self, number: int, answer: ua.DataValue, now: datetime) -> Reading:
+        status = answer.StatusCode.value if answer.StatusCode is not None else 0
+        value = None if answer.Value is None else answer.Value.Value
+        row = self._rows[number]
+        return judged(row, reading_of(row, status, value, answer.SourceTimestamp, now), self._nominal)
 
     async def _note_absent(self, statuses: Sequence[tuple[int, int]], now: datetime) -> None:
         lost, back = self._absent.note(statuses, now)
@@ -232,4 +292,5 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
     """A driver that is not connected yet."""
     if settings.opcua is None:
         raise DevicePermanentError(f"{settings.id}: {entry.name} speaks OPC-UA, opcua.url is missing")
-    return OpcUaDriver(spec_of(settings), entry, PointTable(edge, settings, entry), settings.opcua, context)
+    points, nominal = PointTable(edge, settings, entry), nominal_of(settings, entry)
+    return OpcUaDriver(spec_of(settings), entry, points, settings.opcua, context, nominal)
