@@ -118,7 +118,7 @@ class Stand:
     order: Action | None
     refused: Action
     make: Callable[[DriverContext], Driver]
-    timeout_s: float = 0.3
+    timeout_s: float = 1.0
 
 
 REFUSED: Final = HoldPower(1e9, 60.0)
@@ -137,7 +137,7 @@ def _load_switch(bank: ModbusServer) -> None:
 
 
 def _modbus(port: int, **more: Any) -> DeviceSettings:
-    place = {"host": "127.0.0.1", "port": port, "timeout_s": 0.3, **more}
+    place = {"host": "127.0.0.1", "port": port, "timeout_s": 1.0, **more}
     return DeviceSettings.model_validate({"id": "d1", "catalog": "modbus-load-switch", "priority_class": 2, "modbus": place})
 
 
@@ -170,9 +170,9 @@ async def opcua() -> AsyncIterator[Stand]:
         await bay.add("F1", {name: True if name == "Closed" else 230.0 for name in nodes})
         await bay.add("F1", {"OffTimerS": ua.Variant(0, ua.VariantType.UInt16), "CloseCommand": True}, writable=True)
         bay.url = f"opc.tcp://127.0.0.1:{tap.port}/tieline"
-        settings = bay.settings("F1", "switchgear-bay-opcua", priority_class=3, opcua={"timeout_s": 1.0})
+        settings = bay.settings("F1", "switchgear-bay-opcua", priority_class=3, opcua={"timeout_s": 3.0})
         # Its session keeps itself alive, so that bytes say nothing: the server counts the writes.
-        yield Stand(settings, tap.set, lambda: len(bay.written), OPEN_CONTACT, REFUSED, _registry(settings), 1.0)
+        yield Stand(settings, tap.set, lambda: len(bay.written), OPEN_CONTACT, REFUSED, _registry(settings), 3.0)
 
 
 @asynccontextmanager

@@ -77,6 +77,7 @@ BODIES: dict[str, list[Any]] = {
         "text",
     ],
     "/v1/edges/{edge_id}/config": [{"text": "edge_id: harbour\n"}, {"text": "edge_id: mill\n"}, {"text": "{"}, {}, [1]],
+    "/v1/edges/{edge_id}/policy": [{"text": "classes: {bat1: 3}\n"}, {"text": "{"}, {}, [1]],
     "/v1/edges/{edge_id}/reconcile": [SPAN, {}, [1]],
     "/v1/edges/{edge_id}/backfill": [SPAN, {"from": "never"}, [1]],
     "/v1/ingest/{source}": [
@@ -206,6 +207,7 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/edges",
         "/v1/edges/{edge_id}",
         "/v1/edges/{edge_id}/config",
+        "/v1/edges/{edge_id}/policy",
         "/v1/edges/{edge_id}/reconcile",
         "/v1/edges/{edge_id}/backfill",
         "/v1/edges/{edge_id}/why",
@@ -235,4 +237,4 @@ def test_the_routes_of_the_contract_are_there(known: Known) -> None:
         "/v1/quality/rules",
     }
     assert set(known.document["paths"]) == expected
-    assert len(ROUTERS) == 18
+    assert len(ROUTERS) == 19

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -84,7 +85,11 @@ class Bay:
         return DeviceSettings.model_validate({"id": "tr1", "catalog": catalog, "opcua": place, **more})
 
     async def stop(self) -> None:
-        await self.server.stop()
+        """Stop it; asyncua's clean-up swallows a cancellation while it waits for a connection that was just lost."""
+        stopping = asyncio.ensure_future(self.server.stop())
+        while not (await asyncio.wait([stopping], timeout=1.0))[0]:
+            self.server.bserver.cleanup_task.cancel()
+        await stopping
 
 
 @dataclass

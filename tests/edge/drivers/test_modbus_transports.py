@@ -31,7 +31,7 @@ def drive(place: dict[str, Any], unit: int = 1, context: DriverContext | None = 
         "id": f"load{unit:02}",
         "catalog": "modbus-load-switch",
         "priority_class": 2,
-        "modbus": {**place, "unit": unit, "timeout_s": 0.3},
+        "modbus": {**place, "unit": unit, "timeout_s": 0.6},
     }
     return open_driver(DeviceSettings.model_validate(settings), EDGE, context or make_context()[0])
 

@@ -28,7 +28,7 @@ from tieline_edge.settings import DeviceSettings
 async def server() -> AsyncIterator[Bay]:
     running = await serve(free_port())
     yield running
-    await running.server.stop()
+    await running.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -112,7 +112,7 @@ async def test_a_server_that_stops_is_transient_and_a_new_entry_reads_again() ->
     driver = open_driver(first.settings(), EDGE, make_context()[0])
     async with driver:
         await driver.read()
-        await first.server.stop()
+        await first.stop()
         with pytest.raises(DeviceTransientError, match=r"opc\.tcp"):
             await driver.read()
     with pytest.raises(DeviceTransientError, match="no session"):
@@ -121,7 +121,7 @@ async def test_a_server_that_stops_is_transient_and_a_new_entry_reads_again() ->
     second = await serve(port)
     async with driver:
         assert len(await driver.read()) == len(VALUES)
-    await second.server.stop()
+    await second.stop()
 
 
 async def test_a_server_that_says_nothing_costs_its_time_out_only() -> None:

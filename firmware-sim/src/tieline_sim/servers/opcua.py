@@ -17,6 +17,7 @@ from asyncua.common.callback import CallbackType
 from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError
 from tieline_sim.servers.opcua_security import Security
+from tieline_sim.servers.opcua_stop import stop_server
 from tieline_sim.substation import Substation
 from tieline_sim.witness import Witness
 
@@ -101,7 +102,7 @@ class TransformerBay:
         """Stop listening."""
         if self._server is not None:
             server, self._server = self._server, None
-            await server.stop()
+            await stop_server(server)
 
     @staticmethod
     def _variant(name: str, value: float) -> Any:

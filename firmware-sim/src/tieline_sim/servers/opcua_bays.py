@@ -27,6 +27,7 @@ from asyncua.common.callback import CallbackType
 from tieline_sim.devices.contactor import Contactor
 from tieline_sim.errors import SimulatorError
 from tieline_sim.servers.opcua_security import Security
+from tieline_sim.servers.opcua_stop import stop_server
 
 NAMESPACE: Final = "urn:tieline:field:switchable-bays"
 _WRITE_COIL, _WRITE_REGISTER = 5, 6
@@ -97,7 +98,7 @@ class SwitchableBays:
         """Stop listening."""
         if self._server is not None:
             server, self._server = self._server, None
-            await server.stop()
+            await stop_server(server)
 
     async def _add(self, server: Server, space: int, unit: int, contactor: Contactor) -> None:
         root = f"F{unit:02d}"
