@@ -13,7 +13,7 @@ import pytest
 
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, ModbusServer, make_context
 from tieline_core.clock import ManualClock, SystemClock
-from tieline_core.errors import BadInputError
+from tieline_core.errors import BadInputError, TransientError
 from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import Severity
 from tieline_core.quantities import Quality, Reading
@@ -166,9 +166,16 @@ class Recalled:
         return {point: [START - timedelta(seconds=1), START] for point in points}
 
 
-@pytest.mark.parametrize(("recorded", "expected"), [(None, 1), (Recalled(), 0)])
+class Refused:
+    """An outbox whose disk refuses when the agent starts."""
+
+    async def recorded_instants(self, points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
+        raise TransientError("outbox: not open")
+
+
+@pytest.mark.parametrize(("recorded", "expected"), [(None, 1), (Recalled(), 0), (Refused(), 1)])
 async def test_a_source_that_stands_still_is_recorded_once_even_across_a_restart(
-    recorded: Recalled | None, expected: int
+    recorded: Recalled | Refused | None, expected: int
 ) -> None:
     clock = ManualClock(START)
     context, recorder = make_context(clock, recorded=recorded)

@@ -221,4 +221,5 @@ class Happenings:
         if world.clock.wrong_by_s:
             world.clock.wrong_by_s = 0.0
             world.oracle.clock_stepped()
-        self.orders.last_plan(timedelta(seconds=60))
+        self.orders.last_plan(timedelta(seconds=20))
+        world.timeline.after(60.0, self.orders.last_commands)

@@ -87,6 +87,7 @@ class SimHub:
         self.reported: Reported | None = None
         self.refused = 0
         self.bogus_acks = 0
+        self.last_plan_id: str | None = None
         self.sent_seq: dict[Stream, int] = dict.fromkeys(Stream, 0)
         self._line = timeline
         self._rng = rng
@@ -199,6 +200,9 @@ class SimHub:
 
     def send_plan(self, plan: Plan) -> Order:
         """Make a plan the desired one."""
+        self.last_plan_id = plan.plan_id
+        parts = "; ".join(f"{part.device_id} {part.mode} {part.values_w}" for part in plan.devices)
+        self.log("plan", f"{plan.plan_id} from {plan.start} in steps of {plan.step_s} s: {parts}")
         order = Order(plan.plan_id, genuine=plan.edge_id == self.edge, plan=plan)
         self.orders.append(order)
         self._desired = self._desired.model_copy(update={"plan": self._offer(EnvelopeType.PLAN, plan.to_bytes())})
@@ -219,6 +223,8 @@ class SimHub:
         """
         order = Order(command.command_id, genuine=spoilt is None and command.expires_at > self.now(), command=command)
         self.orders.append(order)
+        what = f"{command.device_id} {command.action} {command.value_w} until {command.expires_at}"
+        self.log("command", f"{command.command_id} {what} {spoilt or ''}")
         data = self.seal(EnvelopeType.COMMAND, command.to_bytes())
         if spoilt == "tampered":
             data = data.replace(b'"payload":"', b'"payload":"e30', 1)

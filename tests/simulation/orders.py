@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.scenario import EDGE, VITAL
@@ -26,6 +26,8 @@ class Orders:
     def __init__(self, world: World) -> None:
         self._world = world
         self._count = 0
+        #: Every class a policy has ever given to a load.
+        self.classes: dict[str, set[int]] = {}
 
     def _name(self, what: str) -> str:
         self._count += 1
@@ -102,6 +104,31 @@ class Orders:
         rng = random.Random(f"last plan {self._world.scenario.seed}")
         self.plan(rng, steps=4, step_s=900, lead_s=lead.total_seconds())
 
+    def last_commands(self) -> None:
+        """On every site, when all is well: an operator against the plan, and a load opened for a moment."""
+        now = self._world.hub.now()
+        for name in self._of(Role.STORAGE):
+            value = (0.3 if self._world.scenario.seed % 2 else -0.3) * self._world.field.units[name].spec.p_max_w
+            self._say(name, Action.SETPOINT_W, now + timedelta(seconds=100), value)
+        loads = [name for name in self._of(Role.LOAD) if self._world.field.units[name].closed]
+        for name in loads[:1]:
+            self._say(name, Action.OPEN, now + timedelta(seconds=20), None)
+
+    def _say(self, device: str, action: Action, until: datetime, value_w: float | None) -> None:
+        self._world.hub.send_command(
+            Command(
+                command_id=self._name("command"),
+                edge_id=EdgeId(EDGE),
+                device_id=DeviceId(device),
+                action=action,
+                value_w=value_w,
+                expires_at=until,
+                issued_by="control room",
+                issued_at=self._world.hub.now(),
+                reason="simulated",
+            )
+        )
+
     def command(self, rng: random.Random) -> Command:
         """A command somebody may give."""
         command = self._command(rng)
@@ -155,4 +182,6 @@ class Orders:
         """Other classes; never fewer vital loads."""
         loads = self._of(Role.LOAD)
         classes = {DeviceId(name): rng.randint(1, 4) for name in rng.sample(loads, rng.randint(0, len(loads)))}
+        for device, priority in classes.items():
+            self.classes.setdefault(str(device), set()).add(priority)
         self._world.hub.send_policy(Policy(policy_id=self._name("policy"), edge_id=EdgeId(EDGE), classes=classes))

@@ -71,7 +71,7 @@ class Scenario:
     Attributes:
         hours: Simulated time with faults; a while without any follows.
         shuffle: What is ready at once runs in any order.
-        cycle_s: Period of the control loop; a second at one site in four, for time is what a campaign is short of.
+        cycle_s: Period of the control loop; a second at one site in ten, for time is what a campaign is short of.
         poll_s: Poll period of the devices.
         link_share: Share of the time in which the hub can be reached.
     """
@@ -93,6 +93,7 @@ class Scenario:
         """Draw a scenario."""
         rng = random.Random(f"scenario {seed}")
         clock_steps = rng.random() < 0.2
+        quick = rng.random() < 0.1
         calm = rng.choice((0.7, 1.0, 2.0))
         kinds = {**TROUBLES, **BUSINESS, **(CLOCKS if clock_steps else {})}
         pace = Pace({kind: mean_s * (calm if kind in TROUBLES else 1.0) for kind, mean_s in kinds.items()})
@@ -100,9 +101,9 @@ class Scenario:
             seed=seed,
             hours=hours,
             shuffle=rng.random() < 0.5,
-            cycle_s=rng.choice((1.0, 2.0, 2.0, 3.0)),
-            poll_s=rng.choice((2.0, 3.0, 4.0)),
-            commit_s=rng.choice((0.5, 1.0, 1.5)),
+            cycle_s=1.0 if quick else rng.choice((3.0, 4.0, 5.0)),
+            poll_s=rng.choice((1.0, 2.0)) if quick else rng.choice((4.0, 5.0)),
+            commit_s=rng.choice((0.1, 0.5)) if quick else 1.5,
             link_share=rng.choice((0.05, 0.1, 0.1, 0.3)),
             batteries=rng.choice((1, 1, 1, 2)),
             loads=rng.randint(2, 4),

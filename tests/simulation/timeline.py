@@ -109,6 +109,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self.timeline.now_s
 
+    @property
+    def task_count(self) -> int:
+        """Tasks that are not done."""
+        return len(asyncio.all_tasks(self))
+
+    @property
+    def timer_count(self) -> int:
+        """Timers that are set, the cancelled ones that still lie about included."""
+        return len(self._scheduled)  # type: ignore[attr-defined] # (the loop's own heap)
+
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # (typeshed has a TypeVarTuple here)
         """Run in line; the result comes later. Half of the jobs are done at once, half at the end of their delay."""
         future = self.create_future()

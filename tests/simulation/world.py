@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import inspect
 import random
 import shutil
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -38,7 +40,7 @@ from tieline_edge.settings import EdgeSettings
 #: The first second of every simulation.
 START: Final = datetime(2016, 12, 14, 6, 0, tzinfo=UTC)
 #: Time without faults at the end, in which everything has to come right by itself.
-SETTLE_S: Final = 420.0
+SETTLE_S: Final = 300.0
 LAST_CALL_S: Final = 60.0
 _KEPT: Final = 40_000
 #: Files are written to memory where there is some.
@@ -224,6 +226,7 @@ class World:
 
     def _farewell(self) -> None:
         self.log("end")
+        self.oracle.ending()
         if self.agent is not None:
             self.agent.stop()
 
@@ -295,11 +298,20 @@ class World:
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """A collection in the middle of things costs time and, where it finalises something, determinism."""
-    was_on = gc.isenabled()
+    was_on, hook = gc.isenabled(), sys.unraisablehook
+
+    def unraisable(complaint: sys.UnraisableHookArgs) -> None:
+        # The coroutines of a killed process complain when they are thrown away; everybody else is heard.
+        if not (inspect.iscoroutine(complaint.object) or inspect.isasyncgen(complaint.object)):
+            hook(complaint)
+
     gc.disable()
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        gc.collect()
+        sys.unraisablehook = hook
         if was_on:
             gc.enable()
 

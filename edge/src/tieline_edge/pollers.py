@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, PointId
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.sampling import DeviceHandle, Poller
 from tieline_edge.settings import CycleSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 class Pollers:
@@ -78,7 +82,12 @@ class Pollers:
         if self._context.recorded is None:
             return {}
         points = [point for handle in handles if handle.settings.mqtt is None for point in handle.points]
-        found = await self._context.recorded.recorded_instants(points, 1)
+        try:
+            found = await self._context.recorded.recorded_instants(points, 1)
+        except TransientError as error:
+            # A disk that refuses must not keep the devices from being polled: at worst an instant is recorded again.
+            _LOG.warning("what was recorded before cannot be asked now: %s", error)
+            return {}
         return {point: max(instants) for point, instants in found.items() if instants}
 
 

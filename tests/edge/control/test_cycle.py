@@ -38,6 +38,7 @@ from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.time_watch import Dated
 from tieline_edge.control.trace import Trace
+from tieline_edge.control.unheard import Unheard
 from tieline_edge.control.words import explanation_words
 from tieline_edge.drivers.capabilities import Action, Capability, DeviceSpec, HoldPower, ReadBack, Release, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings, LocalScheduleSettings, TariffStep
@@ -484,6 +485,9 @@ class Nobody:
 
     def __init__(self) -> None:
         self.decided: Mapping[DeviceId, Decision] = {}
+
+    def unheard(self) -> dict[DeviceId, Unheard]:
+        return {}
 
     async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
         self.decided = decisions

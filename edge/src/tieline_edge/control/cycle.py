@@ -46,7 +46,8 @@ from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
-from tieline_edge.drivers.capabilities import DeviceSpec
+from tieline_edge.control.unheard import Unheard, as_held, as_switched
+from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleEvent, RuleSite, RuleView
 from tieline_edge.snapshot import ProcessImage
@@ -107,6 +108,10 @@ class Parts:
 
 class Hands(Protocol):
     """Who carries out decisions: the executor, or somebody who only pretends to."""
+
+    def unheard(self) -> Mapping[DeviceId, Unheard]:
+        """Devices that do not do what was decided last."""
+        ...
 
     async def carry_out(self, decisions: Mapping[DeviceId, Decision], facts: SiteFacts) -> Collection[DeviceId]:
         """Start what is due, without waiting for devices; returns the devices a write was begun to."""
@@ -196,7 +201,8 @@ class ControlCycle:
         self._take_standing(utc, facts)
         if not parts.monitor_only:
             claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
-            asked = Asked(self.specs, claims, self._memory, facts, now, parts.settings.reversion.timer_s)
+            memory = as_held(self._memory, hands.unheard(), now)
+            asked = Asked(self.specs, claims, memory, facts, now, parts.settings.reversion.timer_s)
             judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
             await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
@@ -254,6 +260,8 @@ class ControlCycle:
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""
         parts = self._parts
+        if outcome.state is CommandState.CONFIRMED and isinstance(outcome.action, SwitchContact):
+            self._memory = as_switched(self._memory, outcome.device, outcome.action.closed, self._steady.now())
         parts.trace.happened(outcome)
         if outcome.state in _PROBLEMS:
             code = f"write.{outcome.state.value}"

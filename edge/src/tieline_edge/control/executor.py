@@ -22,6 +22,7 @@ from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.claims import Band
 from tieline_edge.control.effect import Written, effective, same
 from tieline_edge.control.facts import DeviceFacts, SiteFacts
+from tieline_edge.control.unheard import Unheard
 from tieline_edge.drivers.capabilities import (
     Action,
     DevicePermanentError,
@@ -166,6 +167,15 @@ class Executor:
     def busy(self) -> bool:
         """True while a write is under way."""
         return any(line.busy for line in self._lines.values())
+
+    def unheard(self) -> dict[DeviceId, Unheard]:
+        """Devices that do not do what was decided last: they did not hear it, or their own timer has ended it."""
+        now, found = self._steady.now(), {}
+        for device, line in self._lines.items():
+            held = None if line.written is None else Unheard(line.written, line.handle.spec.reverts)
+            if held is not None and (line.state is CommandState.FAILED or held.over(now)):
+                found[device] = held
+        return found
 
     def writing(self, device: DeviceId) -> bool:
         """True while a write to this device is under way."""

@@ -1,0 +1,76 @@
+"""What a device holds that does not do as it was told: ramps and dead times go on from there. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tieline_core.ids import DeviceId
+from tieline_edge.control.effect import Written
+from tieline_edge.control.memory import ArbiterMemory, PowerMemory
+from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The last write that reached a device.
+
+    Attributes:
+        written: What and when, on the line that never steps.
+        reverts: The device ends an order by itself when it is not refreshed.
+    """
+
+    written: Written
+    reverts: bool
+
+    def over(self, now: datetime) -> bool:
+        """The device's own timer has ended it."""
+        action = self.written.action
+        if not self.reverts or not isinstance(action, HoldPower | LimitGeneration):
+            return False
+        return now >= self.written.at + timedelta(seconds=action.revert_s)
+
+
+def as_held(memory: ArbiterMemory, unheard: Mapping[DeviceId, Unheard], now: datetime) -> ArbiterMemory:
+    """The memory with the powers that such devices really hold.
+
+    A device keeps its last order until its own timer ends it, and is then in its neutral state: a storage at rest, a plant
+    without a limit. Without this a device that comes back would be sent at once where the ramp has meanwhile arrived.
+
+    Args:
+        memory: What was decided.
+        unheard: Devices that do not do what was decided last.
+        now: Present instant, of the line that never steps.
+    """
+    powers = {device: _held(memory.power[device], one, now) for device, one in unheard.items() if device in memory.power}
+    return replace(memory, power={**memory.power, **powers}) if powers else memory
+
+
+def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: datetime) -> ArbiterMemory:
+    """The memory after a contactor has taken an order: its minimum times run from now, not from when it was decided.
+
+    A contactor that was already seen in this position is only refreshed, and nothing changes.
+    """
+    contact = memory.contacts.get(device)
+    if contact is None or contact.settled or contact.closed is not closed:
+        return memory
+    return replace(memory, contacts={**memory.contacts, device: replace(contact, switched_at=now)})
+
+
+def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
+    action = unheard.written.action
+    if isinstance(action, HoldPower):
+        power_w = 0.0 if unheard.over(now) else action.power_w
+        sign = _sign(action.power_w) or memory.sign
+        since = None if power_w else memory.zero_since or unheard.written.at
+        if not power_w and action.power_w and memory.zero_since is None:
+            since = unheard.written.at + timedelta(seconds=action.revert_s)
+        return replace(memory, power_w=power_w, at=now, zero_since=since, sign=sign)
+    if isinstance(action, LimitGeneration):
+        return replace(memory, power_w=None if unheard.over(now) else action.min_power_w, at=now)
+    return memory
+
+
+def _sign(power_w: float) -> int:
+    return (power_w > 0) - (power_w < 0)

@@ -1,0 +1,80 @@
+"""A device that did not hear is ramped from what it really holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tieline_core.ids import DeviceId
+from tieline_edge.control.effect import Written
+from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
+from tieline_edge.control.unheard import Unheard, as_held, as_switched
+from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration, SwitchContact
+
+BAT = DeviceId("bat1")
+START = datetime(2016, 12, 7, 17, 30, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def held(decided: PowerMemory, unheard: Unheard, now_s: float) -> PowerMemory:
+    return as_held(ArbiterMemory({BAT: decided}, {}, ()), {BAT: unheard}, at(now_s)).power[BAT]
+
+
+DECIDED = PowerMemory(-40_000.0, at(99), sign=-1)
+
+
+def test_until_its_timer_ends_it_keeps_its_last_order() -> None:
+    memory = held(DECIDED, Unheard(Written(HoldPower(-10_000.0, 180.0), at(0), None), reverts=True), 100)
+    assert (memory.power_w, memory.at, memory.zero_since, memory.sign) == (-10_000.0, at(100), None, -1)
+
+
+def test_then_it_is_at_rest_since_its_timer_ended() -> None:
+    memory = held(DECIDED, Unheard(Written(HoldPower(-10_000.0, 180.0), at(0), None), reverts=True), 200)
+    assert (memory.power_w, memory.at, memory.zero_since, memory.sign) == (0.0, at(200), at(180), -1)
+    again = held(memory, Unheard(Written(HoldPower(-10_000.0, 180.0), at(0), None), reverts=True), 201)
+    assert again.zero_since == at(180)
+
+
+def test_a_device_without_a_timer_never_ends_an_order() -> None:
+    memory = held(DECIDED, Unheard(Written(HoldPower(-10_000.0, 180.0), at(0), None), reverts=False), 10_000)
+    assert memory.power_w == -10_000.0
+
+
+def test_a_device_that_was_told_to_rest_still_rests() -> None:
+    memory = held(DECIDED, Unheard(Written(HoldPower(0.0, 180.0), at(0), None), reverts=True), 100)
+    assert (memory.power_w, memory.zero_since, memory.sign) == (0.0, at(0), -1)
+
+
+@pytest.mark.parametrize(("now_s", "limit_w"), [(100, -5000.0), (200, None)])
+def test_a_plant_keeps_its_limit_until_its_timer_ends_it(now_s: float, limit_w: float | None) -> None:
+    unheard = Unheard(Written(LimitGeneration(-5000.0, 180.0), at(0), None), reverts=True)
+    assert held(PowerMemory(-1000.0, at(99)), unheard, now_s).power_w == limit_w
+
+
+def test_other_devices_are_left_alone() -> None:
+    memory = ArbiterMemory({BAT: DECIDED}, {}, ())
+    contact = Unheard(Written(SwitchContact(closed=False), at(0), None), reverts=True)
+    assert as_held(memory, {}, at(1)) is memory
+    assert as_held(memory, {DeviceId("load01"): contact}, at(1)) is memory
+    assert as_held(memory, {BAT: contact}, at(1)).power[BAT] == DECIDED
+
+
+LOAD = DeviceId("load01")
+
+
+@pytest.mark.parametrize(
+    ("contact", "since_s"),
+    [
+        (ContactMemory(False, at(0), settled=False, ours=True), 50),
+        (ContactMemory(False, at(0), settled=True, ours=True), 0),
+        (ContactMemory(True, at(0), settled=False), 0),
+    ],
+)
+def test_minimum_times_run_from_when_the_contactor_took_the_order(contact: ContactMemory, since_s: float) -> None:
+    memory = as_switched(ArbiterMemory({}, {LOAD: contact}, ()), LOAD, False, at(50))
+    assert memory.contacts[LOAD].switched_at == at(since_s)
+    assert as_switched(memory, BAT, False, at(60)) is memory
