@@ -11,6 +11,7 @@ from tests.certificates import clean_certificate
 from tieline_core import topics
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.messages.base import MAX_STEPS
 from tieline_core.messages.command import Action, Command
 from tieline_core.messages.plan import DevicePlan, Plan, PlanMode
 from tieline_core.messages.telemetry import Hello, Skip, SkipReason, Stream, StreamState
@@ -151,3 +152,38 @@ def test_a_hello_names_no_epoch_that_could_not_be_followed_by_another(epoch: int
 def test_a_skip_names_no_sequence_number_that_no_store_holds(last: int) -> None:
     with pytest.raises(ValidationError):
         Skip(first=1, last=last, reason=SkipReason.EVICTED, readings=0)
+
+
+NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"start": NEVER}, {"issued_at": NEVER}, {"step_s": 86_401}, {"step_s": 10**12}, {"start": datetime(1, 1, 1, tzinfo=UTC)}],
+)
+def test_a_plan_whose_times_leave_the_calendar_is_refused(wrong: dict[str, object]) -> None:
+    """Sums with such an instant raise in the edge's control loop, and again after every restart."""
+    good = plan(device("bat1", 0.0)).model_dump()
+    assert Plan.model_validate(good).steps == 1
+    with pytest.raises(ValidationError):
+        Plan.model_validate({**good, **wrong})
+
+
+def test_a_plan_has_at_most_a_day_of_minutes() -> None:
+    with pytest.raises(ValidationError):
+        plan(device("bat1", *[0.0] * (MAX_STEPS + 1)))
+
+
+def test_a_command_that_never_ends_is_refused() -> None:
+    row = {
+        "command_id": "command-1",
+        "edge_id": "harbour",
+        "device_id": "bat1",
+        "action": "open",
+        "expires_at": NEVER,
+        "issued_by": "ada",
+        "issued_at": AT,
+        "reason": "forgotten",
+    }
+    with pytest.raises(ValidationError, match="expires_at"):
+        Command.model_validate(row)

@@ -91,3 +91,22 @@ def test_stages_may_not_stand_twice_under_one_name() -> None:
     twice = (STAGES[50][0], STAGES[50][1].model_copy(update={"name": "D1"}))
     with pytest.raises(ValidationError, match="each stage stands once"):
         FrequencyParameters(stages=twice)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (SwitchingParameters, "effect_s"),
+        (SwitchingParameters, "min_off_s"),
+        (SwitchingParameters, "restore_step_s"),
+        (SwitchingParameters, "restore_spread_s"),
+        (ThermalOverloadParameters, "restore_hold_s"),
+        (VoltageParameters, "restore_hold_s"),
+        (ExchangeParameters, "restore_hold_s"),
+        (LossOfMainsParameters, "stable_s"),
+    ],
+)
+def test_a_wait_longer_than_a_day_is_a_mistake(kind: type[BaseModel], key: str) -> None:
+    """Added to an instant it would end in the control loop, or keep a load open for ever."""
+    with pytest.raises(ValidationError, match=key):
+        kind.model_validate({key: 1e300})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +107,28 @@ async def test_an_agent_starts_answers_and_ends_cleanly_though_nothing_around_it
         await asyncio.wait_for(asyncio.shield(running), 10.0)
     assert (tmp_path / "outbox.sqlite").exists()
     assert (tmp_path / "trace.sqlite").exists()
+
+
+async def test_an_agent_whose_port_somebody_else_holds_controls_all_the_same_and_takes_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tieline_edge.pages._AGAIN_S", 0.05)
+    made = settings(tmp_path)
+    agent = Agent(made)
+    with socket.create_server(("127.0.0.1", made.metrics.port)):
+        running = asyncio.create_task(agent.run())
+        async with asyncio.timeout(60.0):
+            waiting = asyncio.create_task(agent.ready.wait())
+            await asyncio.wait([waiting, running], return_when=asyncio.FIRST_COMPLETED)
+            assert waiting.done()
+    async with asyncio.timeout(60.0):
+        body = ""
+        while "page.not_served" not in body:
+            with contextlib.suppress(OSError):
+                _, body = await fetch(made.metrics.port, "/alarms")
+            await asyncio.sleep(0.05)
+        agent.stop()
+        await running
 
 
 async def test_an_agent_can_be_cancelled_and_started_again_on_the_same_state(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -19,7 +20,7 @@ from tests.conftest import free_port
 from tests.edge.test_agent import fetch, settings
 from tieline_edge.agent import Agent
 from tieline_edge.page.html import status_page
-from tieline_edge.pages import Page, Pages
+from tieline_edge.pages import MAX_CONNECTIONS, Page, Pages
 
 
 async def _hello(_query: Mapping[str, str]) -> Page:
@@ -109,3 +110,44 @@ async def test_the_local_network_sees_the_page_only_when_asked_for_and_never_mor
         assert status["devices"]["load01"]["values"] == []
         assert status["cycle"]["late_p99_ms"] >= 0
         agent.stop()
+
+
+async def test_connections_that_say_nothing_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tieline_edge.pages._TIMEOUT_S", 2.0)
+    async with served() as port, asyncio.timeout(30.0):
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
+        refused, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await refused.read() == b""
+        writer.close()
+        for reader, other in silent:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            other.close()
+        assert b"hello" in await raw(port, b"GET / HTTP/1.0\r\n\r\n")
+
+
+async def test_who_does_not_read_keeps_neither_page_nor_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tieline_edge.pages._TIMEOUT_S", 0.5)
+    ended = asyncio.Event()
+
+    async def large(_query: Mapping[str, str]) -> Page:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _task: ended.set())
+        return Page(HTTPStatus.OK, "text/plain", bytes(64 * 1024 * 1024))
+
+    port, listening = free_port(), asyncio.Event()
+    async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
+        running = group.create_task(Pages(port, {"/": large}).run(lambda _port: listening.set()))
+        await listening.wait()
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            await ended.wait()
+            deaf.settimeout(5.0)
+            got = 0
+            with contextlib.suppress(ConnectionError):
+                while part := await asyncio.to_thread(deaf.recv, 1024 * 1024):
+                    got += len(part)
+            assert got < 64 * 1024 * 1024, "what the system had not taken yet was dropped with the connection"
+        running.cancel()

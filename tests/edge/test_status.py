@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
-from tieline_edge.status import in_words, pss_mb
+from tieline_core.ids import DeviceId
+from tieline_edge.control.arbiter import Decision
+from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
+from tieline_edge.drivers.capabilities import HoldPower
+from tieline_edge.status import _told, in_words, pss_mb
 
 
 def document(**rest: Any) -> dict[str, Any]:
@@ -47,6 +52,22 @@ def test_everything_an_operator_asks_first_is_there() -> None:
     ):
         assert part in text
     assert "MONITOR ONLY" not in text
+
+
+def test_the_instant_is_the_site_s_and_a_dry_run_sheds_in_the_conditional() -> None:
+    text = in_words(document(time_zone="Europe/Berlin", dry_run=True))
+    assert "at 2016-12-07 17:00:00 CET (16:00:00 UTC)" in text
+    assert "load01, load02 (would be: dry run)" in text
+
+
+def test_a_power_nobody_asked_for_names_the_limit_that_forces_it() -> None:
+    device, at = DeviceId("bat1"), datetime(2016, 12, 7, 17, tzinfo=UTC)
+    rating = Claim(device, Band.INTERLOCK, "rating", "limits of the device", limit=Interval(-60e3, 60e3))
+    relief, failsafe = Interval(hi=-60e3), Failsafe(NO_LIMIT, 0.0)
+    safety = Claim(device, Band.SAFETY, "thermal", "no charging", limit=relief, expires_at=at, failsafe=failsafe)
+    forced = Decision(device, HoldPower(-60e3, 30.0), limits=(rating, safety))
+    assert _told(forced) == {"told": "hold -60 kW (discharge)", "because": "local protection: no charging"}
+    assert _told(Decision(device, HoldPower(0.0, 30.0), limits=(rating,)))["because"] is None
 
 
 def test_a_monitor_says_so_and_nothing_shed_is_said_too() -> None:

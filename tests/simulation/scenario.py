@@ -103,7 +103,7 @@ class Scenario:
             shuffle=rng.random() < 0.5,
             cycle_s=1.0 if quick else rng.choice((3.0, 4.0, 5.0)),
             poll_s=rng.choice((1.0, 2.0)) if quick else rng.choice((4.0, 5.0)),
-            commit_s=rng.choice((0.1, 0.5)) if quick else 1.5,
+            commit_s=rng.choice((0.1, 0.5)) if quick else random.Random(f"commit {seed}").choice((1.5, 3.0)),
             link_share=rng.choice((0.05, 0.1, 0.1, 0.3)),
             batteries=rng.choice((1, 1, 1, 2)),
             loads=rng.randint(2, 4),

@@ -34,6 +34,7 @@ from tieline_core.signing import Signer
 from tieline_core.timegrid import to_us
 from tieline_edge.agent import Agent
 from tieline_edge.drivers.spec import spec_of
+from tieline_edge.outbox import recorded
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import EdgeSettings
 
@@ -42,6 +43,7 @@ START: Final = datetime(2016, 12, 14, 6, 0, tzinfo=UTC)
 #: Time without faults at the end, in which everything has to come right by itself.
 SETTLE_S: Final = 300.0
 LAST_CALL_S: Final = 60.0
+_LOOKED_THROUGH_S: Final = 60.0
 _KEPT: Final = 40_000
 #: Files are written to memory where there is some.
 _SHM: Final = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
@@ -177,6 +179,8 @@ class World:
         with (
             _without_collector(),
             fenced(self.timeline, self.disk, self._chance, self.hub.net.client, self.hub.pull),
+            # A start looks through the last minute of frames, here too: with rare commits these are fewer.
+            patch.object(recorded, "_FRAMES", int(_LOOKED_THROUGH_S / self.scenario.commit_s)),
             self._tapped(),
         ):
             self._plan()

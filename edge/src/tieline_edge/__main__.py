@@ -197,7 +197,12 @@ def _status(options: argparse.Namespace) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
             document = json.load(answer)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        print(f"{settings.edge_id} does not answer on 127.0.0.1:{port}: {error}. Is it running?", file=sys.stderr)
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or reason
+        print(
+            f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({why}). Is it running?",
+            file=sys.stderr,
+        )
         return 3
     if options.json:
         print(json.dumps(document, indent=2))

@@ -234,12 +234,18 @@ class Agent:
         serving: list[Coroutine[Any, Any, None]] = []
         if settings.port:
             orders = Orders(new_token(parts.paths.token), tag_orders(parts.tags, parts.executor, self._clock))
-            serving.append(Pages(settings.port, made.loopback(), orders.answer).run(self._listening))
+            pages = Pages(settings.port, made.loopback(), orders.answer)
+
+            def listening(port: int) -> None:
+                orders.renew(new_token(parts.paths.token))
+                self._listening(port)
+
+            serving.append(pages.serve(parts.outlet.tell, listening))
         if settings.lan is not None:
             where = f"{settings.lan.address}:{settings.lan.port}"
             text = f"the status page is served on {where} without TLS and without a password: whoever reaches it can read it"
             parts.outlet.tell(Severity.ACTION, "page.lan", text)
-            serving.append(Pages(settings.lan.port, made.read_only(), host=str(settings.lan.address)).run())
+            serving.append(Pages(settings.lan.port, made.read_only(), host=str(settings.lan.address)).serve(parts.outlet.tell))
         return serving
 
 

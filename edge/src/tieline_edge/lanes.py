@@ -164,7 +164,15 @@ def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
         sha256, reason = parts.site.overruled
         downlink.overruled("config", sha256, reason)
         parts.outlet.tell(Severity.ACTION, "config.overruled", reason, data={"sha256": sha256})
-    reporter = Reporter(parts.outbox, downlink, parts.clock, lambda: running_state(parts), SOFTWARE, parts.boot_id)
+    reporter = Reporter(
+        parts.outbox,
+        downlink,
+        parts.clock,
+        partial(running_state, parts),
+        SOFTWARE,
+        parts.boot_id,
+        partial(autonomy_of, parts),
+    )
     sides: list[Conversation] = [uplink, downlink, reporter, reconciliation, explanations]
     link = durable_link(settings.hub.mqtt, settings.edge_id)
     link.on_takeover = partial(parts.outbox.alarm, "link.taken_over")
@@ -211,7 +219,6 @@ def running_state(parts: Composition) -> RunningState:
         devices_offline=tuple(sorted(device for device, handle in parts.handles.items() if not handle.online)),
         shed=parts.cycle.shed,
         commands=parts.commands.reports(),
-        autonomy=autonomy_of(parts),
         config_sha256=parts.site.config_sha256,
     )
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from tieline_core.errors import BadInputError
@@ -25,6 +26,15 @@ from tieline_edge.pages import Handler, Page
 #: However many look at it on the network, the outbox is asked this seldom [wall s].
 _FRESH_S: Final = 0.5
 _ALARM_SPAN: Final = timedelta(days=1)
+#: Questions to the trace that may wait; each reads a file in a thread, and threads are shared with control.
+WAITING: Final = 4
+
+
+_T = TypeVar("_T")
+
+
+class _BusyError(Exception):
+    """Enough questions to the trace wait already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,8 @@ class LocalPages:
         self._parts, self._lanes, self._local = parts, lanes, local
         self._made: tuple[float, dict[str, Any]] | None = None
         self._making = asyncio.Lock()
+        self._reading: set[asyncio.Task[Any]] = set()
+        self._turn = asyncio.Lock()
 
     def read_only(self) -> dict[str, Handler]:
         """Pages that anybody on the substation's network may see."""
@@ -98,19 +110,46 @@ class LocalPages:
     async def _why(self, query: Mapping[str, str]) -> Page:
         parts = self._parts
         now, zone = parts.clock.now(), ZoneInfo(parts.settings.site.time_zone)
-        await asyncio.to_thread(parts.trace.flush)
-        return Page.of_json(await asyncio.to_thread(why.answer, parts.paths.trace, query, now, zone))
+        try:
+            return Page.of_json(await self._of_trace(partial(why.answer, parts.paths.trace, query, now, zone)))
+        except _BusyError as error:
+            return Page.problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
     async def _alarms(self, _query: Mapping[str, str]) -> Page:
         parts = self._parts
         now = parts.clock.now()
-        await asyncio.to_thread(parts.trace.flush)
         try:
-            found = await asyncio.to_thread(alarms, parts.paths.trace, now - _ALARM_SPAN, now)
+            found = await self._of_trace(partial(alarms, parts.paths.trace, now - _ALARM_SPAN, now))
+        except _BusyError as error:
+            return Page.problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         except BadInputError:
             # A trace that cannot be read must not hide how the edge stands.
             found = []
         return Page.of_json({"alarms": found})
+
+    async def _of_trace(self, read: Callable[[], _T]) -> _T:
+        """Read the trace in a thread, one after the other: a client that hangs up ends its wait, not the reading.
+
+        Raises:
+            _BusyError: Enough wait already.
+        """
+        if len(self._reading) >= WAITING:
+            raise _BusyError(f"{WAITING} questions wait already; ask again later")
+
+        async def in_turn() -> _T:
+            async with self._turn:
+                await asyncio.to_thread(self._parts.trace.flush)
+                return await asyncio.to_thread(read)
+
+        task = asyncio.create_task(in_turn(), name="page of the trace")
+        self._reading.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone; then nobody else takes it
 
     async def _tags(self, _query: Mapping[str, str]) -> Page:
         return Page.of_json(self._parts.tags.document())

@@ -18,10 +18,15 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from tieline_core.errors import BadInputError
+from tieline_core.messages.telemetry import Severity
 
 _LOG = logging.getLogger(__name__)
 _MAX_REQUEST: Final = 8192
 _TIMEOUT_S: Final = 5.0
+#: A port that is taken is asked for again after so long [wall s].
+_AGAIN_S: Final = 5.0
+#: Connections served at once; anybody on this computer may open them, and descriptors are needed for devices.
+MAX_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Pages:
         self._host = host
         self._pages = dict(pages)
         self._orders = orders
+        self._open = 0
 
     async def run(self, on_listening: Callable[[int], None] = lambda _port: None) -> None:
         """Serve.
@@ -80,17 +86,45 @@ class Pages:
             on_listening(int(server.sockets[0].getsockname()[1]))
             await server.serve_forever()
 
+    async def serve(
+        self, tell: Callable[[Severity, str, str], None], on_listening: Callable[[int], None] = lambda _port: None
+    ) -> None:
+        """Serve once the port can be had: anybody on this computer may have taken it, and no load waits for a page.
+
+        Args:
+            tell: Told once when it cannot be had.
+            on_listening: Told the port.
+        """
+        told = False
+        while True:
+            try:
+                await self.run(on_listening)
+            except OSError as error:
+                if not told:
+                    text = f"the local pages and orders are not served on {self._host}:{self._port}: {error.strerror or error}"
+                    tell(Severity.ALARM, "page.not_served", f"{text}; somebody else may answer there, give no order to it")
+                    told = True
+            await asyncio.sleep(_AGAIN_S)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._open += 1
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 page = await self._answer(await reader.readuntil(b"\r\n\r\n"), reader)
                 writer.write(_head(page) + page.body)
                 await writer.drain()
+                writer.close()
+                await writer.wait_closed()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ConnectionError):
             # A client that speaks no HTTP or hangs up is none of the agent's business.
             pass
         finally:
-            writer.close()
+            # After a clean end there is nothing left to abort; whoever does not read must not keep page and descriptor.
+            writer.transport.abort()
+            self._open -= 1
 
     async def _answer(self, request: bytes, reader: asyncio.StreamReader) -> Page:
         words = request.split(b"\r\n", 1)[0].decode("latin-1").split()

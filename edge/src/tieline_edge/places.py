@@ -47,12 +47,13 @@ def _clash(device: DeviceSettings, others: Sequence[DeviceSettings]) -> str | No
     for other in others:
         if device.modbus is None or device.catalog == other.catalog:
             return f"is already the place of {other.id}"
-        if _takes_orders(device) and _takes_orders(other):
+        if takes_orders(device) and takes_orders(other):
             return f"is already the place of {other.id}, and only one of the two may take orders"
     return None
 
 
-def _takes_orders(device: DeviceSettings) -> bool:
+def takes_orders(device: DeviceSettings) -> bool:
+    """Something may be written to it."""
     try:
         capabilities = catalog_entry(device.catalog).capabilities
     except BadInputError:

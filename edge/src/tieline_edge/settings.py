@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, field_validator, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.shedding import (
@@ -26,6 +27,10 @@ from tieline_core.shedding import (
 )
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+#: No site's power is larger [W]: what lies beyond is a wrong unit, and sums of such numbers end in infinity.
+_MOST_W: Final = 1e12
+#: Longest time a timer may be told [s]; what lies beyond is a wrong unit, and ends the calendar when it is added to an instant.
+_DAY_S: Final = 86_400.0
 
 
 class _Section(BaseModel):
@@ -37,7 +42,16 @@ class Site(_Section):
 
     name: str
     time_zone: str = "UTC"
-    rated_va: float = Field(gt=0, description="rating of the transformer that feeds the site [VA]")
+    rated_va: float = Field(gt=0, le=_MOST_W, description="rating of the transformer that feeds the site [VA]")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError("no such time zone; write it like Europe/Berlin or UTC") from error
+        return name
 
 
 class ClockSettings(_Section):
@@ -76,16 +90,20 @@ class HubSettings(_Section):
 class CycleSettings(_Section):
     """Periods in seconds of the clock, with a floor in wall time for fast simulated clocks."""
 
-    period_s: float = Field(default=1.0, gt=0)
-    floor_wall_s: float = Field(default=0.2, gt=0, description="shortest pause between two polls or cycles [wall s]")
-    max_input_age_s: float = Field(default=10.0, gt=0, description="older inputs are not used (floor: three wall periods)")
+    period_s: float = Field(default=1.0, gt=0, le=_DAY_S)
+    floor_wall_s: float = Field(
+        default=0.2, ge=0.001, le=_DAY_S, description="shortest pause between two polls or cycles [wall s]"
+    )
+    max_input_age_s: float = Field(
+        default=10.0, gt=0, le=_DAY_S, description="older inputs are not used (floor: three wall periods)"
+    )
 
 
 class OutboxSettings(_Section):
     """Bounds of the durable memory."""
 
     max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
-    max_age_days: float = Field(default=14.0, gt=0)
+    max_age_days: float = Field(default=14.0, gt=0, le=3660)
     commit_interval_s: float = Field(default=0.1, ge=0, le=5, description="wall time a commit may wait for company")
     frame_readings: int = Field(default=1000, ge=1, le=10000)
 
@@ -100,8 +118,8 @@ class TraceSettings(_Section):
 class ReversionSettings(_Section):
     """Timers written into devices: they must outlast two polls at every speed."""
 
-    refresh_s: float = Field(default=60.0, gt=0)
-    timer_s: float = Field(default=180.0, gt=0)
+    refresh_s: float = Field(default=60.0, gt=0, le=_DAY_S)
+    timer_s: float = Field(default=180.0, gt=0, le=_DAY_S)
 
 
 class ModbusEndpoint(_Section):
@@ -166,7 +184,9 @@ class MqttSource(_Section):
     """A device that publishes to the field broker."""
 
     serial: str = Field(min_length=1, max_length=64, pattern=r"^[^#+{}\x00-\x1f]+$", description="replaces {serial} in topics")
-    report_s: float | None = Field(default=None, gt=0, description="period of its reports, where it is not the catalogue's")
+    report_s: float | None = Field(
+        default=None, gt=0, le=_DAY_S, description="period of its reports, where it is not the catalogue's"
+    )
 
 
 class DeviceSettings(_Section):
@@ -177,20 +197,20 @@ class DeviceSettings(_Section):
     modbus: ModbusEndpoint | None = None
     opcua: OpcUaEndpoint | None = None
     mqtt: MqttSource | None = None
-    poll_s: float = Field(default=1.0, gt=0)
+    poll_s: float = Field(default=1.0, gt=0, le=_DAY_S)
     priority_class: PriorityClass | None = None
-    p_min_w: float | None = None
-    p_max_w: float | None = None
-    energy_wh: float | None = Field(default=None, gt=0)
+    p_min_w: float | None = Field(default=None, ge=-_MOST_W, le=_MOST_W)
+    p_max_w: float | None = Field(default=None, ge=-_MOST_W, le=_MOST_W)
+    energy_wh: float | None = Field(default=None, gt=0, le=_MOST_W)
     soc_min_pct: float | None = Field(default=None, ge=0, le=100)
     soc_max_pct: float | None = Field(default=None, ge=0, le=100)
     soc_reserve_pct: float | None = Field(
         default=None, ge=0, le=100, description="energy above soc_min_pct that only safety and operators may discharge"
     )
     ramp_w_per_s: float | None = Field(default=None, gt=0)
-    dead_time_s: float | None = Field(default=None, ge=0)
-    min_on_s: float | None = Field(default=None, ge=0)
-    min_off_s: float | None = Field(default=None, ge=0)
+    dead_time_s: float | None = Field(default=None, ge=0, le=_DAY_S)
+    min_on_s: float | None = Field(default=None, ge=0, le=_DAY_S)
+    min_off_s: float | None = Field(default=None, ge=0, le=_DAY_S)
     effect_s: float | None = Field(default=None, gt=0, le=3600, description="longest time from a write to its measured effect")
     switches_per_h: int | None = Field(default=None, ge=2, le=3600, description="most orders to a contactor within an hour")
     orientation: Literal[1, -1] = Field(default=1, description="-1 for a meter or converter wired the other way round")
@@ -275,7 +295,7 @@ class ForecastSettings(_Section):
     """Local forecasting."""
 
     enabled: bool = True
-    issue_every_s: float = Field(default=900.0, gt=0)
+    issue_every_s: float = Field(default=900.0, ge=1, le=_DAY_S)
 
 
 class LanPageSettings(_Section):

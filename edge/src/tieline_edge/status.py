@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from tieline_core.messages.desired import Autonomy, OutboxRoom, StreamBacklog
 from tieline_core.messages.telemetry import IssuedForecast, Stream
@@ -14,7 +15,7 @@ from tieline_edge.bootstrap import SOFTWARE, Composition
 from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.autonomy import autonomy_words, with_outbox
 from tieline_edge.control.cycle import CycleStats
-from tieline_edge.control.words import SPEAKERS, action_words
+from tieline_edge.control.words import SPEAKERS, action_words, instant_words
 from tieline_edge.outlook import autonomy_of
 from tieline_edge.snapshot import Snapshot
 
@@ -123,6 +124,9 @@ def _told(decision: Decision | None) -> dict[str, str | None]:
     if decision is None:
         return {"told": None, "because": None}
     winner = decision.winner
+    # Nobody asked for this power: then it is a limit that forbids the rest of 0 W.
+    forcing = (claim for claim in decision.limits if claim.limit is not None and not claim.limit.holds(0.0))
+    winner = next(forcing, None) if winner is None else winner
     because = None if winner is None else f"{SPEAKERS[winner.band.name.lower()]}: {winner.reason}"
     return {"told": action_words(decision.action), "because": because}
 
@@ -195,14 +199,16 @@ def in_words(status: dict[str, Any]) -> str:
     ladder = status["ladder"]
     offline = [f"{name} ({row['error'] or 'not reached yet'})" for name, row in status["devices"].items() if not row["online"]]
     waiting = sum(row["frames"] for row in status["backlog"].values())
+    at = instant_words(status["at"], ZoneInfo(status.get("time_zone", "UTC")))
+    would = " (would be: dry run)" if status["shed"] and status.get("dry_run") else ""
     lines = [
-        f"{status['edge']} ({status['site']}), {status['software']}, at {status['at']}",
+        f"{status['edge']} ({status['site']}), {status['software']}, at {at}",
         f"  ladder    {ladder['name'].replace('_', ' ')}: {ladder['reason']}",
         f"  config    {_config_words(status.get('config_sha256'))}",
         f"  hub       {'answers' if status['hub_online'] else 'is not reached'}; {waiting} frames wait",
         f"  outbox    {_outbox_words(status)}",
         *_autonomy_lines(status),
-        f"  shed      {', '.join(status['shed']) or 'nothing'}",
+        f"  shed      {', '.join(status['shed']) or 'nothing'}{would}",
         f"  devices   {len(status['devices']) - len(offline)} of {len(status['devices'])} answer",
         *(f"            offline: {one}" for one in offline),
         f"  forecast  {status['forecast']}",

@@ -83,7 +83,7 @@ def call(state: Path, request: Mapping[str, Any], timeout_s: float = 60.0) -> di
     try:
         port = int(json.loads((state / "ports.json").read_text(encoding="utf-8"))["control"]["port"])
     except (OSError, ValueError, KeyError) as error:
-        raise SimulatorError(f"{state / 'ports.json'}: no simulator has run there: {error}") from error
+        raise SimulatorError(f"{state / 'ports.json'}: no simulator has run there") from error
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
             connection.sendall(json.dumps(request).encode() + b"\n")

@@ -19,7 +19,8 @@ class ScenarioError(SimulatorError):
 
     def __init__(self, source: str, key: str, value: object, reason: str) -> None:
         where = f"{source}: {key}" if key else source
-        super().__init__(f"{where} = {value!r}: {reason}")
+        shown = "" if value is None and not key else f" = {value!r}"
+        super().__init__(f"{where}{shown}: {reason}")
         self.source, self.key, self.value, self.reason = source, key, value, reason
 
 

@@ -37,7 +37,9 @@ class BadInputError(PermanentError):
         self.key = key
         self.value = text if len(text) <= self.MAX_VALUE_CHARS else text[: self.MAX_VALUE_CHARS - 1] + "…"
         self.reason = reason
-        super().__init__(f"{source}: {key or '(whole file)'} = {self.value}: {reason}")
+        where = f"{source}: {key}" if key else source
+        shown = "" if value is None and not key else f" = {self.value}"
+        super().__init__(f"{where}{shown}: {reason}")
 
 
 class FrameError(PermanentError):

@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 #: Class 0 is vital and never shed; 1 is the most important of the rest; higher numbers go first.
 VITAL: Final = 0
 PriorityClass = Annotated[int, Field(ge=0, le=9)]
+#: Longest wait a rule may be told [s]: 60 000 for 60 is milliseconds, and a load shed by a rule shall return some day.
+MAX_WAIT_S: Final = 86_400.0
+#: Longest time an effect may take to be measured [s], as for a device's own.
+MAX_EFFECT_S: Final = 3_600.0
 
 
 class _Parameters(BaseModel):
@@ -27,38 +31,50 @@ class SwitchingParameters(_Parameters):
     violation even with the cold-load pick-up (delayed-exponential model: diversity is lost while a load is off).
     """
 
-    effect_s: float = Field(default=10.0, gt=0, description="within it the effect of a switching shows in every measurement")
+    effect_s: float = Field(
+        default=10.0, gt=0, le=MAX_EFFECT_S, description="within it the effect of a switching shows in every measurement"
+    )
     effect_share: float = Field(default=0.7, gt=0, le=1, description="share of its power a shed load must have lost by then")
-    failed_s: float = Field(default=3600.0, ge=0, description="a load that did not obey is not counted on for so long")
-    min_off_s: float = Field(default=300.0, ge=0)
-    restore_step_s: float = Field(default=60.0, ge=0, description="pause between two restoring steps")
-    restore_spread_s: float = Field(default=30.0, ge=0, description="random addition to each pause")
+    failed_s: float = Field(
+        default=3600.0, ge=0, le=MAX_WAIT_S, description="a load that did not obey is not counted on for so long"
+    )
+    min_off_s: float = Field(default=300.0, ge=0, le=MAX_WAIT_S)
+    restore_step_s: float = Field(default=60.0, ge=0, le=MAX_WAIT_S, description="pause between two restoring steps")
+    restore_spread_s: float = Field(default=30.0, ge=0, le=MAX_WAIT_S, description="random addition to each pause")
     restore_step_share: float = Field(default=0.15, gt=0, le=1, description="largest share of the shed power in one step")
     cold_load_factor: float = Field(default=1.75, ge=1, le=3, description="multiple of its power a long-off load returns with")
-    cold_load_s: float = Field(default=1800.0, gt=0, description="time constant with which the factor builds up while off")
-    relapse_s: float = Field(default=900.0, ge=0, description="a shedding so soon after a restoring doubles the next hold")
+    cold_load_s: float = Field(
+        default=1800.0, gt=0, le=MAX_WAIT_S, description="time constant with which the factor builds up while off"
+    )
+    relapse_s: float = Field(
+        default=900.0, ge=0, le=MAX_WAIT_S, description="a shedding so soon after a restoring doubles the next hold"
+    )
     min_samples: int = Field(default=3, ge=1, description="good samples a hold must contain")
-    stagger_s: float = Field(default=30.0, ge=0, description="spread of the delays of edges under one shared element")
+    stagger_s: float = Field(
+        default=30.0, ge=0, le=MAX_WAIT_S, description="spread of the delays of edges under one shared element"
+    )
 
 
 class StorageParameters(_Parameters):
     """What batteries do before any customer is shed. Their reserve for it is a key of the device, ``soc_reserve_pct``."""
 
     relieve: bool = Field(default=True, description="batteries discharge into an overload before customers are shed")
-    hold_s: float = Field(default=60.0, ge=0, description="calm this long before a battery's help is taken back")
+    hold_s: float = Field(default=60.0, ge=0, le=MAX_WAIT_S, description="calm this long before a battery's help is taken back")
 
 
 class _Levels(_Parameters):
     """Two holds on the way in, one target, one hold on the way out."""
 
     trip_pct: float = Field(default=100.0, gt=0, le=200)
-    hold_s: float = Field(default=60.0, gt=0)
+    hold_s: float = Field(default=60.0, gt=0, le=MAX_WAIT_S)
     severe_pct: float = Field(default=120.0, gt=0, le=300)
-    severe_hold_s: float = Field(default=5.0, gt=0)
+    severe_hold_s: float = Field(default=5.0, gt=0, le=MAX_WAIT_S)
     target_pct: float = Field(default=95.0, gt=0, le=200)
     restore_pct: float = Field(default=85.0, gt=0, le=200)
-    restore_hold_s: float = Field(default=600.0, ge=0)
-    stuck_s: float = Field(default=3600.0, gt=0, description="a value that has not moved for so long is not believed")
+    restore_hold_s: float = Field(default=600.0, ge=0, le=MAX_WAIT_S)
+    stuck_s: float = Field(
+        default=3600.0, gt=0, le=MAX_WAIT_S, description="a value that has not moved for so long is not believed"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -87,20 +103,20 @@ class HotSpotParameters(_Parameters):
     """
 
     trip_degc: float = Field(default=120.0, gt=0, le=180)
-    hold_s: float = Field(default=60.0, gt=0)
+    hold_s: float = Field(default=60.0, gt=0, le=MAX_WAIT_S)
     severe_degc: float = Field(default=140.0, gt=0, le=200)
-    severe_hold_s: float = Field(default=5.0, gt=0)
+    severe_hold_s: float = Field(default=5.0, gt=0, le=MAX_WAIT_S)
     target_degc: float = Field(default=115.0, gt=0, le=180)
     restore_degc: float = Field(default=105.0, gt=0, le=180)
-    restore_hold_s: float = Field(default=600.0, ge=0)
+    restore_hold_s: float = Field(default=600.0, ge=0, le=MAX_WAIT_S)
     ambient_degc: float = Field(default=30.0, ge=-40, le=60, description="where none is measured")
     top_oil_rise_k: float = Field(default=55.0, gt=0, le=90)
     gradient_k: float = Field(default=23.0, gt=0, le=60, description="hot spot above top oil at rated current, H times gr")
     loss_ratio: float = Field(default=5.0, gt=0, le=20, description="R, load losses at rated current to no-load losses")
     oil_exponent: float = Field(default=0.8, gt=0, le=1)
     winding_exponent: float = Field(default=1.6, gt=0, le=2)
-    oil_time_s: float = Field(default=10_800.0, gt=0)
-    winding_time_s: float = Field(default=240.0, gt=0)
+    oil_time_s: float = Field(default=10_800.0, ge=1, le=MAX_WAIT_S)
+    winding_time_s: float = Field(default=240.0, ge=1, le=MAX_WAIT_S)
     k11: float = Field(default=1.0, gt=0, le=2)
     k21: float = Field(default=1.0, ge=1, le=4)
     k22: float = Field(default=2.0, gt=0, le=4)
@@ -120,18 +136,20 @@ class VoltageParameters(_Parameters):
     """
 
     nominal_v: float = Field(default=230.0, gt=0)
-    tap_changer_s: float = Field(default=45.0, ge=0, description="time the tap changer takes to act; 0 = there is none")
+    tap_changer_s: float = Field(
+        default=45.0, ge=0, le=MAX_WAIT_S, description="time the tap changer takes to act; 0 = there is none"
+    )
     low_pu: float = Field(default=0.92, gt=0.5, lt=1)
-    hold_s: float = Field(default=60.0, gt=0)
+    hold_s: float = Field(default=60.0, gt=0, le=MAX_WAIT_S)
     severe_pu: float = Field(default=0.88, gt=0.5, lt=1)
-    severe_hold_s: float = Field(default=5.0, gt=0)
+    severe_hold_s: float = Field(default=5.0, gt=0, le=MAX_WAIT_S)
     block_share: float = Field(default=0.25, gt=0, le=1, description="share of the sheddable power that goes in one block")
     restore_pu: float = Field(default=0.95, gt=0.5, lt=1)
-    restore_hold_s: float = Field(default=300.0, ge=0)
+    restore_hold_s: float = Field(default=300.0, ge=0, le=MAX_WAIT_S)
     high_pu: float = Field(default=1.10, gt=1, lt=1.5)
-    high_hold_s: float = Field(default=60.0, gt=0)
+    high_hold_s: float = Field(default=60.0, gt=0, le=MAX_WAIT_S)
     high_restore_pu: float = Field(default=1.08, gt=1, lt=1.5)
-    stuck_s: float = Field(default=3600.0, gt=0)
+    stuck_s: float = Field(default=3600.0, gt=0, le=MAX_WAIT_S)
 
     @model_validator(mode="after")
     def _consistent(self) -> VoltageParameters:
@@ -159,10 +177,10 @@ class FrequencyStage(_Parameters):
 
     name: str = Field(pattern=r"^D[0-9]$")
     below_hz: float = Field(gt=40, lt=60)
-    hold_s: float = Field(gt=0)
+    hold_s: float = Field(gt=0, le=MAX_WAIT_S)
     share_pct: float = Field(ge=0, le=100)
     restore_hz: float = Field(gt=40, lt=61)
-    restore_hold_s: float = Field(ge=0)
+    restore_hold_s: float = Field(ge=0, le=MAX_WAIT_S)
     discharge: bool = False
     latched: bool = False
 
@@ -201,18 +219,18 @@ class FrequencyParameters(_Parameters):
 
     nominal_hz: Literal[50, 60] = 50
     stages: tuple[FrequencyStage, ...] = STAGES[50]
-    droop_pct: float = Field(default=4.0, gt=0, le=20, description="deviation in per cent of nominal for full power")
+    droop_pct: float = Field(default=4.0, ge=0.1, le=20, description="deviation in per cent of nominal for full power")
     droop_below_hz: float = Field(default=49.90, gt=40, lt=61)
-    droop_hold_s: float = Field(default=30.0, gt=0)
+    droop_hold_s: float = Field(default=30.0, gt=0, le=MAX_WAIT_S)
     dead_band_hz: float = Field(default=0.02, ge=0, le=0.5)
     high_hz: float = Field(default=50.20, gt=40, lt=70)
     high_restore_hz: float = Field(default=50.05, gt=40, lt=70)
-    high_hold_s: float = Field(default=5.0, gt=0)
+    high_hold_s: float = Field(default=5.0, gt=0, le=MAX_WAIT_S)
     max_slope_hz_per_s: float = Field(default=5.0, gt=0)
     nominal_v: float = Field(default=230.0, gt=0)
     min_voltage_pu: float = Field(default=0.7, ge=0, lt=1, description="below it a frequency is not believed")
     min_samples: int = Field(default=3, ge=3)
-    stuck_s: float = Field(default=300.0, gt=0)
+    stuck_s: float = Field(default=300.0, gt=0, le=MAX_WAIT_S)
 
     @model_validator(mode="before")
     @classmethod
@@ -239,10 +257,10 @@ class ExchangeParameters(_Parameters):
 
     import_w: float | None = Field(default=None, gt=0)
     export_w: float | None = Field(default=None, ge=0)
-    hold_s: float = Field(default=30.0, gt=0)
+    hold_s: float = Field(default=30.0, gt=0, le=MAX_WAIT_S)
     restore_share: float = Field(default=0.9, gt=0, lt=1, description="share of the cap below which loads return")
-    restore_hold_s: float = Field(default=300.0, ge=0)
-    stuck_s: float = Field(default=3600.0, gt=0)
+    restore_hold_s: float = Field(default=300.0, ge=0, le=MAX_WAIT_S)
+    stuck_s: float = Field(default=3600.0, gt=0, le=MAX_WAIT_S)
 
 
 class LossOfMainsParameters(_Parameters):
@@ -253,6 +271,6 @@ class LossOfMainsParameters(_Parameters):
     band_pu: float = Field(default=0.10, gt=0, le=0.3)
     nominal_hz: Literal[50, 60] = 50
     band_hz: float = Field(default=1.0, gt=0, le=3)
-    stable_s: float = Field(default=60.0, ge=0)
+    stable_s: float = Field(default=60.0, ge=0, le=MAX_WAIT_S)
     batteries: Literal["stand-by", "keep"] = "stand-by"
     plants: Literal["off", "keep"] = "off"

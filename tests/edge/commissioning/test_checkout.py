@@ -146,6 +146,16 @@ async def test_a_contactor_that_does_not_obey_fails_and_is_said_to_be_open(tmp_p
         assert act["tick"] == "fail"
 
 
+async def test_a_name_that_is_none_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ModbusServer() as server:
+        path = site(tmp_path, server)
+        assert await asyncio.to_thread(main, ["checkout", str(path), "--by", "A"]) == 2
+        assert "--by = 'A': a name has 2 to 64 characters" in capsys.readouterr().err
+        assert not server.requests
+
+
 async def test_while_the_edge_runs_a_checkout_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with ModbusServer() as server:
         field_of(server)

@@ -247,6 +247,49 @@ async def test_no_configuration_of_the_hub_makes_a_vital_load_sheddable_also_not
             await running.taker.offer(*site.publish(sheddable))
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.1", "0x7f.0.0.1", "2130706433", "::ffff:127.0.0.1"])
+async def test_another_spelling_of_its_address_makes_no_vital_load_sheddable(site: Site, host: str) -> None:
+    vital = load(site.old.port, priority_class=0)
+    site.tree = site.with_devices(battery(site.old.port), vital)
+    site.write(site.tree)
+    twin = load(site.old.port, "load99")
+    twin["modbus"]["host"] = host
+    async with edge(site) as running:
+        with pytest.raises(OfferRefusedError, match="load99") as refused:
+            await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port), vital, twin)))
+        assert refused.value.check == "vital"
+
+
+async def test_a_vital_load_is_not_driven_as_a_battery_of_the_same_box(site: Site) -> None:
+    vital = load(site.old.port, priority_class=0)
+    site.tree = site.with_devices(battery(site.old.port), vital)
+    site.write(site.tree)
+    posing = battery(site.old.port, "bat2")
+    posing["modbus"] |= {"unit": vital["modbus"]["unit"], "instance": 2}
+    same_id = {**posing, "id": "load01"}
+    async with edge(site) as running:
+        for devices, rest in (
+            ((battery(site.old.port), vital, posing), {}),
+            ((battery(site.old.port), vital, posing), {"shedding": {"vital": ["load01", "bat2"]}}),
+            ((battery(site.old.port), same_id), {"shedding": {"vital": ["load01"]}}),
+        ):
+            with pytest.raises(OfferRefusedError, match="vital"):
+                await running.taker.offer(*site.publish(site.with_devices(*devices, **rest)))
+        changed = {**vital, "poll_s": 0.2}
+        await running.taker.offer(*site.publish(site.with_devices(battery(site.old.port), changed)))
+
+
+async def test_another_id_or_spelling_does_not_reach_round_a_tag(site: Site) -> None:
+    async with edge(site) as running:
+        running.parts.tags.hang(new_tag("bat1", "the crew", "work", Hold.AS_IS, NOW))
+        twin = battery(site.old.port, "bat2")
+        twin["modbus"]["host"] = "localhost"
+        with pytest.raises(OfferRefusedError, match="bat2") as refused:
+            await running.taker.offer(*site.publish(site.with_devices(*site.tree["devices"], twin)))
+        assert refused.value.check == "tagged"
+        assert list(running.parts.handles) == [BAT, LOAD]
+
+
 async def test_a_tagged_device_and_one_that_the_policy_names_stay(site: Site) -> None:
     async with edge(site) as running:
         parts = running.parts

@@ -141,7 +141,7 @@ async def test_a_site_file_is_proposed_that_passes_the_check_with_the_ratings_th
     guess = next(finding for finding in findings if finding.place["unit"] == 3)
     assert "modbus-load-switch" in guess.entries
     assert not guess.certain
-    assert "# - id: load3" in text, "what only looks like something that can be operated stays a comment"
+    assert "# - id: load1" in text, "what only looks like something that can be operated stays a comment"
 
 
 def test_a_storage_that_tells_no_rating_is_proposed_so_that_nothing_flows(tmp_path: Path) -> None:
@@ -190,6 +190,31 @@ def test_a_scan_without_a_place_or_an_answer_says_what_to_do(capsys: pytest.Capt
     assert "nothing answered" in capsys.readouterr().err
 
 
+def test_a_scan_names_the_places_that_did_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    ports = [free_port() for _ in range(2)]
+    assert run_scan(parse("127.0.0.1", "--ports", ",".join(map(str, ports)), "--timeout", "0.2")) == 1
+    told = capsys.readouterr().err
+    assert all(f"127.0.0.1:{port}: no connection" in told for port in ports)
+
+
+async def test_a_unit_that_is_silent_among_others_is_told() -> None:
+    told: list[str] = []
+    async with ModbusServer() as server:
+        sunspec_map(server, [1, 701, 704], 1)
+        server.silent |= {2, 4, 5}
+        sunspec_map(server, [1, 701, 704], 3)
+        findings = await scan_bus(TcpEndpoint("127.0.0.1", server.port), [1, 2, 3, 4, 5], 0.2, silence=told.append)
+    assert len(findings) == 2
+    assert told == [f"127.0.0.1:{server.port}: no answer within 0.2 s of unit 2, 4-5"]
+
+
+def test_proposed_ids_count_by_role_and_sort_well() -> None:
+    load = Finding({"host": "192.0.2.1", "port": 502, "unit": 1}, "x", ("modbus-load-switch",), certain=False)
+    storage = Finding({"host": "192.0.2.2", "port": 502, "unit": 1}, "x", ("sunspec-storage-704",))
+    text = proposal([load] * 10 + [storage])
+    assert all(f"- id: {name}\n" in text for name in ("load01", "load10", "storage1"))
+
+
 def test_check_config_prints_every_mistake_of_every_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("edge_id: harbour\ntypo: 1\n", encoding="utf-8")
     out = io.StringIO()
@@ -197,5 +222,5 @@ def test_check_config_prints_every_mistake_of_every_file(tmp_path: Path) -> None
     text = out.getvalue()
     assert "a.yaml: typo = 1: unknown key" in text
     assert "a.yaml: devices = None: this key is required" in text
-    assert "b.yaml: (whole file)" in text
+    assert "b.yaml: cannot be read: No such file or directory" in text
     assert text.rstrip().endswith("mistakes")

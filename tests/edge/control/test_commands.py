@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.messages.command import Command, CommandState
 from tieline_edge.control.claims import NO_LIMIT, Band, Interval
-from tieline_edge.control.commands import REMEMBER_S, CommandBook
+from tieline_edge.control.commands import MAX_COMMANDS, MAX_OPEN, REMEMBER_S, CommandBook
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 
@@ -203,3 +204,23 @@ def test_a_command_to_a_tagged_device_is_refused_with_who_and_why_and_a_release_
     assert "cable is open" in refused.text
     assert held.accept(command(action="release", command_id="release-0001"), NOW).state is CommandState.EFFECTIVE
     assert held.claims(NOW) == ()
+
+
+def test_what_is_in_force_outlives_any_number_of_refused_and_finished_commands(book: CommandBook) -> None:
+    day = NOW + timedelta(hours=20)
+    assert book.accept(command(action="limit_w", value=5e3, expires_at=day), NOW).state is CommandState.ACCEPTED
+    for number in range(MAX_COMMANDS + 1):
+        later = NOW + timedelta(seconds=1 + number)
+        book.accept(command(device="nobody", value=1.0, command_id=f"other-{number:05}", expires_at=day), later)
+    assert [claim.limit for claim in book.claims(NOW + timedelta(hours=1))] == [Interval(hi=5e3)]
+
+
+def test_more_commands_than_can_be_kept_are_refused_and_a_release_is_still_heard(tmp_path: Path) -> None:
+    many = {f"bat{number}": DeviceId(f"bat{number}") for number in range(MAX_OPEN + 1)}
+    specs = {device: replace(SPECS[BAT], device_id=device) for device in many.values()}
+    book = CommandBook(EDGE, specs, StateFile(tmp_path / "commands.json"))
+    told = [book.accept(command(device=name, value=1.0, command_id=f"command-{name}"), NOW).state for name in many]
+    assert told == [*[CommandState.ACCEPTED] * MAX_OPEN, CommandState.REFUSED]
+    assert len(book.claims(NOW)) == MAX_OPEN
+    assert book.accept(command("bat0", "release", command_id="release-1"), NOW).state is CommandState.EFFECTIVE
+    assert book.accept(command(f"bat{MAX_OPEN}", value=1.0, command_id="command-again"), NOW).state is CommandState.ACCEPTED

@@ -316,6 +316,10 @@ def test_refreshes_a_differing_replay_and_a_cut_timeline_are_told() -> None:
         "DIFFERS: another version",
     ):
         assert part in text, text
+    bounded = explanation_words(
+        {**told, "limits": [["safety", "thermal-overload", "limit [-∞, -60000] W", "no charging"]]}, BERLIN
+    )
+    assert "nobody claims a setpoint; see the limits below" in bounded
     lines = [{"at": NOW.isoformat(), "kind": "decision", "words": "open", "because": "nobody claims it"}]
     cut = {"device": "bat1", "since": NOW.isoformat(), "until": NOW.isoformat(), "lines": lines, "more": True}
     assert "ask for a shorter span" in timeline_words(cut, BERLIN)

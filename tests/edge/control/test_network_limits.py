@@ -174,3 +174,41 @@ def test_an_element_needs_a_limit_and_rows_of_one_length() -> None:
             measured=Measured(device_id=BAT, quantity="v_v"),
             sensitivities=(row,),
         )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        element(100.0, 1e12, high=-1e12),
+        element(1e12, -1e12, low=-1e12, high=1e12),
+        element(1e-310, 50.0, high=100.0, devices=(BAT,)).model_copy(
+            update={
+                "sensitivities": (
+                    *element(1e-310, 0.0, high=1.0).sensitivities,
+                    *element(1e2, 0.0, high=1.0, devices=(PV,)).sensitivities,
+                )
+            }
+        ),
+    ],
+)
+@pytest.mark.parametrize("loading", [None, 90.0, 1e308])
+def test_no_number_of_a_table_and_none_of_the_field_stops_the_loop(made: NetworkElement, loading: float | None) -> None:
+    for expected_w in (0.0, 1e12, -1e12):
+        for limit in limits(table(made, expected_w=expected_w), loading=loading).values():
+            assert limit is not None
+            assert limit.meet(Interval(-100e3, 100e3)) is not None, "whatever is asked lies inside the rating"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"step_s": 86_401},
+        {"start": datetime(9999, 12, 31, tzinfo=UTC)},
+        {"p_w": {"bat1": [0.0]}},
+        {"p_w": {"bat1": [1e300] * 4}},
+    ],
+)
+def test_a_table_that_leaves_the_calendar_or_its_own_rows_is_refused(wrong: dict[str, object]) -> None:
+    good = table(element(100.0, 50.0, high=100.0))
+    with pytest.raises(ValidationError):
+        NetworkTable.model_validate({**good.model_dump(), **wrong})

@@ -70,6 +70,72 @@ async def test_events_and_readings_are_recorded_in_order_and_readings_are_handed
         await task
 
 
+class SlowDisk(Disk):
+    """A recorder that gathers for a while and commits all of it at once, as the outbox does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits: list[int] = []
+        self.committed = asyncio.Event()
+        self.waiting = 0
+
+    async def record(self, readings: Sequence[Reading]) -> None:
+        self.waiting += 1
+        await self.committed.wait()
+        await super().record(readings)
+
+    async def record_event(self, event: Event) -> None:
+        self.waiting += 1
+        await self.committed.wait()
+        await super().record_event(event)
+
+    async def commit(self) -> None:
+        """Let everything through that waits now."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.commits.append(self.waiting)
+        self.waiting = 0
+        self.committed.set()
+        self.committed.clear()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_what_comes_during_a_commit_goes_together_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One item a commit let the queue grow for ever where a commit takes longer than a cycle."""
+    monkeypatch.setattr(module, "MAX_TOGETHER", 4)
+    disk = SlowDisk()
+    outlet = Outlet(EdgeId("harbour"), ManualClock(NOW), disk)
+    async with asyncio.TaskGroup() as group:
+        writer = group.create_task(outlet.run())
+        outlet.keep([READING])
+        await disk.commit()
+        for number in range(3):
+            outlet.keep([READING])
+            outlet.tell(Severity.INFORMATION, f"plan.{number}", "taken")
+        await disk.commit()
+        await disk.commit()
+        await outlet.drain(5.0)
+        writer.cancel()
+    assert disk.commits == [1, 4, 2], "bounded, and nothing waits alone"
+    assert (outlet.counters.events, outlet.counters.readings) == (3, 4)
+    assert [item.code for item in disk.kept if isinstance(item, Event)] == ["plan.0", "plan.1", "plan.2"]
+
+
+async def test_only_what_was_refused_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.0)
+    disk = Disk(refusals=1)
+    outlet = Outlet(EdgeId("harbour"), ManualClock(NOW), disk)
+    outlet.keep([READING])
+    outlet.tell(Severity.ALARM, "shed.thermal", "overload")
+    async with asyncio.TaskGroup() as group:
+        writer = group.create_task(outlet.run())
+        await outlet.drain(5.0)
+        writer.cancel()
+    assert len(disk.kept) == 2
+    assert (outlet.counters.events, outlet.counters.readings) == (1, 1)
+
+
 async def test_a_disk_that_stays_away_fills_a_bounded_queue_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     outlet = Outlet(EdgeId("harbour"), ManualClock(NOW), Disk())

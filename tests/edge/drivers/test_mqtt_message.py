@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tieline_core.quantities import Reading
 from tieline_edge.drivers.catalog.load import entry
 from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.mqtt.message import MAX_BYTES, parse_message, readings_of
-from tieline_edge.drivers.points import PointTable
+from tieline_edge.drivers.points import PointTable, good_reading
 from tieline_edge.settings import DeviceSettings
 
 ENTRY = entry("mqtt-json-meter")
@@ -109,3 +110,11 @@ def test_a_hundred_megabytes_are_refused_before_anything_is_made_of_them() -> No
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("absurd", [1e15, -1e15, 1e300, 1.7e308])
+def test_a_number_beyond_everything_a_field_shows_is_no_reading(absurd: float) -> None:
+    """A sum of two such numbers is infinite, and the control loop adds powers up."""
+    row = next(iter(POINTS))
+    with pytest.raises(ValueError, match="beyond"):
+        good_reading(row, absurd, datetime(2026, 1, 15, tzinfo=UTC))

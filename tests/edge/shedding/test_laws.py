@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.edge.shedding.plant import LEVELS, QUICK, Battery, Plant, shedding
@@ -164,6 +164,7 @@ def test_no_hunting_whatever_delay_and_gain(delay_s: int, gain: float, base_kw: 
 
 
 @settings(max_examples=12, deadline=None)
+@example(2, 10, 35)  # the relief is just what is wanted: a few watts of noise until it shows switch nobody off
 @given(st.integers(0, 10), st.integers(5, 45), st.integers(0, 99))
 def test_a_late_measurement_causes_no_second_shedding(delay_s: int, over_kw: int, seed: int) -> None:
     plant = Plant(shedding(switching={**QUICK, "effect_s": 12}), base_w=55e3 + over_kw * 100.0, delay_s=delay_s, seed=seed)

@@ -21,7 +21,7 @@ from tieline_core.errors import BadInputError, TransientError
 from tieline_core.frame import decode_records
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.command import Action, Command, CommandReport, CommandState
-from tieline_core.messages.desired import Desired
+from tieline_core.messages.desired import Autonomy, Desired
 from tieline_core.messages.plan import Certificate, Plan, Verdict
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.site_config import SiteConfiguration
@@ -408,6 +408,22 @@ async def test_the_report_names_what_is_in_force_and_what_was_refused(tmp_path: 
         assert [refusal.check for refusal in report.refusals] == ["format"]
         assert report.desired_counter > 0
         assert report.backlog[Stream.ALARM].frames == 1
+
+
+async def test_autonomy_is_computed_only_for_what_is_published(tmp_path: Path, hub: Hub) -> None:
+    asked: list[Autonomy] = []
+
+    def autonomy() -> Autonomy:
+        asked.append(Autonomy(hours=3.0, limited_by="schedule", parts={"schedule": 3.0}))
+        return asked[-1]
+
+    async with edge_at(tmp_path, hub) as edge:
+        reporter = Reporter(edge.outbox, edge.downlink, edge.clock, RunningState, "tieline-edge 0", "boot", autonomy)
+        reporter._standing()
+        assert not asked
+        report = await reporter.report()
+        assert report.autonomy is not None
+        assert (report.autonomy.hours, len(asked)) == (3.0, 1)
 
 
 def test_keys_of_the_configuration_are_checked_by_name() -> None:

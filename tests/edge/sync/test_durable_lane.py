@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Broker
 from tieline_core import topics
 from tieline_core.clock import ManualClock
-from tieline_core.frame import decode, decode_readings, decode_records
+from tieline_core.frame import Frame, decode, decode_readings, decode_records
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Ack, Event, Hello, HelloAnswer, Stream
 from tieline_core.quantities import Reading
@@ -134,6 +134,29 @@ async def test_everything_recorded_is_committed_once_and_acknowledged(broker: Br
         assert held.hub.values == [float(n) for n in range(203)]
         assert (held.hub.hellos[0].epoch, await held.outbox.epoch()) == (0, 7)
         assert held.uplink.online
+
+
+async def test_an_idle_lane_leaves_the_disk_alone(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lane(broker, tmp_path) as held:
+        await held.outbox.record(readings(0, 20))
+        await held.hub.until(20)
+        await acknowledged(held.outbox)
+        asked: list[Stream] = []
+        real = held.outbox.next_frames
+
+        async def next_frames(stream: Stream, after_seq: int, limit: int) -> list[Frame]:
+            asked.append(stream)
+            return await real(stream, after_seq, limit)
+
+        monkeypatch.setattr(held.outbox, "next_frames", next_frames)
+        async with asyncio.timeout(60):
+            before = -1
+            while len(asked) != before:  # the last acknowledgements may still stir it
+                before = len(asked)
+                await asyncio.sleep(0.7)  # more than two of its ticks
+        await held.outbox.record(readings(20, 1))
+        await held.hub.until(21)
+        assert len(asked) > before
 
 
 async def test_lost_frames_are_sent_again_and_nothing_comes_twice(broker: Broker, tmp_path: Path) -> None:

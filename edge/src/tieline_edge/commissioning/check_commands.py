@@ -132,7 +132,7 @@ def add_check_device(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "check-device",
         help="look at one device: values, signs, plausibility",
         description="Connect to one device of a site file, read it twice and show each point: value, unit, what its sign "
-        "means, age, quality, and whether it can be (voltage within 20 %% of nominal, frequency within 5 Hz, power within "
+        "means, age, quality, and whether it can be (voltage within 20 % of nominal, frequency within 5 Hz, power within "
         "the rating, energy counters the way the power says). Says what can be asked of it. Nothing is written.",
         epilog="exit codes: 0 all plausible, 1 something is odd or bad, 2 it could not begin, 3 the device does not answer",
     )

@@ -26,6 +26,8 @@ from tieline_edge.state_paths import StatePaths
 
 def run_checkout(options: argparse.Namespace) -> int:
     """Exit status: 0 everything passed, 1 something failed or was left open, 2 it could not begin, 3 the edge runs."""
+    if not 2 <= len(options.by) <= 64:
+        raise BadInputError("command line", "--by", options.by, "a name has 2 to 64 characters")
     found = site_in_force(options.config)
     answers: Answers = Terminal() if options.answers is None else AnswersFile(options.answers)
     devices = _chosen(found, options.device)
@@ -134,6 +136,6 @@ def add_checkout(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     checkout.add_argument("--answers", type=Path, metavar="FILE", help="answers for scripts (YAML; see the edge's README)")
     checkout.add_argument("--new", action="store_true", help="begin anew instead of going on with an unfinished sheet")
     checkout.add_argument("--pause", type=float, default=2.0, metavar="S", help="seconds between two reads (default: 2)")
-    checkout.add_argument("--look", type=float, default=0.5, metavar="S", help="seconds between looks for an effect")
+    checkout.add_argument("--look", type=float, default=0.5, metavar="S", help="seconds between looks at the effect (0.5)")
     checkout.add_argument("--json", action="store_true", help="print the sheet as JSON at the end")
     checkout.set_defaults(run=run_checkout)

@@ -63,11 +63,11 @@ def _exchange(settings: EdgeSettings, method: str, path: str, body: bytes | None
         with connection.getresponse() as response:
             status, row = response.status, json.load(response)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotAnsweringError(f"{settings.edge_id} does not answer on 127.0.0.1:{port}: {error}. Is it running?") from error
+        raise NotAnsweringError(f"{settings.edge_id} does not answer on 127.0.0.1:{port} ({error}). Is it running?") from error
     finally:
         connection.close()
     if not isinstance(row, dict):
         raise NotAnsweringError(f"what answers on 127.0.0.1:{port} is not {settings.edge_id}")
     if status != http.client.OK:
-        raise BadInputError(str(settings.edge_id), path, "", str(row.get("detail", status)))
+        raise BadInputError(str(settings.edge_id), "", None, str(row.get("detail", status)))
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
@@ -29,13 +30,22 @@ def proposal(findings: Sequence[Finding], edge: str | None = None) -> str:
     Devices of which it only looks as if an entry fits stand as comments, unless all the entry does is measure.
     """
     lines = [_HEAD.format(edge=edge).rstrip("\n")] if edge is not None else []
-    rows = [line for number, finding in enumerate(findings, 1) for line in _device(number, finding)]
+    rows = [line for name, finding in _named(findings) for line in _device(name, finding)]
     named = any(line.startswith("  - id:") for line in rows)
     lines.append("devices:" if named else "devices: []   # nothing that can be proposed without you; see below")
     return "\n".join([*lines, *rows]) + "\n"
 
 
-def _device(number: int, finding: Finding) -> Iterator[str]:
+def _named(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
+    """Each finding with a proposed id: role and number, counted by role and of even width, so that lists sort well."""
+    roles = [entry(finding.entries[0]).role.value if finding.entries else "" for finding in findings]
+    counts, width = Counter[str](), {role: len(str(count)) for role, count in Counter(roles).items()}
+    for role, finding in zip(roles, findings, strict=True):
+        counts[role] += 1
+        yield f"{role}{counts[role]:0{width[role]}d}", finding
+
+
+def _device(name: str, finding: Finding) -> Iterator[str]:
     yield from (f"  # {text}" for text in (finding.text, *finding.details))
     if not finding.entries:
         yield f"  # at {_flow(finding.place)}"
@@ -47,7 +57,7 @@ def _device(number: int, finding: Finding) -> Iterator[str]:
     hold = "" if finding.certain or not asked else "# "
     if hold:
         yield f"  # it only looks like {chosen.name}, which can be operated: uncomment it once the nameplate says so"
-    yield f"  {hold}- id: {chosen.role.value}{number}"
+    yield f"  {hold}- id: {name}"
     yield f"  {hold}  catalog: {chosen.name}"
     yield f"  {hold}  {finding.protocol}: {_flow(finding.place)}"
     yield from (f"  {hold}  {line}" for line in _ratings(chosen, finding.ratings))

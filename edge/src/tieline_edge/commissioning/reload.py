@@ -16,11 +16,13 @@ from tieline_core.errors import BadInputError, PermanentError, TransientError
 from tieline_core.ids import DeviceId
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.messages.telemetry import Severity
+from tieline_core.shedding import VITAL
 from tieline_edge.bootstrap import Composition, rule_site_of, specs_of, writable_of
-from tieline_edge.commissioning.places import place
-from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, is_vital, vital_of
+from tieline_edge.commissioning.places import box
+from tieline_edge.commissioning.site_in_force import TakenSite, fixed_differences, is_vital, names_of, vital_of
 from tieline_edge.config_file import check_text
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.places import takes_orders
 from tieline_edge.pollers import Pollers
 from tieline_edge.sampling import DeviceHandle, open_devices
 from tieline_edge.settings import DeviceSettings, EdgeSettings
@@ -121,16 +123,23 @@ class SiteTaker:
         site = self._parts.site
         protected = site.once_vital | vital_of(old)
         sheddable = [device for device in new.devices if device.priority_class is not None and not is_vital(device, new)]
-        freed = sorted(device.id for device in sheddable if not protected.isdisjoint((device.id, place(device))))
+        freed = sorted(device.id for device in sheddable if not protected.isdisjoint(names_of(device)))
         if freed:
             reason = f"{', '.join(freed)}: vital, and the hub never makes a vital device sheddable; edit the file at the site"
             raise OfferRefusedError("vital", reason)
+        rows = {device.id: device for one in (old, new) for device in one.devices}
+        opened = [rows[device] for device in difference.opened if takes_orders(rows[device])]
+        if posing := [one.id for one in opened if not protected.isdisjoint(names_of(one)) and not _the_same(one, old, new)]:
+            reason = "a vital device is there, and the hub never lets it be driven as another kind; edit the file at the site"
+            raise OfferRefusedError("vital", f"{', '.join(posing)}: {reason}")
+        hung = {box(device): device.id for device in old.devices if self._parts.tags.refusal(device.id) is not None}
+        if under := [f"{one.id} (the place of {hung[box(one)]})" for one in opened if box(one) in hung]:
+            raise OfferRefusedError("tagged", f"{', '.join(under)}: a tag hangs there; it goes first, then publish again")
         for device in difference.closed:
             if (tag := self._parts.tags.refusal(device)) is not None:
                 raise OfferRefusedError("tagged", f"{device} is {tag}; its tag goes first, then publish again")
             if device in self._parts.cycle.shed:
                 raise OfferRefusedError("shed", f"{device} is shed now and would be forgotten open; publish again later")
-        rows = {device.id: device for one in (old, new) for device in one.devices}
         if meters := [device for device in (*difference.opened, *difference.removed) if rows[device].mqtt is not None]:
             raise OfferRefusedError("fixed", f"{', '.join(meters)}: devices on the field broker change with a restart only")
 
@@ -197,6 +206,13 @@ def _checked(configuration: SiteConfiguration) -> EdgeSettings:
         error = BadInputError("configuration", "edge_id", settings.edge_id, f"it was published for {configuration.edge_id}")
         raise OfferRefusedError("edge", str(error))
     return settings
+
+
+def _the_same(device: DeviceSettings, old: EdgeSettings, new: EdgeSettings) -> bool:
+    """A vital device that stays what it is: known before with this catalogue entry, or a load of class 0 where none was."""
+    before = [one for one in old.devices if not {one.id, box(one)}.isdisjoint((device.id, box(device))) and is_vital(one, old)]
+    kept = all(one.catalog == device.catalog for one in before)
+    return is_vital(device, new) and kept and (bool(before) or device.priority_class == VITAL)
 
 
 def _moved(old: EdgeSettings, new: EdgeSettings, difference: Difference) -> tuple[DeviceId, ...]:

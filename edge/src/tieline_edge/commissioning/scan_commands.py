@@ -19,11 +19,14 @@ from tieline_edge.commissioning.proposal import proposal
 from tieline_edge.commissioning.scan_modbus import scan_bus
 from tieline_edge.commissioning.scan_opcua import scan_opcua
 from tieline_edge.config_file import check_config
+from tieline_edge.drivers.catalog.load import entry, names
 from tieline_edge.drivers.modbus.endpoint import Endpoint, SerialEndpoint, TcpEndpoint
 
 _MAX_TRIES: Final = 4096
 #: Buses that are asked at the same time.
 _AT_ONCE: Final = 16
+#: Places without an answer that are named.
+_MAX_SILENT: Final = 20
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -66,15 +69,17 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("hosts", nargs="*", metavar="HOST", help="Modbus hosts to ask")
-    parser.add_argument("--ports", type=_numbers, default=(502,), metavar="LIST", help="Modbus ports, e.g. 502,1502-1510")
-    parser.add_argument("--units", type=_numbers, default=(1,), metavar="LIST", help="Modbus unit ids, e.g. 1-10")
+    parser.add_argument(
+        "--ports", type=_numbers, default=(502,), metavar="LIST", help="ports, e.g. 502,1502-1510 (default: 502)"
+    )
+    parser.add_argument("--units", type=_numbers, default=(1,), metavar="LIST", help="unit ids, e.g. 1-10 (default: 1)")
     parser.add_argument("--rtu", action="store_true", help="the hosts are gateways that pass RTU frames on")
-    parser.add_argument("--serial", action="append", default=[], metavar="PATH", help="serial line with RTU frames")
+    parser.add_argument("--serial", action="append", default=[], metavar="PATH", help="serial line (RTU frames); repeatable")
     parser.add_argument("--baud", type=int, default=9600, metavar="N", help="of the serial lines (default: 9600)")
     parser.add_argument("--parity", choices=("N", "E", "O"), default="N", help="of the serial lines (default: N)")
     parser.add_argument("--stop-bits", type=int, choices=(1, 2), default=1, help="of the serial lines (default: 1)")
-    parser.add_argument("--opcua", action="append", default=[], metavar="URL", help="OPC-UA server, e.g. opc.tcp://bay1:4840")
-    parser.add_argument("--timeout", type=float, default=1.0, metavar="S", help="seconds to wait for each answer")
+    parser.add_argument("--opcua", action="append", default=[], metavar="URL", help="e.g. opc.tcp://bay1:4840; repeatable")
+    parser.add_argument("--timeout", type=float, default=1.0, metavar="S", help="seconds to wait for each answer (default: 1)")
     parser.add_argument("--site", type=_edge, metavar="EDGE", help="propose a whole site file for this edge id")
     parser.add_argument("--no-guess", action="store_true", help="do not compare units without SunSpec with the catalogue")
 
@@ -85,7 +90,19 @@ def _buses(args: argparse.Namespace) -> list[Endpoint]:
     return buses + [SerialEndpoint(path, args.baud, args.parity, args.stop_bits) for path in args.serial]
 
 
-async def _scan(args: argparse.Namespace, buses: Sequence[Endpoint], tell: Callable[[str], None]) -> list[Finding]:
+def _ready(args: argparse.Namespace) -> None:
+    """Load what is slow to load before the first question: a blocked loop would look like devices that do not answer."""
+    if args.hosts or args.serial:
+        import pymodbus.client  # noqa: F401 - loaded for its being loaded
+    if args.opcua:
+        import asyncua  # noqa: F401 - loaded for its being loaded
+    for name in names():
+        entry(name)
+
+
+async def _scan(
+    args: argparse.Namespace, buses: Sequence[Endpoint], tell: Callable[[str], None], silence: Callable[[str], None]
+) -> list[Finding]:
     slots, total, done = asyncio.Semaphore(_AT_ONCE), len(buses) * len(args.units), 0
 
     def step() -> None:
@@ -97,8 +114,8 @@ async def _scan(args: argparse.Namespace, buses: Sequence[Endpoint], tell: Calla
         async with slots:
             return await look
 
-    looks = [scan_bus(bus, args.units, args.timeout, step, guess=not args.no_guess) for bus in buses]
-    looks += [scan_opcua(url, args.timeout) for url in args.opcua]
+    looks = [scan_bus(bus, args.units, args.timeout, step, silence, guess=not args.no_guess) for bus in buses]
+    looks += [scan_opcua(url, args.timeout, silence) for url in args.opcua]
     found = await asyncio.gather(*(taking_turns(look) for look in looks))
     if buses:
         tell("\n")
@@ -115,9 +132,15 @@ def run_scan(args: argparse.Namespace, out: TextIO | None = None) -> int:
     if (tries := len(buses) * len(args.units) + len(args.opcua)) > _MAX_TRIES:
         sys.stderr.write(f"scan: {tries} places are more than {_MAX_TRIES}: name fewer hosts, ports or units\n")
         return 2
-    findings = asyncio.run(_scan(args, buses, _progress))
+    _ready(args)
+    silent: list[str] = []
+    findings = asyncio.run(_scan(args, buses, _progress, silent.append))
+    for line in silent[:_MAX_SILENT]:
+        sys.stderr.write(f"{line}\n")
+    if len(silent) > _MAX_SILENT:
+        sys.stderr.write(f"... and {len(silent) - _MAX_SILENT} more places without an answer\n")
     if not findings:
-        sys.stderr.write("nothing answered; check host, --ports, --units and the cable\n")
+        sys.stderr.write("nothing answered; check host, --ports, --units, --timeout and the cable\n")
         return 1
     out.write(proposal(findings, args.site))
     return 0

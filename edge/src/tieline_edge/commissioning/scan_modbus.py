@@ -31,6 +31,8 @@ RATINGS: Final[Mapping[str, tuple[tuple[int, int, int], ...]]] = {
 
 #: Told after each unit.
 Step = Callable[[], None]
+#: Told what did not answer, in words.
+Silence = Callable[[str], None]
 
 
 def fitting_entries(models: Iterable[int]) -> tuple[str, ...]:
@@ -45,7 +47,13 @@ def _models_of(found: CatalogEntry) -> set[int]:
 
 
 async def scan_bus(
-    endpoint: Endpoint, units: Sequence[int], timeout_s: float, step: Step = lambda: None, *, guess: bool = True
+    endpoint: Endpoint,
+    units: Sequence[int],
+    timeout_s: float,
+    step: Step = lambda: None,
+    silence: Silence = lambda _: None,
+    *,
+    guess: bool = True,
 ) -> list[Finding]:
     """Ask each unit of one bus.
 
@@ -54,10 +62,11 @@ async def scan_bus(
         units: Unit ids to ask.
         timeout_s: Longest wait for an answer.
         step: Called after each unit.
+        silence: Told once at the end which units did not answer, or why the bus could not be reached.
         guess: Compare units without SunSpec with the catalogue by the voltage and frequency they would show.
     """
     link = ModbusLink(endpoint, timeout_s)
-    findings = []
+    findings, silent = [], []
     try:
         for unit in units:
             read = partial(link.read, unit)
@@ -67,13 +76,28 @@ async def scan_bus(
                 findings.append(await _unknown(read, _place(endpoint, unit), guess=guess))
             except DeviceTransientError as error:
                 if "no connection" in str(error):
+                    silence(str(error))
                     break
+                silent.append(unit)
             else:
                 findings.append(await _sunspec(read, _place(endpoint, unit), device))
             step()
     finally:
         link.close()
+    if silent:
+        silence(f"{link}: no answer within {timeout_s:g} s of unit {_spans(silent)}")
     return findings
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Numbers as ``1, 3-5``."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
 
 
 def _place(endpoint: Endpoint, unit: int) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tieline_edge.commissioning.finding import Finding
@@ -20,7 +20,7 @@ _LEAST_NODES: Final = 2
 _LEAST_SHARE: Final = 0.4
 
 
-async def scan_opcua(url: str, timeout_s: float) -> list[Finding]:
+async def scan_opcua(url: str, timeout_s: float, silence: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Ask a server for its endpoints; browse it where it lets in anybody.
 
     Nothing is written, and no certificate is trusted: a server that wants security is listed with what it offers.
@@ -30,7 +30,8 @@ async def scan_opcua(url: str, timeout_s: float) -> list[Finding]:
     try:
         async with asyncio.timeout(10 * timeout_s):
             offers = await Client(url, timeout=timeout_s).connect_and_get_server_endpoints()
-    except (TimeoutError, OSError, ua.UaError):
+    except (TimeoutError, OSError, ua.UaError) as error:
+        silence(f"{url}: no answer: {error or f'nothing within {10 * timeout_s:g} s'}")
         return []
     security = sorted({(str(one.SecurityPolicyUri).rpartition("#")[2], int(one.SecurityMode)) for one in offers})
     told = tuple(f"offers {policy} {_MODES.get(mode, '?')}" if mode > 1 else "offers no security" for policy, mode in security)

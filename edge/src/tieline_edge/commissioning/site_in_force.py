@@ -19,7 +19,7 @@ from tieline_core.messages.desired import Sha256
 from tieline_core.messages.site_config import SiteConfiguration
 from tieline_core.shedding import VITAL
 from tieline_core.signing import MAX_ENVELOPE_BYTES, EnvelopeType, open_envelope
-from tieline_edge.commissioning.places import place
+from tieline_edge.commissioning.places import box, place
 from tieline_edge.config_file import check_text, load_settings
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.settings import DeviceSettings, EdgeSettings
@@ -88,10 +88,15 @@ def is_vital(device: DeviceSettings, settings: EdgeSettings) -> bool:
     return device.id in settings.shedding.vital or device.priority_class == VITAL
 
 
+def names_of(device: DeviceSettings) -> tuple[str, str, str]:
+    """Everything a device is known by: its id, its place as it is written, and the box however that is written."""
+    return device.id, place(device), box(device)
+
+
 def vital_of(settings: EdgeSettings) -> frozenset[str]:
     """Ids and places of what is never shed: another name for the same box protects it no less."""
     vital = [device for device in settings.devices if is_vital(device, settings)]
-    return frozenset({name for device in vital for name in (device.id, place(device))})
+    return frozenset(name for device in vital for name in names_of(device))
 
 
 def fixed_differences(old: EdgeSettings, new: EdgeSettings) -> list[str]:

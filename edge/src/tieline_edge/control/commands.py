@@ -21,9 +21,12 @@ _LOG = logging.getLogger(__name__)
 #: How long a finished command is remembered, so that a repeated message finds its report [s].
 REMEMBER_S: Final = 86_400.0
 MAX_COMMANDS: Final = 500
+#: Commands that may be in force at once; the rest of the memory is for those that are over or were refused.
+MAX_OPEN: Final = 400
 #: Reports handed to the hub at once, newest first.
 MAX_REPORTS: Final = 20
 
+_BINDS: Final = 2
 _FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED, CommandState.ENDED})
 _IN_FORCE: Final = frozenset({CommandState.CONFIRMED, CommandState.EFFECTIVE})
 
@@ -121,7 +124,7 @@ class CommandBook:
         known = self._held.get(command.command_id)
         if known is not None:
             return known.report
-        reason = self._refusal(command, now)
+        reason = self._refusal(command, now) or self._full(command)
         state = CommandState.ACCEPTED if reason is None else CommandState.REFUSED
         held = dict(self._held)
         if reason is None and command.action is Action.RELEASE:
@@ -192,6 +195,12 @@ class CommandBook:
         wish = meaning(command, spec)
         return wish if isinstance(wish, str) else None
 
+    def _full(self, command: Command) -> str | None:
+        """Why no further command can be followed to its end; a release is always heard."""
+        if command.action is Action.RELEASE or sum(_hold(row) == _BINDS for row in self._held.values()) < MAX_OPEN:
+            return None
+        return f"{MAX_OPEN} commands are in force already: release some first"
+
     def _claim(self, command: Command, wish: Wish) -> Claim:
         return Claim(
             command.device_id,
@@ -213,13 +222,19 @@ class CommandBook:
     def _store(self, held: Mapping[str, HeldCommand], now: datetime) -> None:
         oldest = now - timedelta(seconds=REMEMBER_S)
         kept = [row for row in held.values() if row.command.expires_at > oldest]
-        kept = sorted(kept, key=lambda row: row.report.at)[-MAX_COMMANDS:]
+        # What is in force was promised to somebody: however much is refused or over since, it stays. A release is over at once.
+        kept = sorted(kept, key=lambda row: (_hold(row), row.report.at))[-MAX_COMMANDS:]
         try:
             self._file.write(_HELD.dump_json(kept).decode())
         except OSError as error:
             # An approved command is carried out all the same; only a restart would not know of it.
             _LOG.warning("commands were not stored: %s", error)
         self._held = {row.command.command_id: row for row in kept}
+
+
+def _hold(row: HeldCommand) -> int:
+    """How dear a row is when there are too many: in force before released (its limit is being lifted) before over."""
+    return _BINDS if _open(row) and row.command.action is not Action.RELEASE else int(row.released)
 
 
 def _open(row: HeldCommand) -> bool:

@@ -54,6 +54,8 @@ class MemoryStore:
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
         self._storing: asyncio.Task[None] | None = None
+        #: What is to be written next, when the disk has time again; only the newest counts.
+        self._next: str | None = None
 
     def read(self) -> StoredState | None:
         """What the previous run stored; None when there is nothing.
@@ -96,13 +98,18 @@ class MemoryStore:
         due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=STORE_EVERY_S * speed)
         if urgent == self._stored and not due:
             return
-        text = _STATE.dump_json(StoredState(at=now, arbiter=arbiter, rules=dict(rules()))).decode()
+        self._next = _STATE.dump_json(StoredState(at=now, arbiter=arbiter, rules=dict(rules()))).decode()
         self._stored, self._stored_at = urgent, now
-        if self._storing is not None:
-            await self._storing
-        self._storing = asyncio.create_task(self._offload(self._write, text), name="store-control")
-        # A sick disk must not hold up a shedding: after this long the loop goes on and the write ends by itself.
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._write_on(), name="store-control")
+        # A sick disk must not hold up a shedding, whether it hangs on this write or on an earlier one: after this long the
+        # loop goes on, and what is newest by then is written when the disk answers again.
         await asyncio.wait([self._storing], timeout=_STORE_WAIT_S)
+
+    async def _write_on(self) -> None:
+        while (text := self._next) is not None:
+            self._next = None
+            await self._offload(self._write, text)
 
     def _write(self, text: str) -> None:
         try:

@@ -96,7 +96,8 @@ def shares(headroom: float, pulls: Iterable[Pull]) -> dict[DeviceId, float]:
     weight = sum(abs(one.per_w) * one.reach_w for one in found)
     if weight <= 0.0:
         return {}
-    return {one.device: headroom * abs(one.per_w) * one.reach_w / weight / one.per_w for one in found if one.per_w}
+    # Both a share and its way back to watts: only the sign of the sensitivity is left of it.
+    return {one.device: math.copysign(headroom * one.reach_w / weight, headroom * one.per_w) for one in found if one.per_w}
 
 
 class NetworkLimits:
@@ -175,6 +176,8 @@ def _meet(limits: dict[DeviceId, tuple[Interval, str]], spec: DeviceSpec, bound_
     grid = max(1.0, GRID_SHARE * rating_w(spec))
     low, high = min(spec.p_min_w, 0.0), max(spec.p_max_w, 0.0)
     held, why = limits.get(spec.device_id, (NO_LIMIT, "the network leaves room"))
+    # First into the rating: an absurd table, or a value far off, may ask for more than any number of grid steps.
+    bound_w = min(max(bound_w, low), high)
     if above:
         bound = min(max(math.floor(bound_w / grid + _HAIR) * grid, low), high)
         one = NO_LIMIT if bound >= high else Interval(hi=bound)

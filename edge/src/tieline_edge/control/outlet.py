@@ -1,4 +1,4 @@
-"""From the control loop to the outbox without waiting for the disk: a bounded queue with one writer."""
+"""From the control loop to the outbox without waiting for the disk: a bounded queue, emptied with every commit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tieline_edge.outbox.ports import Recorder
 
 _LOG = logging.getLogger(__name__)
 MAX_WAITING: Final = 5000
+#: Most items of one commit.
+MAX_TOGETHER: Final = 500
 _RETRY_S: Final = 0.5
 
 #: Told of each derived reading after it was recorded, e.g. the forecaster's history.
@@ -92,11 +94,15 @@ class Outlet:
     async def run(self) -> None:
         """Record until cancelled; a disk that refuses is tried again."""
         while True:
-            item = await self._queue.get()
+            together = [await self._queue.get()]
+            # A commit takes its time, and what comes meanwhile has to go with the next one: one at a time would never catch up.
+            while len(together) < MAX_TOGETHER and not self._queue.empty():
+                together.append(self._queue.get_nowait())
             try:
-                await self._record(item)
+                await self._record(together)
             finally:
-                self._queue.task_done()
+                for _ in together:
+                    self._queue.task_done()
 
     async def drain(self, seconds: float) -> None:
         """Wait until all that was queued is recorded, at most this long (wall time)."""
@@ -106,21 +112,30 @@ class Outlet:
         except TimeoutError:
             _LOG.warning("%d items were not recorded before the end", self._queue.qsize())
 
-    async def _record(self, item: Event | Sequence[Reading]) -> None:
-        while True:
-            try:
-                if isinstance(item, Event):
-                    await self._recorder.record_event(item)
-                    self.counters.events += 1
-                else:
-                    await self._recorder.record(item)
-                    self.counters.readings += len(item)
-            except TransientError as error:
-                _LOG.warning("not recorded yet: %s", error)
+    async def _record(self, together: Sequence[Event | Sequence[Reading]]) -> None:
+        left = list(together)
+        while left:
+            async with asyncio.TaskGroup() as group:
+                attempts = [group.create_task(self._attempt(item)) for item in left]
+            refused = [error for attempt in attempts if (error := attempt.result()) is not None]
+            left = [item for item, attempt in zip(left, attempts, strict=True) if attempt.result() is not None]
+            if left:
+                _LOG.warning("%d items are not recorded yet: %s", len(left), refused[0])
                 await asyncio.sleep(_RETRY_S)
-                continue
-            break
-        if not isinstance(item, Event):
-            for tap in self.taps:
-                for reading in item:
-                    await tap(reading)
+        for item in together:
+            if not isinstance(item, Event):
+                for tap in self.taps:
+                    for reading in item:
+                        await tap(reading)
+
+    async def _attempt(self, item: Event | Sequence[Reading]) -> TransientError | None:
+        try:
+            if isinstance(item, Event):
+                await self._recorder.record_event(item)
+                self.counters.events += 1
+            else:
+                await self._recorder.record(item)
+                self.counters.readings += len(item)
+        except TransientError as error:
+            return error
+        return None

@@ -67,7 +67,8 @@ def explanation_words(answer: Mapping[str, Any], zone: ZoneInfo) -> str:
     if answer["away"] is not None:
         lines.insert(1, f"  NOTE      {answer['away']}")
     winner = answer["winner"]
-    lines.append(f"  because   {'nobody claims a setpoint or position' if winner is None else _claim(winner)}")
+    nobody = "nobody claims a setpoint; see the limits below" if answer["limits"] else "nobody claims a setpoint or position"
+    lines.append(f"  because   {nobody if winner is None else _claim(winner)}")
     lines += [f"  against   {_claim(claim)}" for claim in answer["losers"]]
     lines += [f"  limit     {_claim(claim)}" for claim in answer["limits"]]
     lines += [f"  dropped   {_claim(claim)}" for claim in answer["dropped"]]

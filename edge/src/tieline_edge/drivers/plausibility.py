@@ -21,8 +21,6 @@ from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.catalog.entry import Point
 from tieline_edge.drivers.points import PointRow, bad_reading
 
-#: No quantity of the field reaches this, whatever its unit: 10 TWh in Wh is 1e13.
-LARGEST: Final = 1e15
 #: Polls in a row with an impossible value until the device is doubted.
 AFTER: Final = 3
 #: Expected voltage [pu of nominal], and the widest a grid can be at.

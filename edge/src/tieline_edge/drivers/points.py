@@ -12,6 +12,8 @@ from tieline_core.quantities import QUANTITIES, Quality, Reading, round_to
 from tieline_edge.drivers.catalog.entry import CatalogEntry, Point
 from tieline_edge.settings import DeviceSettings
 
+#: No quantity of the field reaches this, whatever its unit: 10 TWh in Wh is 1e13.
+LARGEST: Final = 1e15
 #: What turns round with a device that is wired the other way: signed powers change sign, energy registers change place.
 _SIGNED: Final = frozenset({"p_w", "q_var", *(f"p_l{n}_w" for n in (1, 2, 3)), *(f"q_l{n}_var" for n in (1, 2, 3))})
 _SWAPPED: Final = {"e_import_wh": "e_export_wh", "e_export_wh": "e_import_wh"}
@@ -59,7 +61,13 @@ class PointTable:
 
 
 def good_reading(row: PointRow, value: float, at: datetime, quality: Quality = Quality.GOOD) -> Reading:
-    """A number of the source as a reading: sign of the house, declared resolution, no minus zero."""
+    """A number of the source as a reading: sign of the house, declared resolution, no minus zero.
+
+    Raises:
+        ValueError: No quantity of the field is as large; sums of such numbers would end in infinity.
+    """
+    if not -LARGEST < value < LARGEST:
+        raise ValueError(f"{row.id}: {value:g} is beyond everything a field shows")
     return Reading(row.id, round_to(value * row.factor, row.exponent) + 0.0, at, quality)
 
 

@@ -31,14 +31,15 @@ async def recorded_instants(database: Database, points: Sequence[PointId], last:
             int(FrameKind.READINGS),
             _FRAMES,
         )
-    found: dict[PointId, set[datetime]] = {point: set() for point in points}
+    known = {str(point): point for point in points}
+    found: dict[PointId, set[int]] = {point: set() for point in points}
     for (body,) in rows:
         try:
             columns = decode_readings(body)
         except FrameError:
             continue  # the uplink reports a damaged frame; here it only cannot help
-        wanted = {place: PointId(name) for place, name in enumerate(columns.points) if name in found}
+        wanted = {place: found[known[name]] for place, name in enumerate(columns.points) if name in known}
         for place, at_us in zip(columns.point_index.tolist(), columns.at_us.tolist(), strict=True):
             if place in wanted:
-                found[wanted[place]].add(from_us(at_us))
-    return {point: sorted(instants)[-last:] for point, instants in found.items()}
+                wanted[place].add(at_us)
+    return {point: [from_us(at_us) for at_us in sorted(instants)[-last:]] for point, instants in found.items()}

@@ -11,6 +11,7 @@ let zone = "UTC", seen = 0, shown = null, alarmsAt = 0;
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const clock = (iso, seconds = true) => new Intl.DateTimeFormat("en-GB", {
   timeZone: zone, hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) }).format(new Date(iso));
+const byName = (a, b) => a.localeCompare(b, "en", { numeric: true });
 const day = (iso) => new Intl.DateTimeFormat("sv-SE", { timeZone: zone }).format(new Date(iso));
 const element = (kind, value = "", className = "") => {
   const made = document.createElement(kind);
@@ -67,8 +68,9 @@ function cards(status) {
   $("hub").className = `big${status.hub_online ? "" : " finding"}`;
   text($("heard"), status.hub_heard_at ? `last heard ${day(status.hub_heard_at)} ${clock(status.hub_heard_at)}` : "not heard since the start");
   text($("shed"), status.shed.length ? `${status.shed.length} load${status.shed.length > 1 ? "s" : ""}` : "nothing");
+  text($("shedname"), status.dry_run ? "Would be shed" : "Shed now");
   $("shed").className = `big${status.shed.length ? " finding" : ""}`;
-  text($("shedlist"), status.shed.join(", "));
+  text($("shedlist"), [...status.shed].sort(byName).join(", "));
   const autonomy = status.autonomy;
   text($("autonomy"), autonomy.hours === null ? "> 30 days" : hours(autonomy.hours));
   const ends = { schedule: "then device defaults", network: "then its network table is too old", energy: "then storage is at its reserve", outbox: "then unsent readings are lost" };
@@ -118,7 +120,7 @@ function devices(status) {
   text($("devicecount"), `${names.length - away} of ${names.length} answer`);
   const focused = document.activeElement?.closest("tr")?.id;
   const weight = (name) => (status.devices[name].online ? 1 : 0);
-  $("rows").replaceChildren(...names.sort((a, b) => weight(a) - weight(b) || a.localeCompare(b, "en", { numeric: true }))
+  $("rows").replaceChildren(...names.sort((a, b) => weight(a) - weight(b) || byName(a, b))
     .map((name) => row(name, status.devices[name], now)));
   if (focused) document.getElementById(focused)?.querySelector("button")?.focus();
 }
@@ -201,7 +203,7 @@ async function refresh() {
     if (shown === null) document.title = `${status.edge} · Tieline edge`;
     shown = status;
     text($("name"), status.site);
-    text($("edge"), status.edge);
+    text($("edge"), status.edge === status.site ? "" : status.edge);
     text($("asof"), `${day(status.at)} ${clock(status.at)} ${zone}`);
     text($("software"), `${status.software}, up to date every ${EVERY_MS / 1000} s`);
     banners(status); cards(status); devices(status); plot(status);

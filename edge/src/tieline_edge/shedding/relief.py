@@ -16,6 +16,10 @@ from tieline_edge.shedding.shed_state import Helper, Parameters, ShedMemory
 
 #: A relief is aimed this far below the border, because the border itself is not below it [W].
 BEYOND_W = 1.0
+#: What sums of floats leave over is no need: no customer goes for it, and it is far less than the watt beyond the border [W].
+_ROUNDING_W = 1e-3
+#: While relief is on its way, so much more of the flow is what a meter of class 0.5 may be off (IEC 62053-22).
+_NOISE_SHARE = 0.005
 
 
 def relieve(
@@ -35,7 +39,7 @@ def relieve(
     """
     if finding.flow_w is None:
         need_w = finding.excess_w * finding.share - fresh_w
-        return _strained(memory, finding), max(0.0, need_w)
+        return _strained(memory, finding), _left(need_w)
     effect_s = parameters.switching.effect_s
     missing_w = unseen_w(memory.of(finding.key), finding, effect_s, view.now)
     if finding.surplus_w > 0.0:
@@ -44,7 +48,8 @@ def relieve(
     if finding.excess_w <= 0.0:
         return _calm(parameters, memory, finding, view), 0.0
     need_w = finding.excess_w * finding.share + BEYOND_W - missing_w
-    if need_w <= 0.0:
+    if _left(need_w) <= 0.0 or (missing_w > 0.0 and need_w <= _NOISE_SHARE * abs(finding.flow_w)):
+        # Nobody is switched off for the meter's noise: if it is more than that, it is still there when the relief has shown.
         return memory, 0.0
     element, able = memory.of(finding.key), _able(parameters, finding, view, delivering=True)
     most_w = sum(one.deliver_w for one in able.values()) if parameters.storage.relieve else 0.0
@@ -55,7 +60,11 @@ def relieve(
     raised_w = max(0.0, goal_w - base_w)
     element = replace(element, discharge_w=min(most_w, max(element.discharge_w, goal_w)), calm_since=None)
     memory = ordered(memory.with_element(finding.key, element), finding, raised_w, effect_s, view.now)
-    return memory, max(0.0, need_w - raised_w)
+    return memory, _left(need_w - raised_w)
+
+
+def _left(need_w: float) -> float:
+    return need_w if need_w > _ROUNDING_W else 0.0
 
 
 def _strained(memory: ShedMemory, finding: Finding) -> ShedMemory:

@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 WAITING: Final = 4
 #: Shortest time between two answers [s of wall time].
 PAUSE_S: Final = 0.25
-_LOOK_S: Final = 0.2
+#: How soon a lost session is noticed at the latest; a question wakes at once.
+_LOOK_S: Final = 1.0
 _CUT: Final = "\n... cut here; ask on the edge itself for all of it"
 
 #: Tells why, in words, or raises BadInputError saying what there is.

@@ -43,6 +43,8 @@ _STEP: Final = 64
 #: only while fewer than this wait for the hub.
 _MOST_WAITING: Final = 256
 _LOOK_S: Final = 0.2
+#: How soon a lost session is noticed at the latest while nothing is asked; a request wakes at once.
+_IDLE_S: Final = 1.0
 #: How often the hub is told how far a backfill is [s of wall time].
 _TELL_S: Final = 1.0
 
@@ -111,7 +113,7 @@ class Reconciliation:
             else:
                 self._stirred.clear()
                 try:
-                    async with asyncio.timeout(_LOOK_S):
+                    async with asyncio.timeout(_IDLE_S):
                         await self._stirred.wait()
                 except TimeoutError:
                     continue

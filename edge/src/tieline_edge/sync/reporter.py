@@ -12,7 +12,7 @@ from tieline_core import topics
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
-from tieline_core.messages.desired import OutboxRoom, Reported, StreamBacklog
+from tieline_core.messages.desired import Autonomy, OutboxRoom, Reported, StreamBacklog
 from tieline_core.messages.telemetry import Stream
 from tieline_edge.control.autonomy import with_outbox
 from tieline_edge.outbox.store import Outbox
@@ -36,6 +36,7 @@ class Reporter:
         running: The agent's own state, asked twice a second.
         software: Name and version.
         boot_id: The same as in the hello.
+        autonomy: Hours of safe autonomy, the outbox left out; asked only for what is published.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Reporter:
         running: Callable[[], RunningState],
         software: str,
         boot_id: str,
+        autonomy: Callable[[], Autonomy | None] = lambda: None,
     ) -> None:
         self._outbox = outbox
         self._downlink = downlink
@@ -53,6 +55,7 @@ class Reporter:
         self._running = running
         self._software = software
         self._boot_id = boot_id
+        self._autonomy = autonomy
 
     def topics(self) -> Sequence[str]:
         """It listens to nothing."""
@@ -63,7 +66,7 @@ class Reporter:
 
     async def report(self) -> Reported:
         """How the edge stands now, backlog included."""
-        room, known = await self._room(), self._running().autonomy
+        room, known = await self._room(), self._autonomy()
         # Not part of what is compared: hours grow less by themselves, and that is no news.
         autonomy = None if known is None else with_outbox(known, None if room is None else room.room_h)
         update = {"backlog": await self._backlog(), "outbox": room, "autonomy": autonomy}

@@ -9,7 +9,7 @@ from typing import Protocol
 from tieline_core.errors import PermanentError
 from tieline_core.ids import PointId
 from tieline_core.messages.command import Command, CommandReport
-from tieline_core.messages.desired import Autonomy, LadderStep
+from tieline_core.messages.desired import LadderStep
 from tieline_core.messages.plan import Plan
 from tieline_core.messages.policy import Policy
 from tieline_core.messages.reconciliation import AnyRequest
@@ -124,5 +124,4 @@ class RunningState:
     devices_offline: tuple[str, ...] = ()
     shed: tuple[str, ...] = ()
     commands: tuple[CommandReport, ...] = ()
-    autonomy: Autonomy | None = None
     config_sha256: str | None = None

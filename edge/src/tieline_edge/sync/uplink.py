@@ -116,6 +116,8 @@ class Uplink:
         #: The outbox file whose sequence numbers the state speaks of; None = not asked yet.
         self._generation: int | None = None
         self._stirred = asyncio.Event()
+        #: Streams of which all is sent that may be: the disk is not asked again before something has stirred.
+        self._dry: set[Stream] = set()
         self._lock = asyncio.Lock()
 
     @property
@@ -147,6 +149,7 @@ class Uplink:
             self._state = core.begin(await self._outbox.epoch(), acked, recorded)
             self._generation = generation
         self._way = core.NOTHING_ON_THE_WAY
+        self._stirred.set()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_outbox(), name="uplink.watch")
@@ -215,20 +218,29 @@ class Uplink:
             self._stirred.set()
 
     async def _pump(self, session: MqttSession) -> None:
+        look_back = True
         while session.alive:
             async with self._lock:
                 self._ensure_same_outbox()
                 before = self._state
                 self._state, effects = core.tick(before, time.monotonic(), self._settings.times, self._way)
-                self.counters.go_backs += sum(self._state.streams[s].sent < before.streams[s].sent for s in Stream)
+                gone_back = {s for s in Stream if self._state.streams[s].sent < before.streams[s].sent}
+                self.counters.go_backs += len(gone_back)
+                self._dry -= gone_back
+                if self._stirred.is_set():
+                    # Cleared before the disk is asked: what is committed meanwhile stirs again.
+                    self._stirred.clear()
+                    self._dry.clear()
+                    look_back = True
                 if effects:
                     await self._say_hello(session)
                 more = await self._send_some(session)
-                more = more or (self._state.open and await self._outbox.take_back())
+                if not more and look_back and self._state.open:
+                    more = look_back = await self._outbox.take_back()
+                    self._dry -= set(Stream) if more else set()
             if more:
                 await asyncio.sleep(0)
                 continue
-            self._stirred.clear()
             try:
                 async with asyncio.timeout(_TICK_S):
                     await self._stirred.wait()
@@ -274,9 +286,12 @@ class Uplink:
             room = self._state.room(stream, self._settings.times)
             if stream is not Stream.ALARM:
                 room = min(room, self._bucket.available())
-            if room == 0:
+            if room == 0 or stream in self._dry:
                 continue
-            for frame in await self._outbox.next_frames(stream, self._state.streams[stream].sent, room):
+            frames = await self._outbox.next_frames(stream, self._state.streams[stream].sent, room)
+            if len(frames) < room:
+                self._dry.add(stream)
+            for frame in frames:
                 self._send(session, topics.frame(self._outbox.edge, stream), encode(frame))
                 self._state = core.sent(self._state, stream, frame.seq, time.monotonic())
                 count += 1

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tieline_core.errors import BadInputError
+from tieline_core.timegrid import EARLIEST, LATEST
+
+#: An instant that arithmetic may start from: nothing added to it later leaves the calendar.
+Instant = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+#: Length of a step of a plan or table [s]; a day at most.
+StepS = Annotated[int, Field(gt=0, le=86_400)]
+#: Most steps of a plan: a day of minutes.
+MAX_STEPS: Final = 1500
+#: Most devices a plan speaks of.
+MAX_DEVICES: Final = 2000
 
 
 class Message(BaseModel):

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
-from tieline_core.messages.base import Message
+from tieline_core.messages.base import Instant, Message
 
 
 class Action(StrEnum):
@@ -46,9 +46,9 @@ class Command(Message):
     device_id: DeviceId
     action: Action
     value_w: float | None = None
-    expires_at: AwareDatetime
+    expires_at: Instant
     issued_by: str = Field(min_length=1, max_length=64)
-    issued_at: AwareDatetime
+    issued_at: Instant
     reason: str = Field(min_length=3, max_length=300)
     approvals: tuple[str, ...] = Field(default=(), description="signatures of approvers; their place until roles exist")
 

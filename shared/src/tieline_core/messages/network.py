@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from tieline_core.ids import DeviceId
-from tieline_core.messages.base import Message
+from tieline_core.messages.base import MAX_DEVICES, Instant, Message, StepS
 
-Values = Annotated[tuple[float, ...], Field(min_length=1, max_length=400)]
+#: No power, price or sensitivity of a network is larger; products and sums of a few of them stay finite.
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+Values = Annotated[tuple[Number, ...], Field(min_length=1, max_length=400)]
 
 
 class Measured(Message):
@@ -21,7 +23,7 @@ class Measured(Message):
 
     device_id: DeviceId
     quantity: str = Field(max_length=64)
-    scale: float = 1.0
+    scale: Number = 1.0
 
 
 class Sensitivity(Message):
@@ -41,8 +43,8 @@ class NetworkElement(Message):
 
     element: str = Field(max_length=200)
     quantity: Literal["loading_pct", "vm_pu"]
-    low: float | None = None
-    high: float | None = None
+    low: Number | None = None
+    high: Number | None = None
     value: Values
     measured: Measured | None = None
     sensitivities: tuple[Sensitivity, ...] = Field(max_length=500)
@@ -61,16 +63,22 @@ class NetworkTable(Message):
     """All limiting elements of one edge, from ``start`` in steps of ``step_s``; beyond its end the same hour of a day holds."""
 
     version: Literal[1] = 1
-    start: AwareDatetime
-    step_s: int = Field(gt=0)
+    start: Instant
+    step_s: StepS
     topology_hash: str = Field(default="", max_length=64)
-    p_w: dict[DeviceId, Values] = Field(description="power of each device in the operating point")
+    p_w: dict[DeviceId, Values] = Field(max_length=MAX_DEVICES, description="power of each device in the operating point")
     elements: tuple[NetworkElement, ...] = Field(max_length=50)
+
+    @model_validator(mode="after")
+    def _same_length(self) -> NetworkTable:
+        if len({len(row) for row in self.p_w.values()} | {len(element.value) for element in self.elements}) > 1:
+            raise ValueError("all rows of a table have the same number of steps")
+        return self
 
 
 class PriceVector(Message):
     """Known energy prices from ``start`` in steps of ``step_s``; nothing is said about other times."""
 
-    start: AwareDatetime
-    step_s: int = Field(gt=0)
+    start: Instant
+    step_s: StepS
     eur_per_mwh: Values

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
-from tieline_core.messages.base import Message
+from tieline_core.messages.base import MAX_DEVICES, MAX_STEPS, Instant, Message, StepS
 from tieline_core.messages.network import NetworkTable, PriceVector
 
 
@@ -28,7 +28,7 @@ class DevicePlan(Message):
 
     device_id: DeviceId
     mode: PlanMode
-    values_w: tuple[float | None, ...]
+    values_w: tuple[float | None, ...] = Field(max_length=MAX_STEPS)
 
 
 class Verdict(StrEnum):
@@ -73,10 +73,10 @@ class Plan(Message):
     version: Literal[1] = 1
     plan_id: str = Field(min_length=8, max_length=64)
     edge_id: EdgeId
-    issued_at: AwareDatetime
-    start: AwareDatetime
-    step_s: int = Field(gt=0)
-    devices: tuple[DevicePlan, ...]
+    issued_at: Instant
+    start: Instant
+    step_s: StepS
+    devices: tuple[DevicePlan, ...] = Field(max_length=MAX_DEVICES)
     certificate: Certificate
     network: NetworkTable | None = Field(default=None, description="limits around the site, for the time without the hub")
     prices: PriceVector | None = Field(default=None, description="what energy is known to cost, for the local schedule")

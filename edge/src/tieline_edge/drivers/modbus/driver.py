@@ -28,8 +28,8 @@ from tieline_edge.drivers.modbus.orders import Orders
 from tieline_edge.drivers.modbus.registers import Block
 from tieline_edge.drivers.modbus.sunspec import walk
 from tieline_edge.drivers.modbus.turns import Urgency
-from tieline_edge.drivers.plausibility import AFTER, LARGEST, Doubt, Nominal, Verdict, judge, watched
-from tieline_edge.drivers.points import PointRow, PointTable, bad_reading, good_reading
+from tieline_edge.drivers.plausibility import AFTER, Doubt, Nominal, Verdict, judge, watched
+from tieline_edge.drivers.points import LARGEST, PointRow, PointTable, bad_reading, good_reading
 from tieline_edge.drivers.spec import nominal_of, spec_of
 from tieline_edge.settings import DeviceSettings
 

@@ -192,9 +192,7 @@ class ModbusLink:
         except (ModbusException, OSError) as error:
             self.close()
             breaker.silent(time.monotonic())
-            raise DeviceTransientError(
-                f"{self} unit {unit}: no answer to {what()} within {self.timeout_s:g} s ({error})"
-            ) from error
+            raise DeviceTransientError(f"{self} unit {unit}: no answer to {what()} within {self.timeout_s:g} s") from error
         finally:
             self._in_flight = False
             if self._gap_s:
