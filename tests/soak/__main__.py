@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcome = Outcome(options.seed, options.rounds, command, options.edges)
     print(f"{command} (in {folder})", flush=True)
     campaign = Campaign(folder, outcome, options.every, lambda line: print(line, flush=True), options.restore_every)
-    asyncio.run(campaign.run())
+    try:
+        asyncio.run(campaign.run())
+    except KeyboardInterrupt:
+        print(f"stopped by hand after round {outcome.done}, equal at {len(outcome.checks)} comparisons; logs: {folder}")
+        return 130
     result = options.out / f"soak-{options.seed}-{options.rounds}.json"
     result.write_text(json.dumps(asdict(outcome), indent=1) + "\n", encoding="utf-8")
     if outcome.ok:
