@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms
-from tieline_cloud.dispatch.configs import ConfigState, standing
+from tieline_cloud.dispatch.configs import standing
+from tieline_cloud.dispatch.standing import ArtifactState
 from tieline_core.errors import BadInputError
 from tieline_core.messages.desired import LadderStep, Refusal, Reported
 from tieline_core.messages.site_config import MAX_CHARS, SiteConfiguration
@@ -72,8 +73,8 @@ def test_what_runs_already_is_not_published_again_and_what_was_refused_is(tmp_pa
 
 def test_the_edges_own_word_says_how_far_it_has_come(tmp_path: Path) -> None:
     record = Rooms(tmp_path).configs.publish(HARBOUR, TEXT, "local", None)
-    assert standing(record, None).state is ConfigState.PUBLISHED
-    assert standing(record, reported("0" * 64)).state is ConfigState.PUBLISHED
-    assert standing(record, reported(record.sha256)).state is ConfigState.CONFIRMED
+    assert standing(record, None).state is ArtifactState.PUBLISHED
+    assert standing(record, reported("0" * 64)).state is ArtifactState.PUBLISHED
+    assert standing(record, reported(record.sha256)).state is ArtifactState.CONFIRMED
     refused = standing(record, reported(None, record.sha256))
-    assert (refused.state, refused.text) == (ConfigState.REFUSED, "hub.public_keys: not hot")
+    assert (refused.state, refused.text) == (ArtifactState.REFUSED, "hub.public_keys: not hot")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms, reported
-from tieline_cloud.dispatch.configs import ConfigState
 from tieline_cloud.dispatch.policies import standing
+from tieline_cloud.dispatch.standing import ArtifactState
 from tieline_core.errors import BadInputError
 from tieline_core.messages.policy import Policy
 from tieline_core.signing import EnvelopeType, open_envelope
@@ -73,9 +73,9 @@ def test_what_is_no_policy_is_not_signed_and_key_and_reason_are_named(tmp_path: 
 
 def test_the_edges_own_word_says_how_far_it_has_come(tmp_path: Path) -> None:
     record = Rooms(tmp_path).policies.publish(HARBOUR, TEXT)
-    assert standing(record, None).state is ConfigState.PUBLISHED
-    assert standing(record, reported()).state is ConfigState.PUBLISHED
-    assert standing(record, reported(policy_sha256=record.sha256)).state is ConfigState.CONFIRMED
+    assert standing(record, None).state is ArtifactState.PUBLISHED
+    assert standing(record, reported()).state is ArtifactState.PUBLISHED
+    assert standing(record, reported(policy_sha256=record.sha256)).state is ArtifactState.CONFIRMED
     refusal = {"what": "policy", "sha256": record.sha256, "check": "content", "reason": "load10 is vital", "at": NOW}
     refused = standing(record, reported(refusals=[refusal]))
-    assert (refused.state, refused.text) == (ConfigState.REFUSED, "load10 is vital")
+    assert (refused.state, refused.text) == (ArtifactState.REFUSED, "load10 is vital")

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from tieline_cloud.dispatch.configs import ConfigState
 from tieline_cloud.dispatch.models import ModelState
 from tieline_cloud.dispatch.plans import PlanCurves, PlanState
+from tieline_cloud.dispatch.standing import ArtifactState
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_core.messages.command import Action, Command, CommandReport, CommandState
 from tieline_core.messages.desired import Desired, Reported, StreamBacklog
@@ -317,7 +317,7 @@ class ConfigAnswer(_Answer):
     config_id: str
     sha256: str = Field(description="content hash of the signed envelope")
     published_at: AwareDatetime
-    state: ConfigState
+    state: ArtifactState
     reason: str = Field(description="in words; a refusal names key, value and reason")
     text: str
 
@@ -343,7 +343,7 @@ class PolicyAnswer(_Answer):
     edge_id: EdgeId
     sha256: str = Field(description="content hash of the signed envelope")
     published_at: AwareDatetime
-    state: ConfigState
+    state: ArtifactState
     reason: str = Field(description="in words; a refusal names the vital device or the key, value and reason")
     policy: Policy
 

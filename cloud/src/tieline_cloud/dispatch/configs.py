@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from enum import StrEnum
 from typing import Final
 
 from pydantic import AwareDatetime
@@ -13,6 +12,7 @@ from tieline_cloud.dispatch.artifacts import ArtifactStore
 from tieline_cloud.dispatch.desired import CLOCK_SLACK, DesiredStates
 from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.keys import Sealer
+from tieline_cloud.dispatch.standing import ArtifactStanding, judged
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import EdgeId
@@ -26,14 +26,6 @@ KIND: Final = "config"
 _VALID_DAYS: Final = 400
 
 
-class ConfigState(StrEnum):
-    """How far a configuration has come."""
-
-    PUBLISHED = "published"
-    CONFIRMED = "confirmed"
-    REFUSED = "refused"
-
-
 class ConfigRecord(Message):
     """The newest configuration of one edge."""
 
@@ -42,24 +34,10 @@ class ConfigRecord(Message):
     published_at: AwareDatetime
 
 
-class ConfigStanding(Message):
-    """What the edge has made of it."""
-
-    state: ConfigState
-    text: str = ""
-    at: AwareDatetime | None = None
-
-
-def standing(record: ConfigRecord, reported: Reported | None) -> ConfigStanding:
+def standing(record: ConfigRecord, reported: Reported | None) -> ArtifactStanding:
     """What an edge's own report says of a configuration."""
-    if reported is None:
-        return ConfigStanding(state=ConfigState.PUBLISHED, text="the edge has not reported yet")
-    if reported.config_sha256 == record.sha256:
-        return ConfigStanding(state=ConfigState.CONFIRMED, text="the edge runs it", at=reported.at)
-    refusals = [one for one in reported.refusals if one.what == "config" and one.sha256 == record.sha256]
-    if refusals:
-        return ConfigStanding(state=ConfigState.REFUSED, text=refusals[-1].reason, at=refusals[-1].at)
-    return ConfigStanding(state=ConfigState.PUBLISHED, text="the edge has not answered yet")
+    runs = None if reported is None else reported.config_sha256
+    return judged(reported, KIND, record.sha256, runs, "the edge runs it")
 
 
 class ConfigBook:

@@ -9,10 +9,10 @@ from typing import Final
 from pydantic import AwareDatetime, ValidationError
 
 from tieline_cloud.dispatch.artifacts import ArtifactStore
-from tieline_cloud.dispatch.configs import ConfigStanding, ConfigState
 from tieline_cloud.dispatch.desired import CLOCK_SLACK, DesiredStates
 from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.keys import Sealer
+from tieline_cloud.dispatch.standing import ArtifactStanding, judged
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import EdgeId
@@ -36,16 +36,10 @@ class PolicyRecord(Message):
     published_at: AwareDatetime
 
 
-def standing(record: PolicyRecord, reported: Reported | None) -> ConfigStanding:
+def standing(record: PolicyRecord, reported: Reported | None) -> ArtifactStanding:
     """What an edge's own report says of a policy."""
-    if reported is None:
-        return ConfigStanding(state=ConfigState.PUBLISHED, text="the edge has not reported yet")
-    if reported.policy_sha256 == record.sha256:
-        return ConfigStanding(state=ConfigState.CONFIRMED, text="the edge follows it", at=reported.at)
-    refusals = [one for one in reported.refusals if one.what == "policy" and one.sha256 == record.sha256]
-    if refusals:
-        return ConfigStanding(state=ConfigState.REFUSED, text=refusals[-1].reason, at=refusals[-1].at)
-    return ConfigStanding(state=ConfigState.PUBLISHED, text="the edge has not answered yet")
+    follows = None if reported is None else reported.policy_sha256
+    return judged(reported, KIND, record.sha256, follows, "the edge follows it")
 
 
 class PolicyBook:
