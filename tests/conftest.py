@@ -1,4 +1,4 @@
-"""Fixtures every test folder may use: a real MQTT broker, a real PostgreSQL server and free ports."""
+"""Fixtures every test folder may use: a real MQTT broker, a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.postgres_server import PostgresServer, postgres_server
 
 #: What takes longest is begun first, so that no worker is left alone with it at the end.
@@ -37,13 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for folder, number in ranks.items() if item.nodeid.startswith(folder)), len(ranks))
 
     items.sort(key=rank)
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 #: What a ledger relies on stays as it is in production: fsync, full_page_writes and synchronous_commit are on.
 SETTINGS = {
@@ -128,9 +129,7 @@ class PostgresServer:
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[PostgresServer]:
     """A running server, removed with everything in it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="tieline-postgres-"))
     server = PostgresServer(folder, port, SETTINGS | settings)
     try:

@@ -17,8 +17,10 @@ import yaml
 
 from deploy.demo.configs import Address, HubAddresses, edge_config, hub_config, read_json, write_yaml
 from deploy.demo.processes import Child, Crew, DemoError
+from tieline_sim.ports import lasting_port
 
 _BIN = Path(sys.executable).parent
+_given: set[int] = set()
 
 
 def tool(name: str) -> str:
@@ -27,10 +29,8 @@ def tool(name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody else is given meanwhile."""
+    return lasting_port(_given)
 
 
 def listens(address: Address) -> bool:

@@ -19,15 +19,9 @@ import yaml
 
 from deploy.demo.processes import Child, Crew
 from tests.bench.ingest_load import field, generator
+from tests.ports import free_port
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
