@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from tieline_core.clock import SystemClock
@@ -21,6 +21,9 @@ from tieline_edge.control.ring import RingReader
 from tieline_edge.control.words import explanation_words, timeline_words
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.state_paths import StatePaths
+
+#: Two clocks of one site may differ by so much.
+_SLACK: Final = timedelta(minutes=1)
 
 
 def answer(trace: Path, asked: Mapping[str, str], now: datetime, zone: ZoneInfo) -> dict[str, Any]:
@@ -46,6 +49,8 @@ def answer(trace: Path, asked: Mapping[str, str], now: datetime, zone: ZoneInfo)
         told = timeline(trace, device, since, until)
         return {**told, "text": timeline_words(told, zone)}
     at = read_instant(asked.get("at", "now"), now, zone, "at")
+    if at > now + _SLACK:
+        raise BadInputError("why", "at", asked.get("at"), f"lies ahead: it is {now.astimezone(zone):%Y-%m-%d %H:%M:%S} there")
     told = explain(trace, device, at, replay="replay" in asked)
     return {**told, "text": explanation_words(told, zone)}
 

@@ -249,6 +249,17 @@ async def test_an_overload_is_shed_and_restored_and_every_step_can_be_asked_for(
     assert "local protection" in explanation_words(shed, ZoneInfo("UTC"))
 
 
+async def test_what_the_rules_tell_in_a_dry_run_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.cycle = ControlCycle(replace(site.parts, settings=site.parts.settings.model_copy(update={"dry_run": True})))
+    site.field.base_w = 150e3
+    await site.run(8)
+    told = [item for item in site.outlet._queue._queue if isinstance(item, Event)]  # type: ignore[attr-defined]  # a look inside
+    assert [event.code for event in told if event.code.startswith("shed.")] == ["shed.thermal"]
+    assert all(event.text.startswith("(dry run) ") for event in told if event.code.startswith("shed."))
+    site.close()
+
+
 async def test_a_shed_load_stays_shed_over_a_restart_and_returns_after_it(tmp_path: Path) -> None:
     first = Site(tmp_path)
     first.field.base_w = 150e3

@@ -206,6 +206,8 @@ def test_why_says_what_there_is_when_there_is_no_answer(tmp_path: Path) -> None:
         answer(path, {"device": BAT, "at": "noon"}, NOW, BERLIN)
     with pytest.raises(BadInputError, match="device"):
         answer(path, {"device": "!"}, NOW, BERLIN)
+    with pytest.raises(BadInputError, match="lies ahead"):
+        answer(path, {"device": BAT, "at": (NOW + timedelta(minutes=5)).isoformat()}, NOW, BERLIN)
 
 
 def test_a_file_that_is_no_trace_is_said(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,8 @@ async def test_no_will_is_asked_for_while_the_broker_cannot_be_reached() -> None
 
 
 @pytest.mark.broker
-async def test_run_serves_again_after_the_broker_has_come_back(broker: Broker) -> None:
+async def test_run_serves_again_after_the_broker_has_come_back(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tieline_edge.sync.transport")
     served: asyncio.Queue[MqttSession] = asyncio.Queue()
 
     async def serve(session: MqttSession) -> None:
@@ -106,11 +109,30 @@ async def test_run_serves_again_after_the_broker_has_come_back(broker: Broker) -
     assert not first.alive
     assert second.alive
     assert link.counters.connects == 2
+    assert "connected to" in caplog.text
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert running.cancelled()
     assert not second.alive
+
+
+async def test_a_broker_that_is_away_is_told_once_not_at_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve(_session: MqttSession) -> None:
+        raise AssertionError("nobody is there")
+
+    caplog.set_level(logging.INFO, "tieline_edge.sync.transport")
+    link = MqttLink(_endpoint(free_port()), "a", replace(FAST, backoff_s=0.001, backoff_cap_s=0.002))
+    running = asyncio.create_task(link.run(serve))
+    async with asyncio.timeout(30):
+        while link.counters.losses < 5:  # noqa: ASYNC110 (a counter of the link's own)
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()] == [
+        caplog.records[0].getMessage()
+    ]
 
 
 @pytest.mark.broker

@@ -250,8 +250,10 @@ class ControlCycle:
         return claims
 
     def _tell(self, events: Iterable[RuleEvent]) -> None:
+        # The rules cannot know that nobody carries out what they claim; whoever reads their alarms has to.
+        supposed = "(dry run) " if self._parts.settings.dry_run else ""
         for event in events:
-            self._parts.outlet.tell(event.severity, event.code, event.text, event.device, event.data)
+            self._parts.outlet.tell(event.severity, event.code, supposed + event.text, event.device, event.data)
 
     async def close(self) -> None:
         """Wait for the last write of the memory."""

@@ -57,6 +57,8 @@ _GOOD_SESSION_S: Final = 5.0
 #: One that lived this long was nobody else's: an owner that comes then is the first one again.
 _OWNED_S: Final = 3600.0
 _TELL_S: Final = 60.0
+#: A reason that stays the same is said again after so long: a hub that is away for weeks must not fill the log.
+_REPEAT_S: Final = 3600.0
 #: What an MQTT 5 broker is told not to exceed: a larger message is dropped there and never read here [bytes].
 MAX_PACKET: Final = 2 * 1024 * 1024
 
@@ -122,6 +124,7 @@ class MqttLink:
         #: Told when another client came with the same id, with words for an alarm; at most once a minute.
         self.on_takeover: Callable[[str], Awaitable[None]] | None = None
         self._told_s = float("-inf")
+        self._lost, self._lost_told_s = "", float("-inf")
 
     @property
     def address(self) -> str:
@@ -222,6 +225,7 @@ class MqttLink:
             session: MqttSession | None = None
             try:
                 async with self.connect(will) as session:
+                    self._note_back()
                     await serve(session)
             except* TransientError as lost:
                 self._note(lost)
@@ -254,8 +258,18 @@ class MqttLink:
 
     def _note(self, group: BaseExceptionGroup[TransientError]) -> None:
         self.counters.losses += 1
+        text, now_s = "; ".join(_reasons(group)), time.monotonic()
+        if text == self._lost and now_s - self._lost_told_s < _REPEAT_S:
+            _log.debug("link %s: %s", self.client_id, text)
+            return
+        self._lost, self._lost_told_s = text, now_s
         refused = group.subgroup(ConnectRefusedError)
-        _log.log(logging.ERROR if refused else logging.INFO, "link %s: %s", self.client_id, "; ".join(_reasons(group)))
+        _log.log(logging.ERROR if refused else logging.INFO, "link %s: %s; trying again", self.client_id, text)
+
+    def _note_back(self) -> None:
+        if self._lost:
+            self._lost = ""
+            _log.info("link %s: connected to %s again", self.client_id, self.address)
 
 
 def _reasons(group: BaseExceptionGroup[BaseException]) -> Sequence[str]:
