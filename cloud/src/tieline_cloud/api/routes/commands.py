@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import Limit, Services, known_edge
-from tieline_cloud.api.schemas import CommandAnswer, CommandRequest
+from tieline_cloud.api.schemas.orders import CommandAnswer, CommandRequest
 from tieline_cloud.dispatch.commands import CommandRecord
 from tieline_core.messages.command import Command
 

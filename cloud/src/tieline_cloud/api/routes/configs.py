@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import Services, known_edge
-from tieline_cloud.api.schemas import ConfigAnswer, ConfigRequest
+from tieline_cloud.api.schemas.orders import ConfigAnswer, ConfigRequest
 from tieline_cloud.dispatch.configs import ConfigRecord, standing
 from tieline_cloud.fleet.views import EdgeStatus
 from tieline_core.errors import BadInputError

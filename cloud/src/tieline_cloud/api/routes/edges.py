@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import EdgeParameter, Services, all_edges, edge_filter, known_edge
-from tieline_cloud.api.schemas import Device, Edge, EdgeDetail
+from tieline_cloud.api.schemas.fleet import Device, Edge, EdgeDetail
 from tieline_cloud.fleet.views import EdgeStatus
 from tieline_cloud.metrics import age_s
 from tieline_core.ids import PointId

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import From, Instant, Services, Span, To, point_id, span
 from tieline_cloud.api.routes.readings import unit_of
-from tieline_cloud.api.schemas import Forecast, ForecastAnswer, ForecastIssue, ForecastRow
+from tieline_cloud.api.schemas.forecasts import Forecast, ForecastAnswer, ForecastIssue, ForecastRow
 from tieline_core.messages.telemetry import IssuedForecast
 from tieline_core.timegrid import format_step
 

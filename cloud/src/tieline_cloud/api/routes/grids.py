@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Response
 from tieline_cloud.api.ports import GridPicture, HubServices
 from tieline_cloud.api.problems import not_found, statuses
 from tieline_cloud.api.query import Services
-from tieline_cloud.api.schemas import GridState
+from tieline_cloud.api.schemas.hub import GridState
 
 router = APIRouter(tags=["grid"])
 _compressed = lru_cache(maxsize=4)(gzip.compress)

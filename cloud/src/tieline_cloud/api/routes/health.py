@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from tieline_cloud import __version__
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import Services
-from tieline_cloud.api.schemas import Health, Me
+from tieline_cloud.api.schemas.hub import Health, Me
 
 router = APIRouter(tags=["hub"])
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from tieline_cloud.api.problems import not_found, statuses
 from tieline_cloud.api.query import Limit, Services
-from tieline_cloud.api.schemas import JobRequest
+from tieline_cloud.api.schemas.orders import JobRequest
 from tieline_cloud.jobs.model import Job
 
 router = APIRouter(tags=["jobs"])

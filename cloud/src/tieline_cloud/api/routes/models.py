@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import Limit, Services
-from tieline_cloud.api.schemas import Model
+from tieline_cloud.api.schemas.forecasts import Model
 
 router = APIRouter(tags=["forecasts"])
 

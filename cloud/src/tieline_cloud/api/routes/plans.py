@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from tieline_cloud.api.problems import not_found, statuses
 from tieline_cloud.api.query import EdgeParameter, Limit, Services, edge_filter, known_edge
-from tieline_cloud.api.schemas import PlanDetail, PlanSummary
+from tieline_cloud.api.schemas.plans import PlanDetail, PlanSummary
 from tieline_cloud.dispatch.plans import PlanRecord
 
 router = APIRouter(tags=["plans"])

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import From, Limit, Services, To, span
 from tieline_cloud.api.routes.readings import WORDS, unit_of
-from tieline_cloud.api.schemas import MisdatedReading, QualityFinding
+from tieline_cloud.api.schemas.readings import MisdatedReading, QualityFinding
 from tieline_cloud.quality.rules import MeasurementClass, Rule
 
 router = APIRouter(tags=["quality"], prefix="/quality")

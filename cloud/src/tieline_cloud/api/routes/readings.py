@@ -14,7 +14,8 @@ from fastapi import APIRouter, Query
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import EdgeParameter, From, Limit, Services, Span, To, edge_filter, point_id, span
-from tieline_cloud.api.schemas import PointValue, QualityWord, ReadingSeries, Row
+from tieline_cloud.api.schemas.base import QualityWord
+from tieline_cloud.api.schemas.readings import PointValue, ReadingSeries, Row
 from tieline_cloud.quality.estimation import with_estimates
 from tieline_cloud.store.ports import LastValue, Series
 from tieline_core.ids import PointId

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import statuses
 from tieline_cloud.api.query import Limit, Services, known_edge
-from tieline_cloud.api.schemas import SpanRequest
+from tieline_cloud.api.schemas.readings import SpanRequest
 from tieline_cloud.jobs.model import Job
 
 router = APIRouter(tags=["fleet"])

@@ -15,7 +15,7 @@ from tieline_cloud.api.ports import HubServices
 from tieline_cloud.api.problems import ProblemError, not_found, statuses
 from tieline_cloud.api.query import From, Limit, Services, Span, To, point_id, span
 from tieline_cloud.api.routes.readings import MAX_ROWS, WORDS, rows_of, unit_of
-from tieline_cloud.api.schemas import GroupedReadings, GroupSeries, RollupRow, RollupSeries
+from tieline_cloud.api.schemas.readings import GroupedReadings, GroupSeries, RollupRow, RollupSeries
 from tieline_cloud.store.ports import GroupFunction, Rollup, RollupLevel
 from tieline_cloud.store.rollup import LENGTH_US, level_for
 from tieline_core.ids import PointId

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from tieline_cloud.api.problems import ProblemError, statuses
 from tieline_cloud.api.query import Instant, Services, known_edge
-from tieline_cloud.api.schemas import Explanation
+from tieline_cloud.api.schemas.fleet import Explanation
 from tieline_core.ids import DeviceId
 
 router = APIRouter(tags=["fleet"])

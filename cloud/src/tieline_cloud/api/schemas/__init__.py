@@ -1,0 +1,1 @@
+"""What the API answers. A number always stands with its unit, its time and its quality."""
