@@ -155,7 +155,6 @@ class World:
         #: Operations on disk and devices until the process is killed; None = it lives.
         self.kill_in: int | None = None
         self.kill_is_power_cut = False
-        self.attempted: Counter[tuple[str, int]] = Counter()
         self.acknowledged: Counter[tuple[str, int]] = Counter()
         self.promised: Counter[tuple[str, int]] = Counter()
         self._chance = random.Random(f"chance {seed}")
@@ -290,8 +289,7 @@ class World:
         record = Outbox.record
 
         async def tapped(outbox: Outbox, readings: Sequence[Reading]) -> None:
-            keys = [(str(reading.point), to_us(reading.measured_at)) for reading in readings]
-            self.attempted.update(keys)
+            keys = [(reading.point, to_us(reading.measured_at)) for reading in readings]
             await record(outbox, readings)
             self.acknowledged.update(keys)
 
@@ -310,11 +308,14 @@ def _without_collector() -> Iterator[None]:
             hook(complaint)
 
     gc.disable()
+    # What was there before need not be looked through at the end.
+    gc.freeze()
     sys.unraisablehook = unraisable
     try:
         yield
     finally:
         gc.collect()
+        gc.unfreeze()
         sys.unraisablehook = hook
         if was_on:
             gc.enable()

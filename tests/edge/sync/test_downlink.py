@@ -419,7 +419,7 @@ async def test_autonomy_is_computed_only_for_what_is_published(tmp_path: Path, h
 
     async with edge_at(tmp_path, hub) as edge:
         reporter = Reporter(edge.outbox, edge.downlink, edge.clock, RunningState, "tieline-edge 0", "boot", autonomy)
-        reporter._standing()
+        reporter._news()
         assert not asked
         report = await reporter.report()
         assert report.autonomy is not None
