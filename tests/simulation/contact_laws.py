@@ -108,7 +108,7 @@ class ContactLaws:
             if changes and not oracle.just_thawed:
                 self._opens(unit, contact)
             contact.told_open_s = oracle.now_s
-            if not contact.shed and oracle.strained(60.0):
+            if not contact.shed and (oracle.strained(60.0) or oracle.resuming):
                 contact.shed, contact.first_told_s = True, oracle.now_s
         elif changes and not oracle.just_thawed:
             self._closes(unit, contact)
@@ -147,7 +147,7 @@ class ContactLaws:
     def _opens(self, unit: Unit, contact: Contact) -> None:
         oracle, device = self._oracle, str(unit.spec.device_id)
         ordered = oracle.standing.may_open(device)
-        strained = oracle.strained(60.0)
+        strained = oracle.strained(60.0) or oracle.resuming
         again = oracle.now_s - contact.told_open_s < _HOUR_S and contact.safety
         if not (ordered or strained or again):
             oracle.violated("I5", device, "told to open: nobody has ordered it, and nothing is overloaded")

@@ -76,6 +76,7 @@ class Oracle(Watcher):
         self._strained_s = -1e9
         self._over_since_s: float | None = None
         self._severe_since_s: float | None = None
+        self._strained_at_end = False
         self._dead_since_s: float | None = None
         self._mains_lost_s = -1e9
         self._excesses_w: deque[float] = deque(maxlen=_LOOKS)
@@ -125,6 +126,7 @@ class Oracle(Watcher):
 
     def stopped(self) -> None:
         """The agent is gone."""
+        self._strained_at_end = self.strained(60.0) or self.now_s - self._up_since_s < 15.0 and self._strained_at_end
 
     def frozen(self, seconds: float) -> None:
         """The agent will not run for so long."""
@@ -201,6 +203,11 @@ class Oracle(Watcher):
     def strained(self, within_s: float) -> bool:
         """The transformer was shown above the level of restoring so little ago."""
         return self.now_s - self._strained_s <= within_s
+
+    @property
+    def resuming(self) -> bool:
+        """The agent has only just started, and stopped in an overload: what it decided then is on its disk, and is carried out."""
+        return self._strained_at_end and self.agent_up_s < 15.0
 
     def relieving(self) -> bool:
         """Batteries may still be helping out of an overload."""
