@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not verdict.ok:
             path = options.out / f"seed-{verdict.seed}.log"
             path.write_text("\n".join(verdict.lines), encoding="utf-8")
-            print(f"seed {verdict.seed} FAILS: {verdict.violations[0]}\n  again with: {verdict.command()}\n  log: {path}", flush=True)
+            print(
+                f"seed {verdict.seed} FAILS: {verdict.violations[0]}\n  again with: {verdict.command()}\n  log: {path}",
+                flush=True,
+            )
         if options.lines:
             print("\n".join([f"seed {verdict.seed} {verdict.digest[:16]}", *list(verdict.lines)[-options.lines :]]), flush=True)
         if report.seeds % options.every == 0 or report.seeds == options.seeds:

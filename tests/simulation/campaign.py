@@ -52,9 +52,9 @@ class Report:
     def in_words(self) -> str:
         """For people."""
         faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.happened.items()))
+        cost = f"{self.cpu_s:.0f} s of a core ({self.cpu_s_a_seed:.2f} s a seed)"
         lines = [
-            f"{self.hours:.1f} simulated hours of {self.seeds} seeds in {self.wall_s:.0f} s, {self.cpu_s:.0f} s of a core "
-            f"({self.cpu_s_a_seed:.2f} s a seed)",
+            f"{self.hours:.1f} simulated hours of {self.seeds} seeds in {self.wall_s:.0f} s, {cost}",
             f"happened: {faults}",
         ]
         for verdict in self.failed:

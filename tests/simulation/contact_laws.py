@@ -236,5 +236,6 @@ class ContactLaws:
         with_it = [name for name in one.least_w if abs(self._named(name).first_told_s - one.at_s) <= _ONE_S]
         relief_w = sum(one.least_w[name] for name in with_it)
         if relief_w >= _ENOUGH * one.need_w and with_it:
-            text = f"shed although {', '.join(with_it)} of higher classes took {relief_w:.0f} W off and {one.need_w:.0f} W were needed"
+            names = ", ".join(with_it)
+            text = f"shed although {names} of higher classes took {relief_w:.0f} W off and {one.need_w:.0f} W were needed"
             oracle.violated("classes", device, text)

@@ -126,7 +126,7 @@ class Oracle(Watcher):
 
     def stopped(self) -> None:
         """The agent is gone."""
-        self._strained_at_end = self.strained(60.0) or self.now_s - self._up_since_s < 15.0 and self._strained_at_end
+        self._strained_at_end = self.strained(60.0) or (self.now_s - self._up_since_s < 15.0 and self._strained_at_end)
 
     def frozen(self, seconds: float) -> None:
         """The agent will not run for so long."""
@@ -186,7 +186,7 @@ class Oracle(Watcher):
             self._mains_lost_s = now_s
 
     def _excess_w(self, values: dict[str, float | None]) -> float:
-        """What has to go until the transformer is at its target, its reactive power unchanged [W]; none below its trip level."""
+        """What has to go until the transformer is at its target, reactive power unchanged [W]; nothing below its trip level."""
         loading, p_w, q_var = values["loading_pct"], values["p_w"], values["q_var"]
         if loading is None or p_w is None or q_var is None:
             return math.inf
@@ -206,7 +206,7 @@ class Oracle(Watcher):
 
     @property
     def resuming(self) -> bool:
-        """The agent has only just started, and stopped in an overload: what it decided then is on its disk, and is carried out."""
+        """The agent has only just started, and had stopped in an overload: what it decided then is on its disk and carried out."""
         return self._strained_at_end and self.agent_up_s < 15.0
 
     def relieving(self) -> bool:

@@ -18,7 +18,7 @@ from tieline_edge.shedding import selection
 from tieline_edge.shedding.selection import Candidate
 from tieline_edge.sync import uplink_state
 
-SEEDS = 30
+SEEDS = 20
 HOURS = 0.5
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -81,22 +81,21 @@ def ramps_are_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(power, "_ramped", lambda _request, _last, target: target)
 
 
-#: Each with the first seed that finds it; where a change of the agent has changed that story, the next ones are tried.
+#: Each with the first seed that finds it, counted from seed 1: so many of the build's hundred stories it takes. Where a
+#: change of the agent has changed that story, the next ones are tried.
 @pytest.mark.parametrize(
     ("plant", "first"),
     [
-        (lower_band_wins, 9),
         (minimum_off_is_ignored, 1),
-        (expired_commands_are_obeyed, 1),
-        (classes_are_reversed, 1),
+        (classes_are_reversed, 3),
+        (ramps_are_skipped, 6),
+        (lower_band_wins, 9),
+        (expired_commands_are_obeyed, 9),
         (acknowledgements_above_what_was_sent_are_believed, 24),
-        (ramps_are_skipped, 5),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_planted_defect_is_found(
-    plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_defect_is_found(plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     report = run(range(first, first + SEEDS), HOURS, until_failure=True)
     assert report.failed, f"not found in {SEEDS} seeds"

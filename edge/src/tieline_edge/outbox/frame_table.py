@@ -173,7 +173,7 @@ class FrameTable:
             return 0
         await self._set_acknowledged(stream, epoch, seq)
         await self._trim_skip(stream, epoch, seq)
-        # Only what lies between the two marks: frames stay for weeks after they were acknowledged, and without the hub all wait.
+        # Only what lies between the two marks: frames stay for weeks after they were acknowledged, and may be many that wait.
         return await self._db.run(
             "UPDATE frames SET acked = 1 WHERE stream = ? AND epoch = ? AND seq > ? AND seq <= ?", stream, epoch, acked, seq
         )

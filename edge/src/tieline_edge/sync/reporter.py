@@ -136,4 +136,3 @@ class Reporter:
                     await self._downlink.changed.wait()
             except TimeoutError:
                 continue
-
