@@ -141,11 +141,12 @@ def _run(options: argparse.Namespace) -> int:
     from tieline_edge.commissioning.site_in_force import site_in_force
     from tieline_edge.config_file import check_config
 
-    mistakes = check_config(options.config)
-    if mistakes:
-        _print_mistakes(mistakes)
+    try:
+        site = site_in_force(options.config)
+    except BadInputError as error:
+        # Only now all of them are worth a second look at the file: a start that works reads it once.
+        _print_mistakes(check_config(options.config) or [error])
         return 2
-    site = site_in_force(options.config)
     agent = Agent(site.dry() if options.dry_run else site)
     try:
         asyncio.run(agent.run())
