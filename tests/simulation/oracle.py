@@ -206,7 +206,7 @@ class Oracle(Watcher):
 
     @property
     def resuming(self) -> bool:
-        """The agent has only just started, and had stopped in an overload: what it decided then is on its disk and carried out."""
+        """The agent has only just started, and had stopped in an overload: what it decided then is carried out."""
         return self._strained_at_end and self.agent_up_s < 15.0
 
     def relieving(self) -> bool:

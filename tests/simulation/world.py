@@ -176,7 +176,6 @@ class World:
         """Live through it."""
         field_driver.serve(self.field)
         with (
-            _without_collector(),
             fenced(self.timeline, self.disk, self._chance, self.hub.net.client, self.hub.pull),
             # A start looks through the last minute of frames, here too: with rare commits these are fewer.
             patch.object(recorded, "_FRAMES", int(_LOOKED_THROUGH_S / self.scenario.commit_s)),
@@ -336,7 +335,9 @@ def live_through(seed: int, hours: float) -> Verdict:
     """
     folder = Path(tempfile.mkdtemp(prefix="tieline-sim-", dir=_SHM if _SHM.is_dir() else None))
     try:
-        return World(Scenario.of(seed, hours), folder).run()
+        # The world is gone when the collector comes, so that a campaign of thousands needs no more memory than one of ten.
+        with _without_collector():
+            return World(Scenario.of(seed, hours), folder).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
