@@ -174,8 +174,8 @@ class World:
 
     def run(self) -> Verdict:
         """Live through it."""
-        field_driver.serve(self.field)
         with (
+            field_driver.serving(self.field),
             fenced(self.timeline, self.disk, self._chance, self.hub.net.client, self.hub.pull),
             # A start looks through the last minute of frames, here too: with rare commits these are fewer.
             patch.object(recorded, "_FRAMES", int(_LOOKED_THROUGH_S / self.scenario.commit_s)),
