@@ -143,9 +143,9 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         site = site_in_force(options.config)
-    except BadInputError as error:
+    except BadInputError as first:
         # Only now all of them are worth a second look at the file: a start that works reads it once.
-        _print_mistakes(check_config(options.config) or [error])
+        _print_mistakes(check_config(options.config) or [first])
         return 2
     agent = Agent(site.dry() if options.dry_run else site)
     try:

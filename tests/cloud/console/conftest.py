@@ -31,7 +31,7 @@ from tieline_cloud.__main__ import main
 from tieline_core import topics
 from tieline_core.frame import Frame, encode, encode_readings, encode_records
 from tieline_core.ids import EdgeId, PointId
-from tieline_core.messages.desired import LadderStep, Reported
+from tieline_core.messages.desired import Autonomy, LadderStep, Reported
 from tieline_core.messages.telemetry import Event, FrameKind, Hello, HelloAnswer, Severity, Stream, StreamState
 from tieline_core.quantities import Reading
 
@@ -138,6 +138,8 @@ class SpeakingEdge:
             ladder=LadderStep.CURRENT_PLAN,
             ladder_reason="",
             shed=("load01",),
+            tagged=("bat01",),
+            autonomy=Autonomy(hours=61.5, limited_by="schedule"),
         )
         self._client.publish(topics.reported(HARBOUR), word.to_bytes(), qos=1, retain=True)
 

@@ -27,7 +27,9 @@ def test_an_overload_is_seen_in_picture_figures_and_tables_and_nothing_is_asked_
     edge = page.get_by_role("region", name="Edges").get_by_role("row").filter(has_text="harbour")
     expect(edge).to_contain_text("current plan")
     expect(edge).to_contain_text("discharging 120.0 kW")
+    expect(edge).to_contain_text("61.5 h without the hub")
     expect(page.get_by_role("region", name="Edges")).to_contain_text("1 load shed: load01")
+    expect(page.get_by_role("region", name="Edges")).to_contain_text("tagged “do not operate”: bat01")
     expect(page.get_by_role("region", name="Event list")).to_contain_text("transformer at 127 %")
     expect(page.get_by_text("Highest transformer loading").locator("..")).to_contain_text("127.0 %")
     boxes = [figure.bounding_box() for figure in page.locator(".kpi").all()]

@@ -1,7 +1,7 @@
 """Rows of the ledger's own tables: watermarks, frames, records and quarantine, inside a transaction of the caller's.
 
 What every commit asks is asked with lists, not joins: of each hash join DuckDB remembers the blocks until thousands have
-gathered, which at ten commits a second grew the process by 4 MB a minute.
+gathered, which at ten commits a second grew the process by several MB a minute.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ QUARANTINE_BYTES: Final = 64 * 1024
 QUARANTINE_ROWS: Final = 10_000
 #: Most spans in which held content is looked for: a question each.
 _SPANS: Final = 8
+#: A span with few frames, as of live data; in a longer one a join is the faster way, and commits are larger and fewer.
+_NARROW_US: Final = 60_000_000
+_LISTED: Final = "list_position(?::VARCHAR[], sha256) > 0"
+_JOINED: Final = "sha256 IN (SELECT unnest(?::VARCHAR[]))"
+#: Where the lane of a row stands in the lists. Not list_contains: the optimizer makes a join of it.
 _ROW: Final = "list_position($lanes::VARCHAR[], edge || '/' || stream)"
 _MOVE: Final = (
     f"UPDATE marks SET seq = list_extract($seqs::BIGINT[], {_ROW}), sha256 = list_extract($hashes::VARCHAR[], {_ROW}) "  # noqa: S608 (our own words)
-    f"WHERE list_contains($lanes::VARCHAR[], edge || '/' || stream) AND epoch = list_extract($epochs::BIGINT[], {_ROW}) "
+    f"WHERE {_ROW} > 0 AND epoch = list_extract($epochs::BIGINT[], {_ROW}) "
     f"AND seq = list_extract($were::BIGINT[], {_ROW})"
 )
 
@@ -36,7 +41,7 @@ _MOVE: Final = (
 def marks(connection: duckdb.DuckDBPyConnection, edges: Sequence[EdgeId]) -> dict[Lane, Watermark]:
     """Watermarks of all streams of the edges."""
     rows = connection.execute(
-        "SELECT edge, stream, epoch, seq, sha256 FROM marks WHERE list_contains(?::VARCHAR[], edge)", [list(edges)]
+        "SELECT edge, stream, epoch, seq, sha256 FROM marks WHERE list_position(?::VARCHAR[], edge) > 0", [list(edges)]
     ).fetchall()
     return {(EdgeId(row[0]), Stream(row[1])): Watermark(row[2], row[3], row[4]) for row in rows}
 
@@ -111,12 +116,16 @@ def held(
         return set()
     instants = {oldest_us(frame) for frame in frames}
     spans = _spans(sorted(us for us in instants if us is not None))
-    conditions = [("first_us BETWEEN ? AND ?", span) for span in spans]
+    questions: list[tuple[str, tuple[int, ...]]] = [
+        (f"first_us BETWEEN ? AND ? AND {_LISTED if last - first <= _NARROW_US else _JOINED}", (first, last))
+        for first, last in spans
+    ]
+    if first_release or None in instants:
+        questions.append((f"first_us IS NULL AND {_JOINED}", ()))
     found: list[tuple[str, str, str]] = []
-    for condition, parameters in [*conditions, *([("first_us IS NULL", ())] if first_release or None in instants else [])]:
+    for condition, parameters in questions:
         found += connection.execute(
-            f"SELECT edge, stream, sha256 FROM frames WHERE {condition} "  # noqa: S608 (our own words)
-            "AND list_contains(?::VARCHAR[], sha256)",
+            f"SELECT edge, stream, sha256 FROM frames WHERE {condition}",  # noqa: S608 (our own words)
             [*parameters, wanted],
         ).fetchall()
     return {(EdgeId(edge), Stream(stream), sha256) for edge, stream, sha256 in found}

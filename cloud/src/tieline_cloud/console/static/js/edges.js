@@ -39,10 +39,16 @@ const backlog = (edge, heard, page) => {
 const detail = (edge, heard) => {
   const parts = [
     edge.shed.length ? html`<span class="alarm">▼ ${counted(edge.shed.length, 'load')} shed: ${edge.shed.join(', ')}${heard ? '' : ' (when last heard)'}</span>` : '',
+    edge.dry_run ? html`<span class="finding">dry run: decides and writes nothing</span>` : '',
+    edge.tagged.length ? html`<span class="finding">tagged “do not operate”: ${edge.tagged.join(', ')}</span>` : '',
+    edge.desired_confirmed === false ? html`<span class="finding">does not run yet what was published</span>` : '',
     edge.devices_offline.length ? html`<span class="finding">devices offline: ${edge.devices_offline.join(', ')}</span>` : '',
   ].filter(Boolean);
   return parts.length ? html`<tr class="detail"><td colspan="6">${parts}</td></tr>` : '';
 };
+
+/** How long the edge can do without the hub as it is meant to. */
+const autonomy = (edge) => (edge.autonomy_h == null ? '' : html`<small>${age(edge.autonomy_h * 3600)} without the hub</small>`);
 
 /** Rows of one edge. @param {any} edge @param {any} page @param {import('./stations.js').Station | undefined} station */
 export function edgeRows(edge, page, station) {
@@ -52,7 +58,7 @@ export function edgeRows(edge, page, station) {
   return html`<tr>
     <th scope="row">${edge.edge_id}${linkState(edge, heard, page)}</th>
     <td class=${heard ? '' : 'old'}><span class="ladder" data-step=${heard ? step : 'old'} aria-hidden="true">${RUNGS.map((_, rung) => html`<i ?data-on=${rung === step}></i>`)}</span>${edge.third_party ? 'not ours to plan' : WORDS[edge.ladder] ?? 'not known'}
-      ${heard || step < 0 ? '' : html`<small>when last heard</small>`}</td>
+      ${heard || step < 0 ? autonomy(edge) : html`<small>when last heard</small>`}</td>
     <td class="n">${loading(edge, page, station)}</td>
     <td class="n">${cell(edge, page, value('load_w'), kilowatts)}</td>
     <td>${cell(edge, page, value('storage_w'), storagePower)}</td>
