@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.simulation.world import Verdict, live_through
@@ -30,6 +30,15 @@ class Report:
     happened: Counter[str] = field(default_factory=Counter)
     failed: list[Verdict] = field(default_factory=list)
 
+    def measured(self, began_s: float, began_cpu_s: float) -> None:
+        """Note how long it has taken up to now."""
+        self.wall_s, self.cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+
+    @property
+    def cpu_s_a_seed(self) -> float:
+        """What a seed costs in the mean [s]."""
+        return self.cpu_s / max(1, self.seeds)
+
     def add(self, verdict: Verdict) -> None:
         """Count a seed."""
         self.hours += verdict.lived_h
@@ -37,13 +46,15 @@ class Report:
         self.cycles += verdict.cycles
         self.happened.update(verdict.happenings)
         if not verdict.ok:
-            self.failed.append(verdict)
+            # Without its log, which is long: campaigns are longer.
+            self.failed.append(replace(verdict, lines=()))
 
     def in_words(self) -> str:
         """For people."""
         faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.happened.items()))
+        cost = f"{self.cpu_s:.0f} s of a core ({self.cpu_s_a_seed:.2f} s a seed)"
         lines = [
-            f"{self.hours:.1f} simulated hours of {self.seeds} seeds in {self.wall_s:.0f} s, {self.cpu_s:.0f} s of a core",
+            f"{self.hours:.1f} simulated hours of {self.seeds} seeds in {self.wall_s:.0f} s, {cost}",
             f"happened: {faults}",
         ]
         for verdict in self.failed:
@@ -68,7 +79,11 @@ class Report:
 
 
 def run(
-    seeds: Iterable[int], hours: float, *, until_failure: bool = False, told: Callable[[Verdict], None] = lambda _verdict: None
+    seeds: Iterable[int],
+    hours: float,
+    *,
+    until_failure: bool = False,
+    told: Callable[[Verdict, Report], None] = lambda _verdict, _report: None,
 ) -> Report:
     """Live through seeds one after the other.
 
@@ -76,15 +91,15 @@ def run(
         seeds: Which.
         hours: Simulated time of each.
         until_failure: Stop at the first one that fails.
-        told: Called with each verdict.
+        told: Called after each seed, with its verdict and everything so far.
     """
     report = Report()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     for seed in seeds:
         verdict = live_through(seed, hours)
         report.add(verdict)
-        told(verdict)
+        report.measured(began_s, began_cpu_s)
+        told(verdict, report)
         if until_failure and report.failed:
             break
-    report.wall_s, report.cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     return report

@@ -214,6 +214,9 @@ class InlineConnection:
     def _run(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         if sql == "COMMIT":
             return self._commit(lambda: self._open_db.execute(sql))
+        if sql == "PRAGMA journal_mode=WAL":
+            # Nobody else opens the file while the agent runs, and nobody has to be told so with every transaction.
+            self._open_db.execute("PRAGMA locking_mode=EXCLUSIVE")
         if sql == "PRAGMA synchronous=FULL":
             # The files of a simulation outlive no power cut, so waiting for them would only cost time.
             sql = "PRAGMA synchronous=OFF"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final, Self
 
@@ -29,9 +30,14 @@ _TIMEOUT_S: Final = 1.0
 _FIELDS: Final[list[Field]] = []
 
 
-def serve(one: Field) -> None:
-    """From now on devices are found in this field."""
+@contextmanager
+def serving(one: Field) -> Iterator[None]:
+    """Inside, devices are found in this field; afterwards nothing here keeps it in memory."""
     _FIELDS[:] = [one]
+    try:
+        yield
+    finally:
+        _FIELDS.clear()
 
 
 class FieldDriver:

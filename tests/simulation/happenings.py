@@ -117,7 +117,7 @@ class Happenings:
 
     def _overload(self, rng: random.Random) -> None:
         plant = self._world.field
-        plant.factor = rng.uniform(1.2, 2.2)
+        plant.factor = rng.uniform(1.3, 2.4)
         self._for(rng.uniform(30.0, 400.0), lambda: setattr(plant, "factor", 1.0))
 
     def _bus_dead(self, rng: random.Random) -> None:

@@ -145,8 +145,8 @@ class SimHub:
     def _commit(self, frame: Frame) -> None:
         if frame.kind is FrameKind.READINGS:
             batch = decode_readings(frame.body)
-            for place, at_us in zip(batch.point_index.tolist(), batch.at_us.tolist(), strict=True):
-                self.store.readings[batch.points[place], at_us] += 1
+            points = [batch.points[place] for place in batch.point_index.tolist()]
+            self.store.readings.update(zip(points, batch.at_us.tolist(), strict=True))
         elif frame.kind is FrameKind.SKIP:
             self.store.skipped += Skip.from_bytes(frame.body, "skip").readings
 

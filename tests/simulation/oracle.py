@@ -6,7 +6,8 @@ outbox has promised. It knows nothing of claims, bands, memories or files.
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _TRIP_PCT: Final = 100.0
 _SEVERE_PCT: Final = 125.0
 _STRAIN_PCT: Final = 85.0
+#: So many answers of the transformer may have been what a shedding was decided on.
+_LOOKS: Final = 4
 _DEAD_V: Final = 50.0
 _SLACK_S: Final = 3.5
 #: Tasks and timers of an agent at rest do not grow with time.
@@ -51,6 +54,7 @@ class Shown:
     value: float
     at_s: float
     since_s: float
+    before: float | None = None
 
 
 class Oracle(Watcher):
@@ -72,13 +76,20 @@ class Oracle(Watcher):
         self._strained_s = -1e9
         self._over_since_s: float | None = None
         self._severe_since_s: float | None = None
+        self._strained_at_end = False
         self._dead_since_s: float | None = None
         self._mains_lost_s = -1e9
+        self._excesses_w: deque[float] = deque(maxlen=_LOOKS)
 
     @property
     def now_s(self) -> float:
         """Seconds since the start."""
         return self._world.timeline.now_s
+
+    @property
+    def units(self) -> list[Unit]:
+        """All devices."""
+        return list(self._world.field.units.values())
 
     @property
     def period_s(self) -> float:
@@ -105,12 +116,17 @@ class Oracle(Watcher):
         """Count something, for those who want to know that anything happened at all."""
         self._counts[what, device] += 1
 
+    def judges(self, law: str, unit: Unit) -> None:
+        """A law that seldom has anything to say is put to the test."""
+        self._world.log(f"judged: {law}", str(unit.spec.device_id))
+
     def started(self) -> None:
         """The agent has started."""
         self._up_since_s = self.now_s
 
     def stopped(self) -> None:
         """The agent is gone."""
+        self._strained_at_end = self.strained(60.0) or (self.now_s - self._up_since_s < 15.0 and self._strained_at_end)
 
     def frozen(self, seconds: float) -> None:
         """The agent will not run for so long."""
@@ -147,7 +163,12 @@ class Oracle(Watcher):
                 self._shown.pop(key, None)
                 continue
             before = self._shown.get(key)
-            self._shown[key] = Shown(value, now_s, now_s if before is None or before.value != value else before.since_s)
+            if before is None:
+                self._shown[key] = Shown(value, now_s, now_s)
+                continue
+            before.before, before.at_s = before.value, now_s
+            if before.value != value:
+                before.value, before.since_s = value, now_s
         if device == TRANSFORMER:
             self._transformer(values)
 
@@ -158,14 +179,35 @@ class Oracle(Watcher):
         self._severe_since_s = (self._severe_since_s or now_s) if loading is not None and loading > _SEVERE_PCT else None
         if loading is not None and loading > _STRAIN_PCT:
             self._strained_s = now_s
+        self._excesses_w.append(self._excess_w(values))
         dead = volts is not None and volts < _DEAD_V
         self._dead_since_s = (self._dead_since_s or now_s) if dead else None
         if dead:
             self._mains_lost_s = now_s
 
+    def _excess_w(self, values: dict[str, float | None]) -> float:
+        """What has to go until the transformer is at its target, reactive power unchanged [W]; nothing below its trip level."""
+        loading, p_w, q_var = values["loading_pct"], values["p_w"], values["q_var"]
+        if loading is None or p_w is None or q_var is None:
+            return math.inf
+        if loading <= _TRIP_PCT:
+            return 0.0
+        target_pct = self._world.settings.shedding.thermal_overload.target_pct
+        apparent_va = math.hypot(p_w, q_var) * target_pct / loading
+        return abs(p_w) - math.sqrt(max(0.0, apparent_va**2 - q_var**2))
+
+    def most_excess_w(self) -> float:
+        """The largest excess of the last answers [W]; infinite when one of them had no numbers."""
+        return max(self._excesses_w, default=math.inf)
+
     def strained(self, within_s: float) -> bool:
         """The transformer was shown above the level of restoring so little ago."""
         return self.now_s - self._strained_s <= within_s
+
+    @property
+    def resuming(self) -> bool:
+        """The agent has only just started, and had stopped in an overload: what it decided then is carried out."""
+        return self._strained_at_end and self.agent_up_s < 15.0
 
     def relieving(self) -> bool:
         """Batteries may still be helping out of an overload."""
@@ -209,6 +251,13 @@ class Oracle(Watcher):
                 else min(max(one.value, unit.spec.soc_min_pct + 0.1), unit.spec.soc_max_pct - 0.1)
             )
         return one.value
+
+    def last_two(self, unit: Unit, quantity: str) -> tuple[float, ...]:
+        """The last two values that were shown, where that is not long ago."""
+        one = self._shown.get((str(unit.spec.device_id), quantity))
+        if one is None or one.before is None or self.now_s - one.at_s > self._world.scenario.poll_s + _SLACK_S:
+            return ()
+        return one.before, one.value
 
     def limited(self, unit: Unit) -> bool:
         """Something may hold a battery back: a limit, the ends of its charge, or what is not known of it."""

@@ -34,7 +34,7 @@ class Pace:
 
 #: Kinds of trouble, and how many seconds lie between two of a kind on average in a troubled seed.
 TROUBLES: Final = {
-    "overload": 700.0,
+    "overload": 450.0,
     "device dead": 900.0,
     "device slow": 900.0,
     "device lies": 2400.0,
@@ -71,7 +71,7 @@ class Scenario:
     Attributes:
         hours: Simulated time with faults; a while without any follows.
         shuffle: What is ready at once runs in any order.
-        cycle_s: Period of the control loop; a second at one site in twenty, for time is what a campaign is short of.
+        cycle_s: Period of the control loop; a second at one site in thirty, for time is what a campaign is short of.
         poll_s: Poll period of the devices.
         link_share: Share of the time in which the hub can be reached.
     """
@@ -93,7 +93,7 @@ class Scenario:
         """Draw a scenario."""
         rng = random.Random(f"scenario {seed}")
         clock_steps = rng.random() < 0.2
-        quick = rng.random() < 0.05
+        quick = rng.random() < 1.0 / 30.0
         calm = rng.choice((0.7, 1.0, 2.0))
         kinds = {**TROUBLES, **BUSINESS, **(CLOCKS if clock_steps else {})}
         pace = Pace({kind: mean_s * (calm if kind in TROUBLES else 1.0) for kind, mean_s in kinds.items()})
@@ -103,7 +103,7 @@ class Scenario:
             shuffle=rng.random() < 0.5,
             cycle_s=1.0 if quick else rng.choice((3.0, 4.0, 5.0)),
             poll_s=rng.choice((1.0, 2.0)) if quick else rng.choice((4.0, 5.0)),
-            commit_s=rng.choice((0.5, 1.0)) if quick else random.Random(f"commit {seed}").choice((1.5, 3.0)),
+            commit_s=rng.choice((0.5, 1.0)) if quick else random.Random(f"commit {seed}").choice((2.0, 4.0)),
             link_share=rng.choice((0.05, 0.1, 0.1, 0.3)),
             batteries=rng.choice((1, 1, 1, 2)),
             loads=rng.randint(2, 4),
@@ -149,6 +149,8 @@ class Scenario:
                 "poll_s": self.poll_s,
             }
         )
+        # Several classes under one transformer, and at some sites two loads of one class.
+        classes = rng.sample((1, 2, 2, 3, 4), self.loads)
         for number in range(self.loads + 1):
             vital = number == self.loads
             devices.append(
@@ -156,8 +158,8 @@ class Scenario:
                     "id": VITAL if vital else f"load{number + 1:02d}",
                     "catalog": "modbus-load-switch-latched" if vital or rng.random() < 0.3 else "modbus-load-switch",
                     "modbus": {"host": "field", "unit": 30 + number},
-                    "priority_class": 0 if vital else rng.randint(1, 4),
-                    "p_max_w": 60e3,
+                    "priority_class": 0 if vital else classes[number],
+                    "p_max_w": 100e3,
                     "min_on_s": 60.0,
                     "min_off_s": rng.choice((60.0, 120.0)),
                     "poll_s": self.poll_s,

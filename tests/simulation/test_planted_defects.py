@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,12 +10,15 @@ from typing import Any
 import pytest
 
 from tests.simulation.campaign import run
+from tieline_core.ids import DeviceId
 from tieline_edge.control import arbiter, contacts, power
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
+from tieline_edge.shedding import selection
+from tieline_edge.shedding.selection import Candidate
 from tieline_edge.sync import uplink_state
 
-SEEDS = 30
+SEEDS = 20
 HOURS = 0.5
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -52,6 +54,16 @@ def expired_commands_are_obeyed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CommandBook, "claims", claims)
 
 
+def classes_are_reversed(patch: pytest.MonkeyPatch) -> None:
+    real = selection.choose
+
+    def choose(candidates: Mapping[DeviceId, Candidate], need_w: float) -> tuple[DeviceId, ...]:
+        turned = {device: replace(one, priority=10 - one.priority) for device, one in candidates.items()}
+        return real(turned, need_w)
+
+    patch.setattr("tieline_edge.shedding.mechanism.choose", choose)
+
+
 def acknowledgements_above_what_was_sent_are_believed(patch: pytest.MonkeyPatch) -> None:
     real = uplink_state.acknowledged
 
@@ -69,22 +81,21 @@ def ramps_are_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(power, "_ramped", lambda _request, _last, target: target)
 
 
-#: Each with the first seed that finds it; where a change of the agent has changed that story, the next ones are tried.
+#: Each with the first seed that finds it, counted from seed 1: so many of the build's hundred stories it takes. Where a
+#: change of the agent has changed that story, the next ones are tried.
 @pytest.mark.parametrize(
     ("plant", "first"),
     [
-        (lower_band_wins, 9),
         (minimum_off_is_ignored, 1),
-        (expired_commands_are_obeyed, 1),
+        (classes_are_reversed, 3),
+        (ramps_are_skipped, 6),
+        (lower_band_wins, 9),
+        (expired_commands_are_obeyed, 9),
         (acknowledgements_above_what_was_sent_are_believed, 24),
-        (ramps_are_skipped, 5),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_planted_defect_is_found(
-    plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL)
+def test_a_planted_defect_is_found(plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     report = run(range(first, first + SEEDS), HOURS, until_failure=True)
     assert report.failed, f"not found in {SEEDS} seeds"

@@ -8,6 +8,7 @@ an executor runs in line, and its result arrives after a simulated delay.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import itertools
 import math
@@ -80,6 +81,32 @@ class _CountedTask(asyncio.Task[Any]):
         return self is other
 
 
+class _Call:
+    """A callback that waits: asyncio's handle without its checks for debugging, for a story makes fifty thousand of them."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_when")
+
+    def __init__(self, callback: Any, args: tuple[Any, ...], context: contextvars.Context | None, when_s: float = 0.0) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = contextvars.copy_context() if context is None else context
+        self._cancelled = False
+        self._when = when_s
+
+    def cancel(self) -> None:
+        """It will not be called."""
+        self._cancelled = True
+        self._callback, self._args = None, ()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def when(self) -> float:
+        """When a timer ends [virtual s]."""
+        return self._when
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop on a timeline.
 
@@ -99,6 +126,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.unhandled: list[str] = []
         self._rng = rng
         self._shuffle = shuffle
+        self._timers: list[tuple[float, int, _Call]] = []
+        self._numbers = itertools.count()
+        self._tidy_from = _TIDY_FROM
         self._turns = 0
         self._turned_at_s = -1.0
         _CountedTask._numbers = itertools.count()
@@ -113,11 +143,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Never: it is asked for with every callback."""
         return False
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override] # (wider)
-        """As the base class has it, without its checks for debugging: every second call of a story is this one."""
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)  # type: ignore[attr-defined] # (the loop's own queue)
-        return handle
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> _Call:  # type: ignore[override] # (a lighter handle)
+        """As the base class has it."""
+        call = _Call(callback, args, context)
+        self._ready.append(call)  # type: ignore[attr-defined] # (the loop's own queue)
+        return call
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> _Call:  # type: ignore[override] # (a lighter handle)
+        """There is one thread."""
+        return self.call_soon(callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> _Call:  # type: ignore[override] # (a lighter handle)
+        """As the base class has it; timers of one instant end in the order in which they were set."""
+        call = _Call(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._numbers), call))
+        return call
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> _Call:  # type: ignore[override] # (a lighter handle)
+        """As the base class has it."""
+        return self.call_at(self.timeline.now_s + delay, callback, *args, context=context)
 
     @property
     def task_count(self) -> int:
@@ -127,7 +171,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     @property
     def timer_count(self) -> int:
         """Timers that are set, the cancelled ones that still lie about included."""
-        return len(self._scheduled)  # type: ignore[attr-defined] # (the loop's own heap)
+        return len(self._timers)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # (typeshed has a TypeVarTuple here)
         """Run in line; the result comes later. Half of the jobs are done at once, half at the end of their delay."""
@@ -178,48 +222,54 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """There are no sockets."""
 
     def _run_once(self) -> None:
-        timers: list[Any] = self._scheduled  # type: ignore[attr-defined] # (the loop's own heap)
+        timers, line = self._timers, self.timeline
         ready: Any = self._ready  # type: ignore[attr-defined] # (the loop's own queue)
-        if len(timers) > _TIDY_FROM and self._timer_cancelled_count * 2 > len(timers):  # type: ignore[has-type] # (as before)
-            for one in timers:
-                if one._cancelled:
-                    one._scheduled = False
-            timers[:] = [one for one in timers if not one._cancelled]
-            heapq.heapify(timers)
-            self._timer_cancelled_count = 0
-        while timers and timers[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(timers)._scheduled = False
-        line = self.timeline
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready and not self._stopping:  # type: ignore[attr-defined] # (as before)
-            own_s = timers[0]._when if timers else math.inf
-            if line.next_s <= own_s:
-                if line.next_s == math.inf:
+            own_s, next_s = timers[0][0] if timers else math.inf, line.next_s
+            if next_s <= own_s:
+                if next_s == math.inf:
                     raise StuckError("nothing will ever happen again, and the agent still waits")
                 line.step()
                 return
             line.now_s = max(line.now_s, own_s)
-        self._count_turns(line.now_s)
-        while timers and timers[0]._when <= line.now_s:
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            ready.append(handle)
+        now_s = line.now_s
+        self._count_turns(now_s)
+        while timers and timers[0][0] <= now_s:
+            ready.append(heapq.heappop(timers)[2])
         if self._shuffle and len(ready) > 1:
             mixed = list(ready)
             self._rng.shuffle(mixed)
             ready.clear()
             ready.extend(mixed)
         for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            call = ready.popleft()
+            if not call._cancelled:
+                self._call(call)
+
+    def _call(self, call: _Call) -> None:
+        try:
+            call._context.run(call._callback, *call._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 (as asyncio's own handle does)
+            self.call_exception_handler({"message": f"Exception in callback {call._callback!r}", "exception": error})
 
     def _count_turns(self, now_s: float) -> None:
         if now_s != self._turned_at_s:
             self._turned_at_s, self._turns = now_s, 0
+            self._tidy()
         self._turns += 1
         if self._turns > _SPIN:
             raise StuckError(f"{_SPIN} turns of the loop at {now_s:.3f} s without time going on")
+
+    def _tidy(self) -> None:
+        """Drop cancelled timers when they have become many."""
+        if len(self._timers) > self._tidy_from:
+            self._timers[:] = [one for one in self._timers if not one[2]._cancelled]
+            heapq.heapify(self._timers)
+            self._tidy_from = max(_TIDY_FROM, 2 * len(self._timers))
 
     def abandon(self) -> None:
         """Forget everything that runs here, as a kill does; what its last words try to do must be refused elsewhere."""
@@ -228,6 +278,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             warnings.simplefilter("ignore", RuntimeWarning)
             self._bury()
         self.unhandled.clear()
+        self._timers.clear()
         self.close()
 
     def _bury(self) -> None:

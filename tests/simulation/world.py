@@ -155,7 +155,6 @@ class World:
         #: Operations on disk and devices until the process is killed; None = it lives.
         self.kill_in: int | None = None
         self.kill_is_power_cut = False
-        self.attempted: Counter[tuple[str, int]] = Counter()
         self.acknowledged: Counter[tuple[str, int]] = Counter()
         self.promised: Counter[tuple[str, int]] = Counter()
         self._chance = random.Random(f"chance {seed}")
@@ -175,9 +174,8 @@ class World:
 
     def run(self) -> Verdict:
         """Live through it."""
-        field_driver.serve(self.field)
         with (
-            _without_collector(),
+            field_driver.serving(self.field),
             fenced(self.timeline, self.disk, self._chance, self.hub.net.client, self.hub.pull),
             # A start looks through the last minute of frames, here too: with rare commits these are fewer.
             patch.object(recorded, "_FRAMES", int(_LOOKED_THROUGH_S / self.scenario.commit_s)),
@@ -290,8 +288,7 @@ class World:
         record = Outbox.record
 
         async def tapped(outbox: Outbox, readings: Sequence[Reading]) -> None:
-            keys = [(str(reading.point), to_us(reading.measured_at)) for reading in readings]
-            self.attempted.update(keys)
+            keys = [(reading.point, to_us(reading.measured_at)) for reading in readings]
             await record(outbox, readings)
             self.acknowledged.update(keys)
 
@@ -310,11 +307,14 @@ def _without_collector() -> Iterator[None]:
             hook(complaint)
 
     gc.disable()
+    # What was there before need not be looked through at the end.
+    gc.freeze()
     sys.unraisablehook = unraisable
     try:
         yield
     finally:
         gc.collect()
+        gc.unfreeze()
         sys.unraisablehook = hook
         if was_on:
             gc.enable()
@@ -335,7 +335,9 @@ def live_through(seed: int, hours: float) -> Verdict:
     """
     folder = Path(tempfile.mkdtemp(prefix="tieline-sim-", dir=_SHM if _SHM.is_dir() else None))
     try:
-        return World(Scenario.of(seed, hours), folder).run()
+        # The world is gone when the collector comes, so that a campaign of thousands needs no more memory than one of ten.
+        with _without_collector():
+            return World(Scenario.of(seed, hours), folder).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -154,8 +154,8 @@ def _run(options: argparse.Namespace) -> int:
         known, rest = group.split(TielineError)
         if rest is not None or known is None:
             raise
-        for error in _leaves(known):
-            print(f"error: {error}", file=sys.stderr)
+        for leaf in _leaves(known):
+            print(f"error: {leaf}", file=sys.stderr)
         return 1
     return 0
 

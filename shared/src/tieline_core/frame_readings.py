@@ -216,7 +216,8 @@ def _column(
     raw = floats[index]
     whole = np.where(raw, 0.0, multiples).astype(np.int64)
     column = _steps(whole)
-    first = np.r_[True, index[1:] != index[:-1]]
+    first = np.ones(len(index), bool)
+    np.not_equal(index[1:], index[:-1], out=first[1:])
     column[first] = whole[first]
     return np.where(raw, held.view(np.int64), column), floats
 

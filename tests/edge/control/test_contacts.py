@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -149,3 +150,20 @@ def test_a_sample_from_before_the_switching_proves_nothing() -> None:
     load.field = None
     load.ask(False, follows=False)
     assert not load.memory.settled
+
+
+@pytest.mark.parametrize(("missed_s", "told"), [(None, SwitchContact(closed=False, off_timer_s=900.0)), (10.0, None)])
+def test_an_opening_that_was_never_carried_out_is_not_made_up_for_when_nobody_wants_it_any_more(
+    missed_s: float | None, told: SwitchContact | None
+) -> None:
+    load = Contactor(min_off_s=120.0)
+    assert load.ask(True, Band.DEFAULT).action is None
+    assert load.ask(False, Band.OPERATOR, after_s=60.0, follows=False).action == OPEN
+    if missed_s is not None:
+        load.memory = replace(load.memory, unheard_at=load.at)
+    # Too soon after the miss it may still follow, and then its time off has to be served.
+    assert load.ask(True, Band.DEFAULT, after_s=3.0, follows=False).action == OPEN
+    assert load.ask(True, Band.DEFAULT, after_s=7.0, follows=False).action == told
+    assert load.memory.closed is (told is None)
+    if told is None:
+        assert load.ask(False, Band.SAFETY).action == OPEN

@@ -12,8 +12,8 @@ from tieline_core.ids import DeviceId
 from tieline_edge.control.claims import NO_LIMIT, Interval
 from tieline_edge.control.facts import DeviceFacts
 from tieline_edge.control.memory import PowerMemory
-from tieline_edge.control.power import Request, hold
-from tieline_edge.drivers.capabilities import DeviceSpec, HoldPower, Role
+from tieline_edge.control.power import Request, hold, limit_generation
+from tieline_edge.drivers.capabilities import Action, DeviceSpec, HoldPower, LimitGeneration, Role
 
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
 RATING = Interval(-100.0, 100.0)
@@ -136,3 +136,16 @@ def test_a_limit_that_stays_looser_is_followed_after_a_while() -> None:
     out = fleeting([5.0] + [20.0] * 40)
     assert out[:30] == [5.0] * 30
     assert out[31:] == [20.0] * 10
+
+
+def test_after_a_start_the_limit_of_a_plant_opens_from_what_it_delivers() -> None:
+    spec = DeviceSpec(DeviceId("pv1"), Role.PV, frozenset(), p_min_w=-50.0, ramp_w_per_s=5.0)
+    memory = PowerMemory()
+    told: list[Action] = []
+    for second in range(3):
+        limit = Interval(lo=-40.0)
+        request = Request(spec, memory, DeviceFacts(p_w=0.0), limit, limit, True, NOW + timedelta(seconds=second), 180.0)
+        result = limit_generation(request)
+        memory = result.memory
+        told.append(result.action)
+    assert told == [LimitGeneration(power, 180.0) for power in (0.0, -5.0, -10.0)]

@@ -78,3 +78,18 @@ def test_minimum_times_run_from_when_the_contactor_took_the_order(contact: Conta
     memory = as_switched(ArbiterMemory({}, {LOAD: contact}, ()), LOAD, False, at(50))
     assert memory.contacts[LOAD].switched_at == at(since_s)
     assert as_switched(memory, BAT, False, at(60)) is memory
+
+
+@pytest.mark.parametrize(("settled", "missed_at"), [(False, at(40)), (True, None)])
+def test_what_a_contactor_has_missed_is_remembered_until_the_field_shows_its_position(
+    settled: bool, missed_at: datetime | None
+) -> None:
+    memory = ArbiterMemory({}, {LOAD: ContactMemory(False, at(0), settled=settled, ours=True)}, ())
+    missed = as_held(memory, {LOAD: Unheard(None, reverts=False, missed_at=at(40))}, at(41))
+    assert missed.contacts[LOAD].unheard_at == missed_at
+    assert as_held(missed, {}, at(42)).contacts[LOAD].unheard_at is None
+
+
+def test_a_power_device_that_was_never_reached_keeps_what_is_remembered() -> None:
+    memory = ArbiterMemory({BAT: DECIDED}, {}, ())
+    assert as_held(memory, {BAT: Unheard(None, reverts=True, missed_at=at(1))}, at(2)).power[BAT] == DECIDED

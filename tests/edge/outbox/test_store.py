@@ -293,3 +293,25 @@ async def test_whatever_was_reported_before_sigkill_is_there_and_nothing_half(tm
         assert len(kept) == len(set(kept))
         assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
         await outbox.record([reading(10_000_000)])
+
+
+async def test_an_acknowledgement_costs_what_it_acknowledges_whatever_is_held_or_waits(tmp_path: Path) -> None:
+    async with opened(tmp_path) as outbox:
+        await outbox.record([reading(n) for n in range(3000)])
+        await outbox.relabel(1)
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        await outbox._db._connection.set_progress_handler(count, 1)
+        costs: list[int] = []
+        # First with hundreds of frames that wait behind it, then with hundreds that were acknowledged before it.
+        for seq in (1, 2, 298, 299):
+            before = steps
+            assert await outbox.mark_acknowledged(Stream.MEASURE, seq) == (296 if seq == 298 else 1)
+            costs.append(steps - before)
+        assert max(costs[1], costs[3]) < 1.2 * min(costs[1], costs[3])
+        assert max(costs[1], costs[3]) < costs[2] / 10

@@ -262,6 +262,23 @@ async def test_after_a_restart_without_a_hub_the_plan_is_offered_again_from_disk
         assert len(hub.asked) == asked
 
 
+async def test_a_disk_that_takes_no_alarm_of_a_refused_plan_does_not_keep_the_edge_from_starting(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with edge_at(tmp_path, hub) as edge:
+        await edge.hear(hub.desired(plan=hub.plan()))
+
+    async def refuse(*_args: object) -> None:
+        raise TransientError("outbox: nothing was kept")
+
+    async with edge_at(tmp_path, hub) as edge:
+        await edge.clock.advance(30 * 86_400.0)
+        monkeypatch.setattr(edge.outbox, "alarm", refuse)
+        await edge.downlink.restore()
+        assert edge.taken.plans == []
+        assert [refusal.what for refusal in edge.downlink.refusals] == ["plan"]
+
+
 def tampered(message: Message) -> Message:
     return Message(message.topic, message.payload.replace(b'"payload":"', b'"payload":"AA'), message.qos, message.retain)
 
@@ -419,7 +436,7 @@ async def test_autonomy_is_computed_only_for_what_is_published(tmp_path: Path, h
 
     async with edge_at(tmp_path, hub) as edge:
         reporter = Reporter(edge.outbox, edge.downlink, edge.clock, RunningState, "tieline-edge 0", "boot", autonomy)
-        reporter._standing()
+        reporter._news()
         assert not asked
         report = await reporter.report()
         assert report.autonomy is not None

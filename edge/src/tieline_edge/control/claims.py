@@ -70,6 +70,14 @@ class Interval:
 NO_LIMIT: Final = Interval()
 
 
+def _told(value: float | None) -> tuple[float, float]:
+    return (0.0, 0.0) if value is None else (1.0, value)
+
+
+def _ends(limit: Interval | None) -> tuple[float, float, float]:
+    return (0.0, 0.0, 0.0) if limit is None else (1.0, limit.lo, limit.hi)
+
+
 @dataclass(frozen=True, slots=True)
 class Failsafe:
     """What a limit becomes when it expires, and for how long."""
@@ -130,10 +138,20 @@ class Claim:
         return self.device, self.band, self.source
 
     @property
-    def order(self) -> tuple[str, int, str, str, str]:
-        """A total order, so that no result depends on who spoke first."""
-        wish = f"{self.setpoint_w!r}/{self.closed!r}/{self.limit!r}/{self.failsafe!r}/{self.off_timer_s!r}/{self.hands_off!r}"
-        return self.device, self.band, self.source, wish, f"{self.expires_at}/{self.reason}"
+    def order(self) -> tuple[str, int, str, tuple[float, ...], str]:
+        """A total order, so that no result depends on who spoke first; asked for every claim in every cycle."""
+        failsafe = self.failsafe
+        wish = (
+            *_told(self.setpoint_w),
+            *_told(self.closed),
+            *_ends(self.limit),
+            *_ends(None if failsafe is None else failsafe.limit),
+            0.0 if failsafe is None else failsafe.hold_s,
+            self.off_timer_s,
+            self.hands_off,
+            math.inf if self.expires_at is None else self.expires_at.timestamp(),
+        )
+        return self.device, self.band, self.source, wish, self.reason
 
     def moved(self, by: timedelta) -> Claim:
         """The same claim on a time line that is ahead by so much."""

@@ -12,6 +12,8 @@ from tieline_edge.control.memory import ContactMemory
 from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
 
 _HOUR_S: Final = 3600.0
+#: An order whose answer was lost may still be followed for so long [s].
+_LATE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,14 @@ def _ordered(request: Request) -> tuple[datetime, ...]:
     return tuple(at for at in request.memory.ordered if (request.now - at).total_seconds() < _HOUR_S)
 
 
+def _never_opened(request: Request) -> bool:
+    """The contactor did not follow, and was seen closed after that was known: no time off runs that it would have to serve."""
+    missed_at, age_s = request.memory.unheard_at, request.known.ages_s.get("closed", 0.0)
+    if missed_at is None or request.known.closed is not True:
+        return False
+    return request.now - timedelta(seconds=age_s) > missed_at + timedelta(seconds=_LATE_S)
+
+
 def _close(request: Request, band: Band) -> Result:
     memory, spec = request.memory, request.spec
     if memory.closed is True:
@@ -110,6 +120,9 @@ def _close(request: Request, band: Band) -> Result:
             return Result(None, memory, ("the busbar died before the closing was seen: it is not repeated",))
         # The closing has not been seen yet: keep asking for it.
         return Result(SwitchContact(closed=True), memory)
+    if _never_opened(request):
+        note = "the opening was not carried out and is not wanted any more: it stays closed"
+        return Result(None, ContactMemory(True, request.now, True, ordered=memory.ordered), (note,))
     stay = SwitchContact(closed=False, off_timer_s=memory.off_timer_s) if memory.ours else None
     if band is Band.DEFAULT and not memory.ours:
         return Result(None, memory, ("it was not opened here, so it is not closed by default",))

@@ -123,6 +123,7 @@ class _Line:
     source: str = ""
     failures: int = 0
     not_before: datetime | None = None
+    missed_at: datetime | None = None
     busy: bool = False
     refresh_within_s: float = math.inf
     """Shorter than the configured period where the device's own timer says so."""
@@ -172,8 +173,11 @@ class Executor:
         """Devices that do not do what was decided last: they did not hear it, or their own timer has ended it."""
         now, found = self._steady.now(), {}
         for device, line in self._lines.items():
-            held = None if line.written is None else Unheard(line.written, line.handle.spec.reverts)
-            if held is not None and (line.state is CommandState.FAILED or held.over(now)):
+            # What is being written at this moment may yet be heard.
+            missed_at = None if line.busy else line.missed_at
+            held = Unheard(line.written, line.handle.spec.reverts, missed_at)
+            switched = line.written is not None and isinstance(line.written.action, SwitchContact)
+            if line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
                 found[device] = held
         return found
 
@@ -204,7 +208,7 @@ class Executor:
                 continue
             if decision.hands_off:
                 # Others have their hands on it: what was written before says nothing of how it stands afterwards.
-                line.written, line.failures, line.not_before = None, 0, None
+                line.written, line.failures, line.not_before, line.missed_at = None, 0, None, None
                 continue
             await self._judge(device, line, facts, now)
             if decision.action is None or not self._read_first(line, decision, facts.of(device), now):
@@ -302,6 +306,7 @@ class Executor:
             if not read_back.confirmed:
                 await self._failed(device, line, decision, CommandState.UNCONFIRMED, f"read back {read_back.text}")
                 return
+            line.missed_at = None
             line.failures, line.not_before = (line.failures if repeated else 0), None
             known_good = repeated and line.state is CommandState.EFFECTIVE
             line.state = CommandState.EFFECTIVE if known_good else CommandState.CONFIRMED
@@ -311,6 +316,8 @@ class Executor:
 
     async def _failed(self, device: DeviceId, line: _Line, decision: Decision, state: CommandState, text: str) -> None:
         line.failures += 1
+        # What reads back otherwise may still be on its way; that it had no effect shows later.
+        line.missed_at = self._steady.now() if state is CommandState.FAILED else None
         cap_s = MAX_SAFETY_BACKOFF_S if _urgent(decision) else MAX_BACKOFF_S
         line.not_before = self._steady.now() + timedelta(
             seconds=self._timing.backoff_at(line.failures, cap_s, self._clock.speed())
@@ -334,7 +341,7 @@ class Executor:
         late = (now - written.at).total_seconds() > window_s
         lost = line.state is CommandState.EFFECTIVE and isinstance(written.action, SwitchContact) and seen is False
         if late and (lost or (line.state is CommandState.CONFIRMED and not seen)):
-            line.state = CommandState.UNCONFIRMED
+            line.state, line.missed_at = CommandState.UNCONFIRMED, now
             line.failures += 1
             wait_s = self._timing.backoff_at(line.failures, MAX_BACKOFF_S, self._clock.speed())
             line.not_before = now + timedelta(seconds=wait_s)

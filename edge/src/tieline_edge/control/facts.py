@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Final
 
 from tieline_core.ids import DeviceId, EdgeId, PointId
 from tieline_edge.drivers.capabilities import DeviceSpec, Role
@@ -13,6 +14,8 @@ from tieline_edge.snapshot import Snapshot
 
 #: Below this the busbar counts as dead, whatever its nominal voltage: induced and residual voltages stay under it.
 DEAD_BUS_V = 50.0
+_OF_DEVICE: Final = ("p_w", "soc_pct", "closed")
+_OF_BUS: Final = ("breaker_closed", "v_v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +91,15 @@ def gather(
 
 
 @lru_cache(maxsize=1024)
-def _points(edge: EdgeId, device: DeviceId) -> tuple[tuple[str, PointId], ...]:
+def _points(edge: EdgeId, device: DeviceId, quantities: tuple[str, ...]) -> tuple[tuple[str, PointId], ...]:
     """What is asked of each device in every cycle; made once, because checking the form of an id costs more than asking."""
-    return tuple((quantity, PointId.of(edge, device, quantity)) for quantity in ("p_w", "soc_pct", "closed"))
+    return tuple((quantity, PointId.of(edge, device, quantity)) for quantity in quantities)
 
 
 def _device(snapshot: Snapshot, edge: EdgeId, device: DeviceId, max_age_s: float) -> DeviceFacts:
     values: dict[str, float | None] = {}
     ages: dict[str, float] = {}
-    for quantity, point in _points(edge, device):
+    for quantity, point in _points(edge, device, _OF_DEVICE):
         values[quantity] = snapshot.value(point, max_age_s)
         if point in snapshot.readings:
             ages[quantity] = round(snapshot.age_s(point), 3)
@@ -105,8 +108,7 @@ def _device(snapshot: Snapshot, edge: EdgeId, device: DeviceId, max_age_s: float
 
 
 def _bus_live(snapshot: Snapshot, edge: EdgeId, device: DeviceId, max_age_s: float) -> bool | None:
-    breaker = snapshot.value(PointId.of(edge, device, "breaker_closed"), max_age_s)
-    volts = snapshot.value(PointId.of(edge, device, "v_v"), max_age_s)
+    breaker, volts = (snapshot.value(point, max_age_s) for _, point in _points(edge, device, _OF_BUS))
     if breaker is not None and breaker < 0.5:
         return False
     if volts is not None:

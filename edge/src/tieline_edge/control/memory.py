@@ -50,6 +50,7 @@ class ContactMemory:
         ours: The last opening was ordered here, so that it may be undone here.
         off_timer_s: Timer that was written with that opening [s].
         ordered: When it was told to switch in the last hour, oldest first.
+        unheard_at: When it was last known not to have followed the present order; None = it has, or may have.
     """
 
     closed: bool | None = None
@@ -58,6 +59,7 @@ class ContactMemory:
     ours: bool = False
     off_timer_s: float = 0.0
     ordered: tuple[datetime, ...] = ()
+    unheard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,35 +8,38 @@ from datetime import datetime, timedelta
 
 from tieline_core.ids import DeviceId
 from tieline_edge.control.effect import Written
-from tieline_edge.control.memory import ArbiterMemory, PowerMemory
+from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
 from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration
 
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """The last write that reached a device.
+    """A device that does not do as it was told.
 
     Attributes:
-        written: What and when, on the line that never steps.
+        written: The last write that reached it: what and when, on the line that never steps; None = nothing has.
         reverts: The device ends an order by itself when it is not refreshed.
+        missed_at: When its last order was refused, lost or without effect; None = only its timer has ended it.
     """
 
-    written: Written
+    written: Written | None
     reverts: bool
+    missed_at: datetime | None = None
 
     def over(self, now: datetime) -> bool:
         """The device's own timer has ended it."""
-        action = self.written.action
-        if not self.reverts or not isinstance(action, HoldPower | LimitGeneration):
+        written = self.written
+        if written is None or not self.reverts or not isinstance(written.action, HoldPower | LimitGeneration):
             return False
-        return now >= self.written.at + timedelta(seconds=action.revert_s)
+        return now >= written.at + timedelta(seconds=written.action.revert_s)
 
 
 def as_held(memory: ArbiterMemory, unheard: Mapping[DeviceId, Unheard], now: datetime) -> ArbiterMemory:
-    """The memory with the powers that such devices really hold.
+    """The memory with the powers that such devices really hold, and with what contactors have missed.
 
     A device keeps its last order until its own timer ends it, and is then in its neutral state: a storage at rest, a plant
-    without a limit. Without this a device that comes back would be sent at once where the ramp has meanwhile arrived.
+    without a limit. Without this a device that comes back would be sent at once where the ramp has meanwhile arrived, and a
+    contactor would be opened when nobody wants it any more, for the minimum off time of an opening that never was.
 
     Args:
         memory: What was decided.
@@ -44,7 +47,18 @@ def as_held(memory: ArbiterMemory, unheard: Mapping[DeviceId, Unheard], now: dat
         now: Present instant, of the line that never steps.
     """
     powers = {device: _held(memory.power[device], one, now) for device, one in unheard.items() if device in memory.power}
-    return replace(memory, power={**memory.power, **powers}) if powers else memory
+    contacts = {
+        device: replace(one, unheard_at=missed_at)
+        for device, one in memory.contacts.items()
+        if (missed_at := _missed_at(one, unheard.get(device))) != one.unheard_at
+    }
+    if not powers and not contacts:
+        return memory
+    return replace(memory, power={**memory.power, **powers}, contacts={**memory.contacts, **contacts})
+
+
+def _missed_at(memory: ContactMemory, unheard: Unheard | None) -> datetime | None:
+    return None if unheard is None or memory.settled else unheard.missed_at
 
 
 def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: datetime) -> ArbiterMemory:
@@ -59,6 +73,8 @@ def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: date
 
 
 def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
+    if unheard.written is None:
+        return memory
     action = unheard.written.action
     if isinstance(action, HoldPower):
         power_w = 0.0 if unheard.over(now) else action.power_w

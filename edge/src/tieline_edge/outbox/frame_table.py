@@ -173,21 +173,23 @@ class FrameTable:
             return 0
         await self._set_acknowledged(stream, epoch, seq)
         await self._trim_skip(stream, epoch, seq)
+        # Only what lies between the two marks: frames stay for weeks after they were acknowledged, and may be many that wait.
         return await self._db.run(
-            "UPDATE frames SET acked = 1 WHERE stream = ? AND epoch = ? AND seq <= ? AND acked = 0", stream, epoch, seq
+            "UPDATE frames SET acked = 1 WHERE stream = ? AND epoch = ? AND seq > ? AND seq <= ?", stream, epoch, acked, seq
         )
 
     async def _trim_skip(self, stream: Stream, epoch: int, seq: int) -> None:
         """Let a skip that reaches below a committed sequence number begin above it: the hub has more than was feared."""
+        # It is the next frame there is, for nothing else lies in what a skip covers; looking on would cost the whole backlog.
         rows = await self._db.rows(
-            "SELECT id, body FROM frames WHERE stream = ? AND epoch = ? AND seq > ? AND kind = 3 ORDER BY seq LIMIT 1",
+            "SELECT id, kind, body FROM frames WHERE stream = ? AND epoch = ? AND seq > ? ORDER BY seq LIMIT 1",
             stream,
             epoch,
             seq,
         )
-        for row_id, body in rows:
-            skip = skip_of(body)
-            if skip.first <= seq:
+        for row_id, kind, body in rows:
+            skip = skip_of(body) if kind == FrameKind.SKIP else None
+            if skip is not None and skip.first <= seq:
                 await self._rewrite(row_id, body, skip_frame(stream, skip.model_copy(update={"first": seq + 1})))
 
     async def _rewrite(self, row_id: int, old: bytes, frame: NewFrame) -> None:

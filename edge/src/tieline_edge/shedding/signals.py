@@ -7,7 +7,7 @@ refused here. A value that stands still while its time advances is not believed 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -48,18 +48,21 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A point and what its value can possibly be."""
+    """A point and what its value can possibly be.
+
+    Attributes:
+        point: Its id; made once, because checking the form of an id costs more than looking at its value.
+    """
 
     edge: EdgeId
     device: DeviceId
     quantity: str
     low: float
     high: float
+    point: PointId = field(init=False)
 
-    @property
-    def point(self) -> PointId:
-        """The point."""
-        return PointId.of(self.edge, self.device, self.quantity)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "point", PointId.of(self.edge, self.device, self.quantity))
 
 
 @dataclass(frozen=True, slots=True)

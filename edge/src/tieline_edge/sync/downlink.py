@@ -130,11 +130,16 @@ class Downlink:
             if data is None:
                 continue
             try:
-                await self._offer(what, sha256, data)
-            except PermanentError as error:
-                await self._refuse(what, sha256, error)
+                await self._restore_one(what, sha256, data)
             except TransientError as error:
+                # A disk that takes no alarm now must not keep the site from being controlled.
                 _log.warning("%s %s cannot be restored now: %s", what, sha256[:16], error)
+
+    async def _restore_one(self, what: str, sha256: str, data: bytes) -> None:
+        try:
+            await self._offer(what, sha256, data)
+        except PermanentError as error:
+            await self._refuse(what, sha256, error)
 
     async def take(self, message: Message) -> None:
         """Handle a desired state, a command or a request."""

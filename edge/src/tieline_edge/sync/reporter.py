@@ -84,6 +84,12 @@ class Reporter:
         except TransientError:
             return None
 
+    def _news(self) -> tuple[object, ...]:
+        """What makes a report worth publishing before its minute: compared twice a second, and made a report of only then."""
+        downlink, installed = self._downlink, self._downlink.installed
+        hashes = (installed.plan, installed.policy, dict(installed.models or {}))
+        return self._running(), hashes, downlink.monitor_only, downlink.desired_counter, tuple(downlink.refusals)
+
     def _standing(self) -> Reported:
         running, installed = self._running(), self._downlink.installed
         return Reported(
@@ -114,24 +120,19 @@ class Reporter:
         Raises:
             LinkLostError: The connection is gone.
         """
-        last: Reported | None = None
-        last_s = float("-inf")
+        last: tuple[object, ...] | None = None
+        last_at, last_s = self._clock.now(), float("-inf")
         while True:
             self._downlink.changed.clear()
-            report = self._standing()
-            minute = last is None or (report.at - last.at >= _EVERY and time.monotonic() - last_s >= _FLOOR_S)
-            if last is None or minute or _matters(report) != _matters(last):
+            news, now = self._news(), self._clock.now()
+            minute = now - last_at >= _EVERY and time.monotonic() - last_s >= _FLOOR_S
+            if news != last or minute:
                 whole = await self.report()
                 await session.publish(topics.reported(self._outbox.edge), whole.to_bytes(), retain=True)
-                last, last_s = report, time.monotonic()
+                last, last_at, last_s = news, now, time.monotonic()
             session.ensure_alive()
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await self._downlink.changed.wait()
             except TimeoutError:
                 continue
-
-
-def _matters(report: Reported) -> Reported:
-    """The report without its instant."""
-    return report.model_copy(update={"at": None})
