@@ -12,10 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.ports import free_port
 from tests.postgres_server import PostgresServer, postgres_server
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("tieline", deadline=None)
+hypothesis.settings.load_profile("tieline")
 
 #: What takes longest is begun first, so that no worker is left alone with it at the end.
 SLOW_FIRST = (

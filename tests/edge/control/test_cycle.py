@@ -145,6 +145,7 @@ class Site:
         field: Field | None = None,
         at: datetime = NOW,
         speakers: tuple[Speaker, ...] = (),
+        specs: Mapping[DeviceId, DeviceSpec] = SPECS,
     ) -> None:
         self.folder, self.keys = folder, keys
         self.clock = ManualClock(at)
@@ -155,7 +156,7 @@ class Site:
         made = settings(folder, keys)
         self.trace = Trace.open(folder / "trace.sqlite")
         self.outlet = Outlet(EDGE, self.clock, Disk())
-        site = RuleSite(EDGE, made.site.rated_va, SPECS, made.shedding)
+        site = RuleSite(EDGE, made.site.rated_va, specs, made.shedding)
         parts = Parts(
             settings=made,
             clock=self.clock,
@@ -302,6 +303,21 @@ async def test_a_command_beats_the_plan_and_is_reported_to_its_effect(tmp_path: 
     refused = site.cycle.take_command(command(command_id="command-2", device_id="load10", action="open", value_w=None))
     assert refused.state is CommandState.REFUSED
     assert "command.refused" in site.events or site.outlet._queue.qsize()
+    site.close()
+
+
+async def test_a_battery_that_still_does_what_an_earlier_run_ordered_is_ramped_from_there(tmp_path: Path) -> None:
+    """Its own timer has not ended the order yet, nobody claimed anything at first, and then a plan of the other sign came."""
+    slow = replace(SPECS[BAT], ramp_w_per_s=2e3, dead_time_s=5.0)
+    site = Site(tmp_path, specs={**SPECS, BAT: slow})
+    site.field.power[BAT] = -40e3
+    await site.run(12)
+    assert site.field.told == []
+    site.cycle.take_plan(plan(), "a" * 64)
+    await site.run(3)
+    powers = [action.power_w for device, action in site.field.told if device == BAT and isinstance(action, HoldPower)]
+    assert powers[0] == -40e3
+    assert all(power <= 0.0 for power in powers)
     site.close()
 
 

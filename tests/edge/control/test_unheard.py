@@ -90,6 +90,6 @@ def test_what_a_contactor_has_missed_is_remembered_until_the_field_shows_its_pos
     assert as_held(missed, {}, at(42)).contacts[LOAD].unheard_at is None
 
 
-def test_a_power_device_that_was_never_reached_keeps_what_is_remembered() -> None:
-    memory = ArbiterMemory({BAT: DECIDED}, {}, ())
-    assert as_held(memory, {BAT: Unheard(None, reverts=True, missed_at=at(1))}, at(2)).power[BAT] == DECIDED
+def test_what_nothing_has_reached_since_the_start_is_ramped_from_where_it_shows_itself() -> None:
+    memory = held(PowerMemory(15_000.0, at(99), zero_since=at(98), sign=-1, at_end=1), Unheard(None, reverts=True), 100)
+    assert memory == PowerMemory(sign=-1, at_end=1)

@@ -14,11 +14,33 @@ def test_a_load_that_keeps_drawing_is_an_alarm_and_the_next_load_takes_its_place
     plant.run(5)
     assert [event.device for _, event in plant.events if event.code == "shed.failed"] == ["l41"]
     assert plant.loading_pct < 95.01
-    # It stays asked for, and is told when it goes late.
-    assert "l41" in plant.rules.shed
+    # The next one is enough: opened late, it would be off for nothing.
     plant.disobedient.clear()
     plant.run(3)
+    assert "l41" not in plant.rules.shed
+    assert plant.closed["l41"]
+    assert plant.codes.count("shed.given_up") == 1
+
+
+def test_a_load_that_goes_late_while_it_is_still_needed_is_told() -> None:
+    plant = Plant(base_w=60e3, disobedient=set(LOADS))
+    plant.run(30)
+    plant.disobedient.discard("l41")
+    plant.run(3)
     assert "shed.obeyed_late" in plant.codes
+    assert "l41" in plant.rules.shed
+
+
+def test_a_silent_load_stays_asked_for_because_nobody_knows_whether_it_went() -> None:
+    plant = Plant(base_w=60e3)
+    plant.run(11)
+    dead = plant.rules.shed
+    for _ in range(20):
+        readings = [reading for reading in plant.readings() if reading.point.device not in dead]
+        plant.obey(plant.rules.step(plant.view_of(readings)))
+        plant.now += timedelta(seconds=1)
+    assert "shed.failed" in plant.codes
+    assert set(dead) <= set(plant.rules.shed)
 
 
 def test_when_nobody_obeys_each_load_is_asked_once_and_it_ends() -> None:

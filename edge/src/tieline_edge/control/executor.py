@@ -170,14 +170,16 @@ class Executor:
         return any(line.busy for line in self._lines.values())
 
     def unheard(self) -> dict[DeviceId, Unheard]:
-        """Devices that do not do what was decided last: they did not hear it, or their own timer has ended it."""
+        """Devices that do not do what was decided last: nothing has reached them since the start, or they did not hear it, or
+        their own timer has ended it."""
         now, found = self._steady.now(), {}
         for device, line in self._lines.items():
             # What is being written at this moment may yet be heard.
             missed_at = None if line.busy else line.missed_at
             held = Unheard(line.written, line.handle.spec.reverts, missed_at)
             switched = line.written is not None and isinstance(line.written.action, SwitchContact)
-            if line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
+            untouched = line.written is None and not line.busy
+            if untouched or line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
                 found[device] = held
         return found
 

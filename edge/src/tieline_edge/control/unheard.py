@@ -17,7 +17,7 @@ class Unheard:
     """A device that does not do as it was told.
 
     Attributes:
-        written: The last write that reached it: what and when, on the line that never steps; None = nothing has.
+        written: The last write that reached it: what and when, on the line that never steps; None = nothing since the start.
         reverts: The device ends an order by itself when it is not refreshed.
         missed_at: When its last order was refused, lost or without effect; None = only its timer has ended it.
     """
@@ -74,7 +74,8 @@ def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: date
 
 def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
     if unheard.written is None:
-        return memory
+        # Nothing has reached it since the start: ramps and dead times begin where the field shows it, once it does.
+        return replace(memory, power_w=None, at=None, zero_since=None)
     action = unheard.written.action
     if isinstance(action, HoldPower):
         power_w = 0.0 if unheard.over(now) else action.power_w

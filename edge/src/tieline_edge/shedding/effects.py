@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,6 +32,36 @@ def check(parameters: Parameters, memory: ShedMemory, view: RuleView) -> tuple[S
             events.append(RuleEvent(Severity.COMPLIANT, "shed.obeyed_late", text, load.device))
         shed.append(load if obeyed is load.obeyed else replace(load, obeyed=obeyed))
     return replace(memory, shed=tuple(shed), failed=failed), tuple(events)
+
+
+def give_up(
+    parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView
+) -> tuple[ShedMemory, tuple[RuleEvent, ...]]:
+    """Ask no longer for a load that never went off and is seen on, once its element does without.
+
+    Others took its place; opened late, when its contactor can be reached again, it would be off for nothing.
+    """
+    needy = {finding.key for finding in findings if finding.blind or finding.excess_w > 0.0}
+    over = {
+        one.device
+        for one in memory.shed
+        if one.obeyed is False and one.cause not in needy and _seen_on(parameters, one, view.facts.of(one.device))
+    }
+    if not over:
+        return memory, ()
+    told = tuple(
+        RuleEvent(
+            Severity.COMPLIANT, "shed.given_up", f"{device} never went off and is not needed any more: it stays on", device
+        )
+        for device in sorted(over)
+    )
+    return replace(memory, shed=tuple(one for one in memory.shed if one.device not in over)), told
+
+
+def _seen_on(parameters: Parameters, load: ShedLoad, facts: DeviceFacts) -> bool:
+    if facts.closed is not None:
+        return facts.closed
+    return facts.p_w is not None and abs(facts.p_w) > (1.0 - parameters.switching.effect_share) * load.p_w
 
 
 def _obeyed(parameters: Parameters, load: ShedLoad, view: RuleView) -> bool | None:

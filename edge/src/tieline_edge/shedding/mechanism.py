@@ -76,6 +76,8 @@ def step(
             events.extend(told)
         elif finding.excess_w <= 0.0 and finding.surplus_w <= 0.0 and memory.of(finding.key).exhausted:
             memory = memory.with_element(finding.key, replace(memory.of(finding.key), exhausted=False))
+    memory, told = effects.give_up(parameters, memory, findings, view)
+    events.extend(told)
     if len(memory.shed) == before and all(finding.excess_w <= 0.0 for finding in findings):
         memory, told = restore(parameters, memory, findings, view, rng)
         events.extend(told)
