@@ -80,3 +80,15 @@ def test_pauses_between_steps_are_random_but_reproducible() -> None:
 
     assert times(1) == times(1)
     assert times(1) != times(2)
+
+
+def test_what_is_open_is_not_closed_onto_an_element_that_has_too_much() -> None:
+    """A load that was let go, could not be reached for a while, and shows itself open in the next violation."""
+    plant = Plant(base_w=10e3, disobedient={"l31"})
+    plant.closed["l31"] = False
+    plant.run(2)
+    assert not [one for one in plant.rules.step(plant.view()).claims if one.device == "l31"]
+    plant.base_w = 120e3
+    held = [one for one in plant.rules.step(plant.view()).claims if one.device == "l31"]
+    assert [(one.closed, one.band.name) for one in held] == [(False, "SAFETY")]
+    assert "l31" not in plant.rules.shed

@@ -84,7 +84,10 @@ def claims(parameters: Parameters, memory: ShedMemory, findings: Sequence[Findin
 
 
 def _barred(parameters: Parameters, memory: ShedMemory, findings: Iterable[Finding], view: RuleView) -> list[Claim]:
-    """What is open stays open while a finding bars closing."""
+    """What is open stays open while a finding bars closing, and below an element that has too much already.
+
+    A load that was let go and could not be reached until now would else come back in the middle of the next violation.
+    """
     held = {one.device for one in memory.shed}
     return [
         Claim(
@@ -96,9 +99,11 @@ def _barred(parameters: Parameters, memory: ShedMemory, findings: Iterable[Findi
             expires_at=view.now + timedelta(seconds=view.ages.default_s),
         )
         for finding in findings
-        if finding.bars_closing
+        if finding.bars_closing or finding.excess_w > 0.0
         for device in sorted(parameters.loads)
-        if device not in held and view.facts.of(device).closed is False
+        if device not in held
+        and view.facts.of(device).closed is False
+        and (finding.bars_closing or finding.factor(device) > 0.0)
     ]
 
 
