@@ -100,6 +100,23 @@ async def test_the_steady_line_never_goes_back_over_a_restart() -> None:
     assert after.now() == line.now()
 
 
+async def test_a_clock_that_was_set_ends_no_minimum_time_at_the_next_start() -> None:
+    clock = ManualClock(START)
+    line = SteadyTime(clock)
+    await clock.advance(10.0)
+    clock.step(7200.0)
+    at, utc = line.now(), clock.now()
+    after = SteadyTime(ManualClock(utc + timedelta(seconds=20)))
+    after.resume(at, utc)
+    assert after.now() == at + timedelta(seconds=20)
+    behind = SteadyTime(ManualClock(utc - timedelta(hours=3)))
+    behind.resume(at, utc)
+    assert behind.now() == at
+    far = SteadyTime(ManualClock(utc + timedelta(days=40)))
+    far.resume(at, at + timedelta(days=30))
+    assert far.now() == utc + timedelta(days=40)
+
+
 def test_a_watched_level_is_told_when_it_is_crossed_and_not_while_it_stays_crossed() -> None:
     image = ProcessImage()
     image.watch([Watch(POINT, 100.0), Watch(POINT, 120.0)])

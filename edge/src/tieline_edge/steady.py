@@ -7,8 +7,11 @@ and one set back freezes nothing. What has an instant of the calendar (plan slot
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from tieline_core.clock import Clock
+
+_NEAR: Final = timedelta(days=1)
 
 
 class SteadyTime:
@@ -27,9 +30,17 @@ class SteadyTime:
         """The present instant of the line."""
         return self._origin + timedelta(seconds=self._clock.elapsed_s() - self._origin_s)
 
-    def resume(self, at: datetime) -> None:
-        """Go on from where an earlier run stood, if the time of day lies before that: the line never goes back.
+    def resume(self, at: datetime, utc: datetime | None = None) -> None:
+        """Go on from where an earlier run stood, by what the time of day says has passed since: the line never goes back.
 
-        Called before anything was stamped.
+        A clock that was set during that run so does not end its minimum times at the next start. Only a line that is more than
+        a day away from the time of day is brought back to it. Called before anything was stamped.
+
+        Args:
+            at: Instant of the line when it was kept.
+            utc: Time of day at that moment; None = it was not kept.
         """
-        self._origin = max(self._origin, at)
+        if utc is not None and abs(utc - at) <= _NEAR:
+            self._origin = at + max(timedelta(0), self._clock.now() - utc)
+        else:
+            self._origin = max(self._origin, at)

@@ -37,7 +37,7 @@ async def test_a_disk_that_hangs_over_several_switchings_holds_up_none_of_them(t
         for number in range(4):
             at = NOW + timedelta(seconds=number)
             memory = ArbiterMemory(contacts={LOAD: ContactMemory(number % 2 == 0, at, True)})
-            await store.store(memory, dict, (), at, 1.0)
+            await store.store(memory, dict, (), at, at, 1.0)
         assert disk.writes == 0
         disk.well.set()
         await store.close()

@@ -138,14 +138,14 @@ def test_a_limit_that_stays_looser_is_followed_after_a_while() -> None:
     assert out[31:] == [20.0] * 10
 
 
-def test_after_a_start_the_limit_of_a_plant_opens_from_what_it_delivers() -> None:
+def test_after_a_start_the_limit_of_a_plant_opens_from_the_last_one() -> None:
     spec = DeviceSpec(DeviceId("pv1"), Role.PV, frozenset(), p_min_w=-50.0, ramp_w_per_s=5.0)
-    memory = PowerMemory()
+    memory = PowerMemory(power_w=-2.0)
     told: list[Action] = []
     for second in range(3):
         limit = Interval(lo=-40.0)
-        request = Request(spec, memory, DeviceFacts(p_w=0.0), limit, limit, True, NOW + timedelta(seconds=second), 180.0)
+        request = Request(spec, memory, DeviceFacts(p_w=-1.0), limit, limit, True, NOW + timedelta(seconds=second), 180.0)
         result = limit_generation(request)
         memory = result.memory
         told.append(result.action)
-    assert told == [LimitGeneration(power, 180.0) for power in (0.0, -5.0, -10.0)]
+    assert told == [LimitGeneration(power, 180.0) for power in (-2.0, -7.0, -12.0)]

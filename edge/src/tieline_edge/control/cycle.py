@@ -47,7 +47,7 @@ from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
 from tieline_edge.control.unheard import Unheard, as_held, as_switched
-from tieline_edge.drivers.capabilities import DeviceSpec, SwitchContact
+from tieline_edge.drivers.capabilities import DeviceSpec, Role, SwitchContact
 from tieline_edge.settings import EdgeSettings
 from tieline_edge.shedding.rule import RuleEvent, RuleSite, RuleView
 from tieline_edge.snapshot import ProcessImage
@@ -175,9 +175,10 @@ class ControlCycle:
             stored = self._store.read()
             if stored is not None:
                 self._rules.load(stored.rules)
-                self._memory = after_restart(stored.arbiter)
+                plants = {device for device, spec in self.specs.items() if spec.role is Role.PV}
+                self._memory = after_restart(stored.arbiter, plants)
                 if stored.at is not None:
-                    self._steady.resume(stored.at)
+                    self._steady.resume(stored.at, stored.utc)
         except (ValidationError, ValueError) as error:
             told.append(f"control memory was unreadable ({type(error).__name__}): {self._store.set_aside()}")
         for message in filter(None, told):
@@ -205,7 +206,7 @@ class ControlCycle:
             asked = Asked(self.specs, claims, memory, facts, now, parts.settings.reversion.timer_s)
             judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
-            await self._store.store(self._memory, self._rules.dump, self.shed, now, parts.clock.speed())
+            await self._store.store(self._memory, self._rules.dump, self.shed, now, utc, parts.clock.speed())
             begun = await hands.carry_out(self.decisions, facts)
             parts.trace.decided(self.decisions, asked, utc, begun)
             self._tell(self._deviations.look(self.decisions, self.specs, now))

@@ -31,6 +31,7 @@ from tieline_edge.drivers.capabilities import (
     LimitGeneration,
     ReadBack,
     Release,
+    Role,
     SwitchContact,
 )
 from tieline_edge.steady import SteadyTime
@@ -178,7 +179,8 @@ class Executor:
             missed_at = None if line.busy else line.missed_at
             held = Unheard(line.written, line.handle.spec.reverts, missed_at)
             switched = line.written is not None and isinstance(line.written.action, SwitchContact)
-            untouched = line.written is None and not line.busy
+            # A plant that nobody limited is free, whatever the sun makes of it; a storage does what an earlier run told it.
+            untouched = line.written is None and not line.busy and line.handle.spec.role is Role.STORAGE
             if untouched or line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
                 found[device] = held
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -77,15 +77,19 @@ class ArbiterMemory:
     limits: tuple[Claim, ...] = ()
 
 
-def after_restart(memory: ArbiterMemory) -> ArbiterMemory:
+def after_restart(memory: ArbiterMemory, plants: Collection[DeviceId] = ()) -> ArbiterMemory:
     """What may still be believed after a time in which nobody looked; what is not known counts as just switched.
 
-    Powers: the field is asked again where the device stands, the ramp starts there, and the dead time runs anew. Contacts: a
-    position the field has shown stays believed, with the time of its last change; one that was ordered but never seen may or
-    may not have been carried out, so the device is read first. Limits go on until their failsafes are over.
+    Powers: the field is asked again where a storage stands, the ramp starts there, and the dead time runs anew; a plant
+    shows no limit, so its last one is remembered. Contacts: a position the field has shown stays believed, with the time of
+    its last change; one that was ordered but never seen may or may not have been carried out, so the device is read first.
+    Limits go on until their failsafes are over.
     """
     power = {
-        device: PowerMemory(sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve) for device, one in memory.power.items()
+        device: PowerMemory(
+            power_w=one.power_w if device in plants else None, sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve
+        )
+        for device, one in memory.power.items()
     }
     contacts = {device: one if one.settled else replace(one, closed=None) for device, one in memory.contacts.items()}
     return ArbiterMemory(power, contacts, memory.limits)

@@ -32,7 +32,8 @@ class StoredState(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = 1
-    at: datetime | None = None
+    at: datetime | None = Field(default=None, description="instant of the line that never steps")
+    utc: datetime | None = Field(default=None, description="time of day at that instant")
     arbiter: ArbiterMemory = ArbiterMemory()
     rules: dict[str, str] = Field(default_factory=dict)
 
@@ -76,6 +77,7 @@ class MemoryStore:
         rules: Callable[[], Mapping[str, str]],
         shed: tuple[DeviceId, ...],
         now: datetime,
+        utc: datetime,
         speed: float,
     ) -> None:
         """Store positions, sheddings and limits at once when they have changed, and everything once a minute.
@@ -84,7 +86,8 @@ class MemoryStore:
             arbiter: The arbiter's memory.
             rules: Gives the rules' memories; asked only when something is stored.
             shed: Loads kept open by the rules.
-            now: Present instant.
+            now: Present instant of the line that never steps.
+            utc: Time of day.
             speed: Speed of the clock.
         """
         urgent = (
@@ -98,7 +101,7 @@ class MemoryStore:
         due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=STORE_EVERY_S * speed)
         if urgent == self._stored and not due:
             return
-        self._next = _STATE.dump_json(StoredState(at=now, arbiter=arbiter, rules=dict(rules()))).decode()
+        self._next = _STATE.dump_json(StoredState(at=now, utc=utc, arbiter=arbiter, rules=dict(rules()))).decode()
         self._stored, self._stored_at = urgent, now
         if self._storing is None or self._storing.done():
             self._storing = asyncio.create_task(self._write_on(), name="store-control")

@@ -102,9 +102,9 @@ def limit_generation(request: Request) -> Result:
     if target != wanted:
         notes = (f"a limit has only just given way: {target:g} W is kept for {BACK_S:g} s",)
     value = target
-    if last is None and at is None and target > full and request.known.p_w is not None:
-        # After a start nobody knows the limit before: it opens from what the plant delivers, as a battery's ramp begins there.
-        last, at = min(0.0, request.known.p_w), request.now
+    if last is not None and at is None:
+        # After a start: it opens from the limit of the run before, or from more where the plant shows that this one is over.
+        last, at = min(last, request.known.p_w or 0.0), request.now
     if last is not None and at is not None and request.spec.ramp_w_per_s is not None and target < last:
         value = max(target, last - request.spec.ramp_w_per_s * _elapsed_s(at, request.now))
         if value != target:
