@@ -121,7 +121,10 @@ class ContactLaws:
     def shedding(self, within_s: float) -> bool:
         """A load is shed, or was so little ago."""
         since_s = self._oracle.now_s - within_s
-        return any(one.safety and (one.opened_s > one.closed_s or one.closed_s > since_s) for one in self._contacts.values())
+        return any(
+            (one.safety or one.shed) and (one.opened_s > one.closed_s or one.closed_s > since_s)
+            for one in self._contacts.values()
+        )
 
     def moved(self, unit: Unit) -> None:
         """A hand or a timer has moved it."""

@@ -77,6 +77,7 @@ class Oracle(Watcher):
         self._over_since_s: float | None = None
         self._severe_since_s: float | None = None
         self._strained_at_end = False
+        self._relieving_at_end = False
         self._dead_since_s: float | None = None
         self._mains_lost_s = -1e9
         self._excesses_w: deque[float] = deque(maxlen=_LOOKS)
@@ -126,6 +127,7 @@ class Oracle(Watcher):
 
     def stopped(self) -> None:
         """The agent is gone."""
+        self._relieving_at_end = self.relieving()
         self._strained_at_end = self.strained(60.0) or (self.now_s - self._up_since_s < 15.0 and self._strained_at_end)
 
     def frozen(self, seconds: float) -> None:
@@ -210,8 +212,9 @@ class Oracle(Watcher):
         return self._strained_at_end and self.agent_up_s < 15.0
 
     def relieving(self) -> bool:
-        """Batteries may still be helping out of an overload."""
-        return self.strained(300.0) or self._contacts.shedding(300.0)
+        """Batteries may still be helping out of an overload, or go on with it after a start until they see it is over."""
+        resumed = self._relieving_at_end and self.agent_up_s < 15.0
+        return self.strained(300.0) or self._contacts.shedding(300.0) or resumed
 
     def mains_lost(self, within_s: float) -> bool:
         """The busbar was shown dead so little ago, or could not be seen."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.field import Unit
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _SLACK_S: Final = 3.5
 #: Within this time a battery follows an operator who has nobody against him [s].
 _FOLLOW_S: Final = 60.0
+#: So long after a start a plant's limit may be opened from the one that was kept, which is at most so old [s].
+_RESUMING_S: Final = 15.0
+_KEPT_S: Final = 75.0
 #: After this long without anybody who wants it, no order may stand [s].
 _FAILSAFE_S: Final = 90.0
 
@@ -30,6 +34,7 @@ class Told:
         sign: Sign of the last power that was not zero.
         zero_since_s: Since when it has been told nothing else than 0 W.
         odd_since_s: Since when nobody wants what it was told.
+        lately: When it was told what in the last run, as long as that may be what was remembered at its end.
     """
 
     power_w: float = 0.0
@@ -37,6 +42,7 @@ class Told:
     sign: int = 0
     zero_since_s: float = -1e9
     odd_since_s: float | None = None
+    lately: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=60))
 
 
 def _sign(value: float) -> int:
@@ -79,6 +85,8 @@ class PowerLaws:
         elif told.zero_since_s == math.inf:
             told.zero_since_s = now_s
         told.power_w, told.at_s = value, now_s
+        if oracle.agent_up_s >= _RESUMING_S:
+            told.lately.append((now_s, value))
         oracle.count("order", device)
 
     def reverted(self, unit: Unit) -> None:
@@ -133,7 +141,7 @@ class PowerLaws:
             self._oracle.violated("I4", str(spec.device_id), f"told {value:g} W with its charge at {shown:.1f} %")
 
     def _wanted(self, unit: Unit, told: Told, value: float) -> None:
-        if not self._explained(unit, told.power_w, value):
+        if not self._explained(unit, told, value):
             text = f"told {value:g} W after {told.power_w:g} W; ordered are {self._orders(unit)}"
             self._oracle.violated("I5", str(unit.spec.device_id), text)
 
@@ -142,14 +150,19 @@ class PowerLaws:
         standing = self._oracle.standing
         return [*standing.values(device, "power"), *standing.limits(device)]
 
-    def _explained(self, unit: Unit, before: float, value: float) -> bool:
+    def _explained(self, unit: Unit, told: Told, value: float) -> bool:
         """A value that lies on the way from the last one to something ordered, to rest, or to where safety wants it."""
         spec = unit.spec
         margin = max(2.0, 0.002 * max(abs(spec.p_min_w), abs(spec.p_max_w)))
         ways = [spec.p_min_w, *([0.0] if self._oracle.mains_lost(180.0) else [])] if spec.role is Role.PV else [0.0]
         if spec.role is Role.STORAGE and self._oracle.relieving():
             ways.append(spec.p_min_w)
-        return any(_between(value, before, way, margin) for way in (*ways, *self._orders(unit)))
+        if spec.role is Role.PV and self._oracle.agent_up_s < _RESUMING_S and told.lately:
+            # Powers are kept once a minute, and whether the timer has ended the limit of the run before cannot be seen: it is
+            # opened by the ramp from the one that was kept.
+            last_s = told.lately[-1][0]
+            ways.append(max(value for at_s, value in told.lately if at_s >= last_s - _KEPT_S))
+        return any(_between(value, told.power_w, way, margin) for way in (*ways, *self._orders(unit)))
 
     def cycle(self, unit: Unit) -> None:
         """A second has passed: does what was told still have a reason?"""

@@ -95,8 +95,13 @@ class MemoryStore:
             shed,
             # Without their expiry, which a rule renews each cycle.
             tuple((claim.key, str(claim.limit)) for claim in arbiter.limits),
-            # A change of direction must be known after a restart, or the dead time would be lost.
-            tuple(sorted((device, one.sign, one.zero_since is None, one.at_end) for device, one in arbiter.power.items())),
+            # A change of direction must be known after a restart, or the dead time would be lost; so must a plant set free.
+            tuple(
+                sorted(
+                    (device, one.sign, one.zero_since is None, one.at_end, one.power_w is None)
+                    for device, one in arbiter.power.items()
+                )
+            ),
         )
         due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=STORE_EVERY_S * speed)
         if urgent == self._stored and not due:
