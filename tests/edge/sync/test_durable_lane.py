@@ -21,7 +21,7 @@ from tieline_core.quantities import Reading
 from tieline_edge.outbox.store import Outbox
 from tieline_edge.settings import MqttEndpoint, OutboxSettings
 from tieline_edge.sync.durable import DurableLane
-from tieline_edge.sync.mqtt_session import LinkTimes, MqttSession
+from tieline_edge.sync.mqtt_session import LinkLostError, LinkTimes, MqttSession
 from tieline_edge.sync.transport import MqttLink
 from tieline_edge.sync.uplink import TokenBucket, Uplink, UplinkSettings
 from tieline_edge.sync.uplink_state import UplinkTimes
@@ -168,6 +168,30 @@ async def test_lost_frames_are_sent_again_and_nothing_comes_twice(broker: Broker
         await acknowledged(held.outbox)
         assert held.hub.values == [float(n) for n in range(100)]
         assert held.uplink.counters.go_backs > 0
+
+
+async def test_a_frame_that_went_out_as_the_session_ended_is_acknowledged_by_the_next_one(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub has it and says so: taken for a forged word, no hello would ever be answered again."""
+    torn: list[str] = []
+    real = MqttSession.send
+
+    def send(session: MqttSession, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[None]:
+        done = real(session, topic, payload, qos=qos, retain=retain)
+        if "/up/frame/" in topic and not torn:
+            torn.append(topic)
+            raise LinkLostError("cut as it went out")
+        return done
+
+    async with lane(broker, tmp_path) as held:
+        monkeypatch.setattr(MqttSession, "send", send)
+        await held.outbox.record(readings(0, 5))
+        await held.hub.until(5)
+        await acknowledged(held.outbox)
+        assert torn
+        assert held.hub.values == [float(n) for n in range(5)]
+        assert held.uplink.counters.refused == 0
 
 
 async def test_a_killed_broker_costs_nothing(broker: Broker, tmp_path: Path) -> None:

@@ -299,8 +299,9 @@ class Uplink:
             if len(frames) < room:
                 self._dry.add(stream)
             for frame in frames:
-                self._send(session, topics.frame(self._outbox.edge, stream), encode(frame))
+                # Noted first: a session that ends in this moment may have sent it, and the hub's word for it must be believed.
                 self._state = core.sent(self._state, stream, frame.seq, time.monotonic())
+                self._send(session, topics.frame(self._outbox.edge, stream), encode(frame))
                 count += 1
                 if stream is not Stream.ALARM:
                     self._bucket.take(1)
