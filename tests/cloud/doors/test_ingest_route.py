@@ -161,7 +161,9 @@ async def test_a_busy_desk_turns_deliveries_away_with_a_time_to_come_again(clien
     store.gate.clear()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(deliver(client, f"k{n}", {"rows": [ROW]})) for n in range(30)]
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(30):
+            while sum(task.done() for task in tasks) < 25:  # noqa: ASYNC110 (many tasks, no event of theirs)
+                await asyncio.sleep(0.01)
         store.gate.set()
     answers = [task.result() for task in tasks]
     away = [answer for answer in answers if answer.status_code == 503]
@@ -173,10 +175,11 @@ async def test_a_busy_desk_turns_deliveries_away_with_a_time_to_come_again(clien
 async def test_the_slow_bodies_of_one_source_leave_room_for_another(
     client: httpx.AsyncClient, store: SlowStore, tmp_path: Path
 ) -> None:
-    end = asyncio.Event()
+    end, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b"{"
+        begun.release()  # the rest is being asked for: it has its place at the desk
         await end.wait()
 
     async with asyncio.TaskGroup() as group:
@@ -184,7 +187,8 @@ async def test_the_slow_bodies_of_one_source_leave_room_for_another(
             group.create_task(client.post("/v1/ingest/mdm", content=trickle(), headers={"Idempotency-Key": f"slow{n}"}))
             for n in range(5)
         ]
-        await asyncio.sleep(0.1)
+        for _ in slow:
+            await begun.acquire()
         assert (await deliver(client, "k", {"rows": [ROW]})).status_code == 503
         other = {"rows": [ROW | {"point": "scada/m1/p_w"}]}
         async with asyncio.timeout(5):
