@@ -15,7 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.ports import free_port
+from deploy.ports import free_port
 from tests.postgres_server import PostgresServer, postgres_server
 
 # How long an example takes says how busy the machine is, not whether the code is right.

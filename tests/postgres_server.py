@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.ports import free_port
+from deploy.ports import free_port
 
 #: What a ledger relies on stays as it is in production: fsync, full_page_writes and synchronous_commit are on.
 SETTINGS = {

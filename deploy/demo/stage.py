@@ -17,20 +17,14 @@ import yaml
 
 from deploy.demo.configs import Address, HubAddresses, edge_config, hub_config, read_json, write_yaml
 from deploy.demo.processes import Child, Crew, DemoError
-from tieline_sim.ports import lasting_port
+from deploy.ports import free_port
 
 _BIN = Path(sys.executable).parent
-_given: set[int] = set()
 
 
 def tool(name: str) -> str:
     """Path of one of our command lines, from the environment that runs this."""
     return str(_BIN / name)
-
-
-def free_port() -> int:
-    """A port nobody else is given meanwhile."""
-    return lasting_port(_given)
 
 
 def listens(address: Address) -> bool:

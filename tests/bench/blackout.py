@@ -23,8 +23,9 @@ from typing import Any, Final
 from deploy.demo.__main__ import ONE_THREAD
 from deploy.demo.configs import edge_config, write_yaml
 from deploy.demo.processes import Crew
-from deploy.demo.stage import Stage, answers, free_port, get_json, tool
+from deploy.demo.stage import Stage, answers, get_json, tool
 from deploy.demo.story import LADDER, Telling, set_the_stage, teach, verify
+from deploy.ports import free_port
 from tests.bench.result import write
 
 SCENARIO: Final = Path(__file__).parent / "blackout.yaml"

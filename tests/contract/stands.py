@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Self
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, ModbusServer
 from tests.edge.drivers.opcua_server import serving
 from tests.edge.drivers.rtu import RtuGateway
-from tests.ports import free_port
 from tieline_edge.drivers._blueprint.driver import BlueprintDriver
 from tieline_edge.drivers.capabilities import Action, Driver, HoldPower, SwitchContact
 from tieline_edge.drivers.catalog.load import entry

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.ports import free_port
+from deploy.ports import free_port
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
 from tieline_edge.agent import Agent

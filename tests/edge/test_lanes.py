@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import pytest
 
+from deploy.ports import free_port
 from tests.certificates import clean_certificate
 from tests.conftest import Broker
-from tests.ports import free_port
 from tieline_core import topics
 from tieline_core.clock import SystemClock
 from tieline_core.errors import TransientError

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.ports import free_port
+from deploy.ports import free_port
 from tieline_core.ids import DeviceId
 from tieline_edge.__main__ import main
 from tieline_edge.control.arbiter import Decision

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.ports import free_port
 from tests.edge.test_agent import fetch, settings
-from tests.ports import free_port
 from tieline_edge.agent import Agent
 from tieline_edge.page.html import status_page
 from tieline_edge.pages import MAX_CONNECTIONS, Page, Pages

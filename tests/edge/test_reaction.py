@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import ModbusServer
-from tests.ports import free_port
 from tieline_edge.agent import Agent
 from tieline_edge.settings import EdgeSettings
 

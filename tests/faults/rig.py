@@ -30,12 +30,12 @@ import httpx
 import numpy as np
 import yaml
 
+from deploy.ports import free_port
 from tests.conftest import Broker, make_broker
 from tests.faults.export_file import hashes_of_file, hashes_of_rows
 from tests.faults.journal import Comparison, Hashes, Journal, compare
 from tests.faults.programs import Program, RigError, Sender
 from tests.faults.proxy import Proxy
-from tests.ports import free_port
 
 _POLL_S: Final = 0.05
 _MOST_MISDATED: Final = 10_000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.ports import free_port
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
-from tests.ports import free_port
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower, SwitchContact

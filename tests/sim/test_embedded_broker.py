@@ -10,8 +10,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from deploy.ports import free_port
 from tests.conftest import wait_for_port
-from tests.ports import free_port
 
 
 def client(port: int, name: str) -> tuple[mqtt.Client, queue.Queue[mqtt.MQTTMessage]]:

@@ -15,7 +15,7 @@ import pytest_asyncio
 import sunspec2.modbus.client as sunspec_client
 from asyncua import Client, ua
 
-from tests.ports import free_port
+from deploy.ports import free_port
 from tests.sim.conftest import Instant
 from tieline_sim.clock import utc_text
 from tieline_sim.errors import SimulatorError

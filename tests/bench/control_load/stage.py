@@ -16,10 +16,10 @@ from typing import Any, Final
 import yaml
 
 from deploy.demo.processes import Child, Crew
+from deploy.ports import free_port
 from tests.bench.control_load import sheet
 from tests.bench.control_load.field import Plan
 from tests.bench.ingest_load.stage import tool
-from tests.ports import free_port
 from tieline_core.ids import PointId
 from tieline_core.model_manifest import ModelManifest
 from tieline_edge.forecasting.store import ModelStore

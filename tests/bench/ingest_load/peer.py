@@ -18,10 +18,10 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 
 from deploy.demo.processes import Crew
+from deploy.ports import free_port
 from tests.bench.ingest_load.processes import cpu_s, rss_bytes
 from tests.bench.ingest_load.source import SECOND_US, EdgeSource
 from tests.bench.ingest_load.stage import listens
-from tests.ports import free_port
 from tieline_core.frame import ReadingBatch
 from tieline_core.ids import EdgeId
 

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from deploy.demo.processes import Child, Crew
+from deploy.ports import free_port
 from tests.bench.ingest_load import field, generator
-from tests.ports import free_port
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -25,8 +25,8 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+from deploy.ports import free_port
 from tests.conftest import Broker, make_broker
-from tests.ports import free_port
 from tieline_cloud.__main__ import main
 from tieline_core import topics
 from tieline_core.frame import Frame, encode, encode_readings, encode_records

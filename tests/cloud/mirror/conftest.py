@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from deploy.ports import free_port
 from tests.conftest import wait_for_port
-from tests.ports import free_port
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import ModbusServer, sunspec_map
-from tests.ports import free_port
 from tieline_core.signing import Signer
 from tieline_edge.agent import Agent
 from tieline_edge.config_file import load_settings

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.commissioning.site import LOAD_UNIT, field_of, load, site_file, tree, written
 from tests.edge.drivers.field import ModbusServer
-from tests.ports import free_port
 from tieline_edge.__main__ import main
 
 

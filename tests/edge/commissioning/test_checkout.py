@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.commissioning.site import BAT_UNIT, LOAD_UNIT, battery, field_of, load, tree, written
 from tests.edge.drivers.field import ModbusServer, sunspec_map
-from tests.ports import free_port
 from tieline_core.clock import SystemClock
 from tieline_core.ids import DeviceId
 from tieline_edge.__main__ import main

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.commissioning.site import tree
 from tests.edge.drivers.field import ModbusServer, sunspec_map
-from tests.ports import free_port
 from tieline_edge.__main__ import main
 from tieline_edge.commissioning.finding import Finding
 from tieline_edge.commissioning.proposal import proposal

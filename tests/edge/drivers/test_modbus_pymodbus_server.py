@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, LENGTHS, SUNS, make_context
-from tests.ports import free_port
 from tieline_edge.drivers.capabilities import HoldPower, Release
 from tieline_edge.drivers.registry import open_driver
 from tieline_edge.settings import DeviceSettings

@@ -11,9 +11,9 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, START, make_context
 from tests.edge.drivers.opcua_server import SOURCE_TIME, VALUES, Bay, serve
-from tests.ports import free_port
 from tieline_core.clock import ManualClock
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, HoldPower, Release

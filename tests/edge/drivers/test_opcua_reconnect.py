@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import pytest_asyncio
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, make_context
 from tests.edge.drivers.opcua_server import Bay, serving
 from tests.faults.proxy import Proxy
-from tests.ports import free_port
 from tieline_core.clock import SystemClock
 from tieline_edge.drivers.capabilities import DeviceTransientError, Driver, SwitchContact
 from tieline_edge.drivers.catalog.load import entry

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, MemoryRecorder, make_context
 from tests.edge.drivers.opcua_server import SERVER_URI, VALUES, Bay, Secret, Users, server_secret, serving
-from tests.ports import free_port
 from tieline_core.clock import ManualClock, SystemClock
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver
 from tieline_edge.drivers.context import DriverContext

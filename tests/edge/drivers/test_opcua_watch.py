@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from deploy.ports import free_port
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
 from tests.edge.drivers.opcua_server import Bay, serving
 from tests.faults.proxy import Proxy
-from tests.ports import free_port
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError
 from tieline_core.quantities import Quality, Reading

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.ports import free_port
 from tests.conftest import Broker
-from tests.ports import free_port
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.sync.transport import (
     Backoff,

@@ -37,7 +37,7 @@ def check(parameters: Parameters, memory: ShedMemory, view: RuleView) -> tuple[S
 def give_up(
     parameters: Parameters, memory: ShedMemory, findings: Sequence[Finding], view: RuleView
 ) -> tuple[ShedMemory, tuple[RuleEvent, ...]]:
-    """Ask no longer for a load that never went off and is seen on, once its element does without.
+    """Ask no longer for a load that did not go off, or did not stay off, and is seen on, once its element does without.
 
     Others took its place; opened late, when its contactor can be reached again, it would be off for nothing.
     """
@@ -51,7 +51,10 @@ def give_up(
         return memory, ()
     told = tuple(
         RuleEvent(
-            Severity.COMPLIANT, "shed.given_up", f"{device} never went off and is not needed any more: it stays on", device
+            Severity.COMPLIANT,
+            "shed.given_up",
+            f"{device} is on although it was shed, and is not needed any more: it stays on",
+            device,
         )
         for device in sorted(over)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.ports import Ports, free_port
+from deploy.ports import Ports, free_port
 
 
 def test_two_processes_draw_from_different_ports() -> None:

@@ -1,4 +1,4 @@
-"""Ports for the servers of tests, which no other process is given or takes by chance.
+"""Ports for the servers of the demo, the tests and the benches, which no other process is given or takes by chance.
 
 A port of the system's own choice lies in the range it hands out to outgoing connections: between the question and the
 server's start it may become anybody's. These lie below that range, and each process draws from a hundred of its own, held
@@ -19,25 +19,16 @@ _HIGHEST: Final = 15_000
 _SLICE: Final = 100
 
 
-def _held(port: int) -> socket.socket | None:
-    """A socket that holds ``port``, or nothing when somebody else does."""
-    guard = socket.socket()
+def _bound(port: int, *, again: bool) -> socket.socket | None:
+    """A socket bound to ``port``, or nothing when somebody else holds it; ``again``: connections that linger do not count."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(again))
     try:
-        guard.bind(("127.0.0.1", port))
+        found.bind(("127.0.0.1", port))
     except OSError:
-        guard.close()
+        found.close()
         return None
-    return guard
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return found
 
 
 class Ports:
@@ -45,7 +36,7 @@ class Ports:
 
     def __init__(self) -> None:
         for first in range(_LOWEST, _HIGHEST, _SLICE):
-            guard = _held(first)
+            guard = _bound(first, again=False)
             if guard is not None:
                 break
         else:
@@ -57,7 +48,8 @@ class Ports:
         """A loopback TCP port nothing listens on; the least recently given first."""
         for _ in range(_SLICE):
             port = next(self._next)
-            if _is_free(port):
+            if (probe := _bound(port, again=True)) is not None:
+                probe.close()
                 return port
         raise OSError("all ports of this process are in use")
 
