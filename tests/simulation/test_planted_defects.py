@@ -88,7 +88,7 @@ def ramps_are_skipped(patch: pytest.MonkeyPatch) -> None:
     [
         (minimum_off_is_ignored, 1),
         (classes_are_reversed, 3),
-        (ramps_are_skipped, 6),
+        (ramps_are_skipped, 5),
         (lower_band_wins, 9),
         (expired_commands_are_obeyed, 9),
         (acknowledgements_above_what_was_sent_are_believed, 24),
