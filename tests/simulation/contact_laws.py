@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -130,10 +131,19 @@ class ContactLaws:
         """A hand or a timer has moved it."""
         contact = self._of(unit)
         contact.moved_s = self._oracle.now_s
-        if unit.closed:
+        if self._undone(unit, contact):
+            contact.ours = contact.ours or not unit.closed
+        elif unit.closed:
             contact.closed_s = self._oracle.now_s
         else:
             contact.opened_s, contact.ours, contact.safety = self._oracle.now_s, False, False
+
+    def _undone(self, unit: Unit, contact: Contact) -> bool:
+        """A hand was quicker than every answer that shows what was told: it looks like a contactor that did not follow."""
+        told_s = contact.operations[-1] if contact.operations else -math.inf
+        if told_s < max(contact.opened_s, contact.closed_s):
+            return False
+        return self._oracle.shown(unit, "closed", 0.0) != float(not unit.closed)
 
     def _changed(self, unit: Unit, contact: Contact, *, closed: bool) -> None:
         now_s = self._oracle.now_s
