@@ -11,6 +11,7 @@ from datetime import datetime
 from tieline_core.errors import TransientError
 from tieline_core.ids import DeviceId, PointId
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.mqtt.parties import Party, Publishing
 from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.sampling import DeviceHandle, Poller
 from tieline_edge.settings import CycleSettings
@@ -47,8 +48,9 @@ class Pollers:
         recorded_at = await self._recorded_at(self._first.values())
         async with asyncio.TaskGroup() as group:
             meters = self._context.meters
-            if meters is not None and meters.listens:
+            if meters is not None:
                 group.create_task(meters.run(), name="field-broker")
+                meters.join(party for handle in self._first.values() if (party := _party(handle)) is not None)
             self._group = group
             offsets = poll_offsets(handle.settings for handle in self._first.values())
             for handle in self._first.values():
@@ -58,16 +60,20 @@ class Pollers:
             # Also without a single device there is somebody to add one to.
             await asyncio.Event().wait()
 
-    async def stop(self, device: DeviceId) -> None:
-        """End the poller of a device; its connection is closed when this returns."""
-        task = self._tasks.pop(device, None)
+    async def stop(self, handle: DeviceHandle) -> None:
+        """End the poller of a device; its connection is closed, or nobody listens to it any more, when this returns."""
+        if self._context.meters is not None and (party := _party(handle)) is not None:
+            self._context.meters.leave(party)
+        task = self._tasks.pop(handle.id, None)
         if task is None:
             return
         task.cancel()
         await asyncio.wait([task])
 
     async def start(self, handle: DeviceHandle) -> None:
-        """Begin to poll one more device."""
+        """Begin to poll one more device, or to listen to it."""
+        if self._group is not None and self._context.meters is not None and (party := _party(handle)) is not None:
+            self._context.meters.join([party])
         self._start(handle, 0.0, await self._recorded_at([handle]))
 
     def _start(self, handle: DeviceHandle, offset: float, recorded_at: Mapping[PointId, datetime]) -> None:
@@ -89,6 +95,11 @@ class Pollers:
             _LOG.warning("what was recorded before cannot be asked now: %s", error)
             return {}
         return {point: max(instants) for point, instants in found.items() if instants}
+
+
+def _party(handle: DeviceHandle) -> Party | None:
+    """The device as the field broker's gateway knows it; None where it is polled."""
+    return handle.driver.party if isinstance(handle.driver, Publishing) else None
 
 
 async def run_pollers(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START
-from tests.edge.drivers.test_mqtt_gateway import MeterSide, meter
+from tests.edge.drivers.test_mqtt_gateway import MeterSide, meter, party_of
 from tieline_core.clock import ManualClock
 from tieline_core.frame import decode_readings
 from tieline_core.ids import PointId
@@ -33,7 +33,7 @@ async def live(broker: Broker, path: Path, side: MeterSide, receipt: bool) -> No
         image = ProcessImage()
         endpoint = MqttEndpoint(host=broker.host, port=broker.port, insecure=True)
         gateway = MeterGateway(endpoint, EDGE, clock, outbox, image, outbox)
-        open_driver(meter("m01"), EDGE, DriverContext(EDGE, clock, outbox, image, gateway))
+        gateway.join([party_of(open_driver(meter("m01"), EDGE, DriverContext(EDGE, clock, outbox, image, gateway)))])
         task = asyncio.create_task(gateway.run())
         async with asyncio.timeout(60):
             while not gateway.connected:  # noqa: ASYNC110 - paho's thread tells nobody

@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
+from tests.edge.drivers.test_mqtt_gateway import party_of
 from tieline_core.clock import ManualClock
 from tieline_core.ids import PointId
 from tieline_core.quantities import Quality
@@ -116,6 +117,7 @@ async def site(broker: Broker, *, first: Callable[[Tasmota], None] = lambda _plu
     first(plug)
     gateway = context.meters
     assert gateway is not None
+    gateway.join([party_of(driver)])
     task = asyncio.create_task(gateway.run())
     here = Site(context, recorder, driver, plug)
     try:

@@ -16,10 +16,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
 from tieline_core.clock import ManualClock
+from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
+from tieline_edge.drivers.mqtt.parties import Party, Publishing
 from tieline_edge.drivers.registry import open_driver
 from tieline_edge.settings import DeviceSettings, MqttEndpoint
 
@@ -84,6 +86,7 @@ async def site(broker: Broker, recorded: Recalled | None = None) -> AsyncIterato
     drivers = [open_driver(meter(serial), EDGE, context) for serial in ("m01", "m02")]
     side = MeterSide(broker)
     assert context.meters is not None
+    context.meters.join(party_of(driver) for driver in drivers)
     task = asyncio.create_task(context.meters.run())
     running = Site(context, recorder, drivers, side)
     try:
@@ -96,10 +99,21 @@ async def site(broker: Broker, recorded: Recalled | None = None) -> AsyncIterato
         side.close()
 
 
+def party_of(driver: Driver) -> Party:
+    assert isinstance(driver, Publishing)
+    return driver.party
+
+
 class Recalled:
-    """An outbox that already holds an instant of m01."""
+    """An outbox that already holds an instant of m01; ``refuse`` makes the next questions fail."""
+
+    def __init__(self, refuse: int = 0) -> None:
+        self.refuse = refuse
 
     async def recorded_instants(self, points: Sequence[PointId], last: int) -> Mapping[PointId, Collection[datetime]]:
+        if self.refuse:
+            self.refuse -= 1
+            raise TransientError("disk I/O error")
         return {point: [START] for point in points if point.device == "m01"}
 
 
@@ -133,6 +147,17 @@ async def test_what_was_recorded_before_a_restart_is_not_recorded_again(broker: 
         here.side.send("m01", 2, START + timedelta(minutes=1))
         assert sorted(await here.receipts(2)) == ["m01-1", "m01-2"]
         assert {reading.measured_at for reading in here.recorder.readings} == {START + timedelta(minutes=1)}
+
+
+async def test_while_the_outbox_cannot_tell_what_it_holds_a_message_is_shown_and_not_receipted(broker: Broker) -> None:
+    recalled = Recalled(refuse=1)
+    async with site(broker, recalled) as here:
+        here.side.send("m01", 1)
+        await here.until(lambda: recalled.refuse == 0)
+        here.side.send("m01", 1)
+        assert await here.receipts(1) == ["m01-1"]
+        assert here.recorder.readings == [], "it was recorded before the restart"
+        assert here.context.image.freeze(START).value(PointId("harbour/m01/p_w"), 60.0) == 500.0
 
 
 async def test_no_receipt_leaves_when_the_disk_refuses_and_the_repetition_is_recorded(broker: Broker) -> None:

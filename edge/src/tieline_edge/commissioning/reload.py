@@ -140,8 +140,6 @@ class SiteTaker:
                 raise OfferRefusedError("tagged", f"{device} is {tag}; its tag goes first, then publish again")
             if device in self._parts.cycle.shed:
                 raise OfferRefusedError("shed", f"{device} is shed now and would be forgotten open; publish again later")
-        if meters := [device for device in (*difference.opened, *difference.removed) if rows[device].mqtt is not None]:
-            raise OfferRefusedError("fixed", f"{', '.join(meters)}: devices on the field broker change with a restart only")
 
     def _built(self, new: EdgeSettings, difference: Difference) -> dict[DeviceId, DeviceHandle]:
         """Handles of what is new; nothing is connected yet."""
@@ -181,8 +179,9 @@ class SiteTaker:
         parts.executor.take_handles(writable_of(handles, specs))
         parts.site.settings = new
         for device in difference.closed:
-            await self._pollers.stop(device)
-            parts.image.forget(parts.handles.pop(device).points)
+            handle = parts.handles.pop(device)
+            await self._pollers.stop(handle)
+            parts.image.forget(handle.points)
         # In the order of the new file, as after a restart.
         parts.handles.update(handles)
         for device in difference.opened:

@@ -38,16 +38,18 @@ class FieldClient:
     Args:
         endpoint: The broker.
         client_id: Unique at that broker.
-        topics: What to subscribe to, at QoS 1.
+        topics: What to subscribe to at first, at QoS 1.
         max_waiting: Arrivals held at most; more are dropped without PUBACK or receipt, so their devices repeat them.
     """
 
     def __init__(self, endpoint: MqttEndpoint, client_id: str, topics: Sequence[str], max_waiting: int = 2000) -> None:
-        self._endpoint, self._client_id, self._topics = endpoint, client_id, topics
+        self._endpoint, self._client_id = endpoint, client_id
+        #: Replaced, never changed: the network thread reads it at each connect.
+        self._topics = tuple(topics)
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue(max_waiting)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
-        #: True once the broker has granted every subscription: what is sent to us before that is lost.
+        #: True once the broker has granted every subscription it was asked for at connect: what is sent before that is lost.
         self.connected = False
         self.dropped = 0
         #: SUBSCRIBEs that are not answered; touched by the network thread only.
@@ -89,6 +91,18 @@ class FieldClient:
             batch.append(self._queue.get_nowait())
         return batch
 
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Listen to more topics; whoever is heard already stays connected all the while."""
+        self._topics = (*self._topics, *topics)
+        if self._client is not None and self._client.is_connected():
+            self._client.subscribe([(topic, 1) for topic in topics])
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Listen to some topics no longer."""
+        self._topics = tuple(topic for topic in self._topics if topic not in topics)
+        if self._client is not None and self._client.is_connected():
+            self._client.unsubscribe(list(topics))
+
     def acknowledge(self, arrival: Arrival) -> None:
         """Send the PUBACK; after a reconnect it is void and the broker delivers again."""
         if self._client is not None and arrival.qos:
@@ -110,7 +124,8 @@ class FieldClient:
         if reason.is_failure:
             _LOG.warning("field broker %s:%s refuses: %s", self._endpoint.host, self._endpoint.port, reason)
             return
-        batches = [self._topics[at : at + 50] for at in range(0, len(self._topics), 50)]
+        topics = self._topics
+        batches = [topics[at : at + 50] for at in range(0, len(topics), 50)]
         self._asked = {client.subscribe([(topic, 1) for topic in batch])[1] for batch in batches}
         self.connected = not self._asked
 

@@ -23,8 +23,9 @@ from tieline_edge.drivers.capabilities import (
 )
 from tieline_edge.drivers.catalog.entry import CatalogEntry
 from tieline_edge.drivers.context import DriverContext
-from tieline_edge.drivers.mqtt.gateway import Meter, MeterGateway
+from tieline_edge.drivers.mqtt.gateway import MeterGateway
 from tieline_edge.drivers.mqtt.orders import PlannedMessage, message_of, plan_messages
+from tieline_edge.drivers.mqtt.parties import Meter
 from tieline_edge.drivers.mqtt.reports import ReportingDevice
 from tieline_edge.drivers.points import PointTable
 from tieline_edge.drivers.spec import nominal_of, spec_of
@@ -37,7 +38,7 @@ class MqttDriver:
     Args:
         spec: What the device is.
         gateway: Client of the field broker; it records what arrives.
-        meter: This device's entry in the gateway.
+        meter: This device as the gateway knows it.
     """
 
     def __init__(self, spec: DeviceSpec, gateway: MeterGateway, meter: Meter) -> None:
@@ -48,8 +49,13 @@ class MqttDriver:
         """What the device is."""
         return self._spec
 
+    @property
+    def party(self) -> Meter:
+        """The device as the gateway knows it."""
+        return self._meter
+
     async def __aenter__(self) -> Self:
-        """Nothing to open: the gateway listens for all its meters from the start."""
+        """Nothing to open: the gateway listens all the time."""
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -74,7 +80,7 @@ class ReportingDriver:
         spec: What the device is.
         entry: Its catalogue entry.
         gateway: Client of the field broker.
-        device: This device's entry in the gateway.
+        device: This device as the gateway knows it.
         clock: Says when to ask again.
     """
 
@@ -89,8 +95,13 @@ class ReportingDriver:
         """What the device is."""
         return self._spec
 
+    @property
+    def party(self) -> ReportingDevice:
+        """The device as the gateway knows it."""
+        return self._device
+
     async def __aenter__(self) -> Self:
-        """Nothing to open: the gateway listens for all its devices from the start."""
+        """Nothing to open: the gateway listens all the time."""
         self._ask_at = None
         return self
 
@@ -148,7 +159,7 @@ class ReportingDriver:
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> MqttDriver | ReportingDriver:
-    """A driver; its device is heard from the moment the gateway runs."""
+    """A driver; its device is heard once it has joined the gateway."""
     if settings.mqtt is None:
         raise DevicePermanentError(f"{settings.id}: {entry.name} speaks MQTT, mqtt.serial is missing")
     if context.meters is None:
@@ -157,11 +168,9 @@ def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: 
     if entry.reports is not None:
         report_s = settings.mqtt.report_s or entry.reports.report_s
         nominal = nominal_of(settings, entry)
-        device = ReportingDevice(settings.id, serial, entry.reports, points, report_s, nominal)
         confirmations = (order.confirm.topic for order in entry.orders.all() if order.confirm is not None)
-        context.meters.register_device(device, device.topics(confirmations))
+        device = ReportingDevice(settings.id, serial, entry.reports, points, report_s, nominal, confirmations)
         return ReportingDriver(spec_of(settings), entry, context.meters, device, context.clock)
     if entry.message is None:
         raise DevicePermanentError(f"{settings.id}: {entry.name} says nothing of its messages")
-    meter = context.meters.register(settings.id, serial, entry.message, points)
-    return MqttDriver(spec_of(settings), context.meters, meter)
+    return MqttDriver(spec_of(settings), context.meters, Meter(settings.id, serial, entry.message, points))

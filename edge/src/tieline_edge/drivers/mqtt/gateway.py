@@ -6,60 +6,42 @@ comes from the outbox itself (:class:`~tieline_edge.outbox.ports.RecordedInstant
 the power fails between commit and receipt.
 
 Devices that report without receipts go to the process image at once; their own pollers record what they have said.
+
+Devices join and leave while the gateway runs; whoever is not concerned notices nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import uuid
-from collections import deque
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError, TransientError
-from tieline_core.ids import DeviceId, EdgeId
+from tieline_core.ids import EdgeId
 from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
-from tieline_edge.drivers.catalog.messages import MessageForm
 from tieline_edge.drivers.finish import finish
 from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of
+from tieline_edge.drivers.mqtt.parties import REMEMBERED, Meter, Party
 from tieline_edge.drivers.mqtt.reports import ReportingDevice
-from tieline_edge.drivers.points import PointTable
 from tieline_edge.outbox.ports import RecordedInstants, Recorder
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.snapshot import AHEAD_S, ProcessImage
 
+_LOG = logging.getLogger(__name__)
 _BATCH: Final = 500
-#: Messages remembered for each meter: far more than a device holds back unreceipted at one moment.
-_REMEMBERED: Final = 256
 #: A meter is silent after this many of its own periods, and not before this wall time at a fast clock.
 _SILENT_PERIODS: Final = 3.0
 _SILENT_WALL_S: Final = 10.0
 _RETRY_S: Final = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class Meter:
-    """One publishing device and what is remembered of it."""
-
-    device_id: DeviceId
-    serial: str
-    form: MessageForm
-    points: PointTable
-    heard_at: datetime | None = None
-    ids: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    instants: deque[datetime] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    in_error: bool = False
-
-    @property
-    def topic(self) -> str:
-        """Where its readings arrive."""
-        return self.form.topic.format(serial=self.serial)
 
 
 @dataclass(slots=True)
@@ -98,8 +80,10 @@ class MeterGateway:
         self._recorder, self._image, self._recorded = recorder, image, recorded
         self._meters: dict[str, Meter] = {}
         self._devices: dict[str, list[ReportingDevice]] = {}
+        #: Meters of which the outbox has not yet told what it holds.
+        self._unrecalled: set[str] = set()
+        self._somebody = asyncio.Event()
         self._client: FieldClient | None = None
-        self._since: datetime | None = None
         self.counters = GatewayCounters()
 
     @property
@@ -112,20 +96,43 @@ class MeterGateway:
         """All registered devices."""
         return self._meters.values()
 
-    def register(self, device_id: DeviceId, serial: str, form: MessageForm, points: PointTable) -> Meter:
-        """Listen for one more device once :meth:`run` starts."""
-        meter = Meter(device_id, serial, form, points)
-        return self._meters.setdefault(meter.topic, meter)
+    def join(self, parties: Iterable[Party]) -> None:
+        """Listen to more devices, at once or as soon as :meth:`run` does; of two meters on one topic the first stays."""
+        before = self._topics()
+        for party in parties:
+            party.since = self._clock.now()
+            if isinstance(party, Meter):
+                self._meters.setdefault(party.topic, party)
+                self._unrecalled.add(party.topic)
+                continue
+            for topic in party.topics:
+                self._devices.setdefault(topic, []).append(party)
+        fresh = [topic for topic in self._topics() if topic not in before]
+        if fresh:
+            self._somebody.set()
+        if fresh and self._client is not None:
+            self._client.subscribe(fresh)
 
-    @property
-    def listens(self) -> bool:
-        """True when there is anybody to listen to."""
-        return bool(self._meters or self._devices)
+    def leave(self, party: Party) -> None:
+        """Listen to a device no longer; what it has said is kept."""
+        before = self._topics()
+        if isinstance(party, Meter):
+            if self._meters.get(party.topic) is party:
+                del self._meters[party.topic]
+                self._unrecalled.discard(party.topic)
+        else:
+            for topic in party.topics:
+                others = [device for device in self._devices.pop(topic, ()) if device is not party]
+                if others:
+                    self._devices[topic] = others
+        after = self._topics()
+        gone = [topic for topic in before if topic not in after]
+        if gone and self._client is not None:
+            self._client.unsubscribe(gone)
 
-    def register_device(self, device: ReportingDevice, topics: Collection[str]) -> None:
-        """Listen for one more device without receipts once :meth:`run` starts."""
-        for topic in topics:
-            self._devices.setdefault(topic, []).append(device)
+    def _topics(self) -> dict[str, None]:
+        """What is subscribed to, in the order of joining."""
+        return dict.fromkeys((*self._meters, *self._devices))
 
     def check_reporting(self, device: ReportingDevice, *, heard: bool = False) -> None:
         """Raise DeviceTransientError when the device is not there, by its own word, its last will, or its silence.
@@ -136,7 +143,7 @@ class MeterGateway:
         """
         if device.available is False:
             raise DeviceTransientError(f"{device.serial} is offline, says {device.availability_topic}")
-        since = device.heard_at or self._since
+        since = device.heard_at or device.since
         if heard and (device.heard_at is None or not self.connected):
             raise DeviceTransientError(f"{device.serial} has not been heard yet{self._broker_words()}")
         if since is None:
@@ -158,7 +165,7 @@ class MeterGateway:
 
     def check_heard(self, meter: Meter) -> None:
         """Raise DeviceTransientError when the meter has been silent for too long."""
-        since = meter.heard_at or self._since
+        since = meter.heard_at or meter.since
         if since is None:
             return
         limit_s = max(_SILENT_PERIODS * meter.form.report_s, _SILENT_WALL_S * self._clock.speed())
@@ -170,11 +177,9 @@ class MeterGateway:
             )
 
     async def run(self) -> None:
-        """Listen until cancelled."""
-        await self._recall()
-        topics = list(dict.fromkeys([*(meter.topic for meter in self._meters.values()), *self._devices]))
-        self._since = self._clock.now()
-        async with FieldClient(self._endpoint, f"{self._edge}-field", topics) as client:
+        """Listen until cancelled; nothing is connected before there is somebody to listen to."""
+        await self._somebody.wait()
+        async with FieldClient(self._endpoint, f"{self._edge}-field", tuple(self._topics())) as client:
             self._client = client
             try:
                 while True:
@@ -183,11 +188,17 @@ class MeterGateway:
                 self._client = None
 
     async def _recall(self) -> None:
-        if self._recorded is None:
-            return
-        first = {point: meter for meter in self._meters.values() for point in meter.points.ids()[:1]}
-        for point, instants in (await self._recorded.recorded_instants(list(first), _REMEMBERED)).items():
-            first[point].instants.extend(sorted(instants))
+        """Ask the outbox, once, what it holds of the meters that have joined: only then is a repetition told from news."""
+        meters = {meter.points.ids()[0]: meter for topic, meter in self._meters.items() if topic in self._unrecalled}
+        if self._recorded is not None:
+            try:
+                found = await self._recorded.recorded_instants(list(meters), REMEMBERED)
+            except TransientError as error:
+                _LOG.warning("what was recorded of %d meters cannot be asked now: %s", len(meters), error)
+                return
+            for point, instants in found.items():
+                meters[point].instants.extend(sorted(instants))
+        self._unrecalled.difference_update(meter.topic for meter in meters.values())
 
     async def _take(self, batch: Sequence[Arrival], client: FieldClient) -> None:
         """Record what is new, then receipt all of it."""
@@ -195,6 +206,9 @@ class MeterGateway:
         receipts: list[tuple[Meter, str]] = []
         fresh: list[tuple[Meter, str, datetime]] = []
         pending: set[tuple[str, datetime]] = set()
+        shown: list[Reading] = []
+        if self._unrecalled:
+            await self._recall()
         for arrival in batch:
             self.counters.messages += 1
             for device in self._devices.get(arrival.topic, ()):
@@ -209,6 +223,10 @@ class MeterGateway:
                 await self._refuse(meter, error, "meter.bad_message")
                 continue
             meter.in_error, meter.heard_at = False, self._clock.now()
+            if meter.topic in self._unrecalled:
+                # Good for control; not receipted, so the meter repeats it.
+                shown.extend(found)
+                continue
             receipts.append((meter, message.id))
             if message.id in meter.ids or message.at in meter.instants or (meter.serial, message.at) in pending:
                 self.counters.repeated += 1
@@ -216,6 +234,7 @@ class MeterGateway:
             pending.add((meter.serial, message.at))
             fresh.append((meter, message.id, message.at))
             readings.extend(found)
+        shown.extend(readings)
         if readings and not await self._record(readings):
             receipts = []
         else:
@@ -225,7 +244,7 @@ class MeterGateway:
             self.counters.recorded += len(fresh)
         # A meter whose clock is ahead is recorded as it says, but decides nothing.
         latest = self._clock.now() + timedelta(seconds=AHEAD_S)
-        self._image.put([reading for reading in readings if reading.measured_at <= latest])
+        self._image.put([reading for reading in shown if reading.measured_at <= latest])
         for meter, identity in receipts:
             topic = meter.form.receipt_topic.format(serial=meter.serial)
             client.publish(topic, json.dumps({meter.form.id_key: identity}).encode())

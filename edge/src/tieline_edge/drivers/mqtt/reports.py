@@ -63,6 +63,7 @@ class ReportingDevice:
         points: Its points; ``messages`` says where each stands.
         report_s: Period of its reports [s].
         nominal: What is known of its values beforehand.
+        confirmations: Further topics of the catalogue, on which its orders are confirmed.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ReportingDevice:
         points: PointTable,
         report_s: float,
         nominal: Nominal | None = None,
+        confirmations: Iterable[str] = (),
     ) -> None:
         self._nominal = nominal or Nominal()
         self.device_id, self.serial, self.form, self.points, self.report_s = device_id, serial, form, points, report_s
@@ -81,9 +83,14 @@ class ReportingDevice:
             for source in row.point.messages or ():
                 self._sources.setdefault(self.fill(source.topic), []).append((row, source))
         self.availability_topic = None if form.availability is None else self.fill(form.availability.topic)
+        own = {*self._sources, *([self.availability_topic] if self.availability_topic else [])}
+        #: Everything to subscribe to.
+        self.topics = frozenset(own | {self.fill(topic) for topic in confirmations})
         self._expected: list[Expectation] = []
         #: True or False once the device (or its last will) has said so.
         self.available: bool | None = None
+        #: Listened to from this moment on; None = not yet.
+        self.since: datetime | None = None
         self.heard_at: datetime | None = None
         self.in_error = False
         self.dropped = 0
@@ -92,11 +99,6 @@ class ReportingDevice:
     def fill(self, topic: str) -> str:
         """A topic of the catalogue with the device's name in it."""
         return topic.replace("{serial}", self.serial)
-
-    def topics(self, confirmations: Iterable[str]) -> frozenset[str]:
-        """Everything to subscribe to, with the topics its orders are confirmed on."""
-        own = {*self._sources, *([self.availability_topic] if self.availability_topic else [])}
-        return frozenset(own | {self.fill(topic) for topic in confirmations})
 
     def take(self, arrival: Arrival, now: datetime) -> tuple[list[Reading], BadInputError | None]:
         """Read one message.
