@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tieline_core.ids import DeviceId
 from tieline_edge.control.memory import ArbiterMemory, ContactMemory
@@ -45,3 +49,40 @@ async def test_a_disk_that_hangs_over_several_switchings_holds_up_none_of_them(t
     assert stored is not None
     assert stored.arbiter.contacts[LOAD].switched_at == NOW + timedelta(seconds=3)
     assert disk.writes == 2, "the one that hung, and the newest"
+
+
+class FullDisk(StateFile):
+    """Refuses the next writes."""
+
+    refuse = 0
+
+    def write(self, text: str) -> None:
+        if self.refuse:
+            self.refuse -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(text)
+
+
+async def at_once(call: Callable[..., None], /, *args: Any) -> None:
+    call(*args)
+
+
+async def test_what_the_disk_refused_is_written_as_soon_as_it_takes_it_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise a kill within the next minute would forget a switching, and with it a minimum time."""
+    file = FullDisk(tmp_path / "control.json")
+    store = MemoryStore(file, at_once)
+    file.refuse = 3
+    memory = ArbiterMemory(contacts={LOAD: ContactMemory(False, NOW, True)})
+    with caplog.at_level(logging.INFO):
+        for second in range(20):
+            at = NOW + timedelta(seconds=second)
+            await store.store(memory, dict, (), at, at, 1.0)
+            if second == 8:
+                assert store.read() is not None
+    assert len(caplog.records) == 2, "told when it begins and when it is over"
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    stored = store.read()
+    assert stored is not None
+    assert (stored.at, stored.arbiter.contacts[LOAD].closed) == (NOW + timedelta(seconds=6), False)

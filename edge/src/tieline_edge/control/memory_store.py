@@ -17,6 +17,8 @@ from tieline_edge.control.state_file import StateFile
 _LOG = logging.getLogger(__name__)
 #: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
 STORE_EVERY_S: Final = 60.0
+#: What the disk refused is offered again after this time of the clock.
+RETRY_S: Final = 2.0
 _STORE_WAIT_S: Final = 0.25
 
 
@@ -57,6 +59,7 @@ class MemoryStore:
         self._storing: asyncio.Task[None] | None = None
         #: What is to be written next, when the disk has time again; only the newest counts.
         self._next: str | None = None
+        self._refused = False
 
     def read(self) -> StoredState | None:
         """What the previous run stored; None when there is nothing.
@@ -82,6 +85,8 @@ class MemoryStore:
     ) -> None:
         """Store positions, sheddings and limits at once when they have changed, and everything once a minute.
 
+        What the disk has refused is tried again soon: a switching that only this run knows is forgotten with it.
+
         Args:
             arbiter: The arbiter's memory.
             rules: Gives the rules' memories; asked only when something is stored.
@@ -103,7 +108,8 @@ class MemoryStore:
                 )
             ),
         )
-        due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=STORE_EVERY_S * speed)
+        every_s = (RETRY_S if self._refused else STORE_EVERY_S) * speed
+        due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=every_s)
         if urgent == self._stored and not due:
             return
         self._next = _STATE.dump_json(StoredState(at=now, utc=utc, arbiter=arbiter, rules=dict(rules()))).decode()
@@ -124,7 +130,13 @@ class MemoryStore:
             self._file.write(text)
         except OSError as error:
             # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
-            _LOG.warning("control memory was not stored: %s", error)
+            if not self._refused:
+                _LOG.warning("control memory is not stored, and is tried again: %s", error)
+            self._refused = True
+            return
+        if self._refused:
+            _LOG.info("control memory is stored again")
+        self._refused = False
 
     async def close(self) -> None:
         """Wait for the last write."""
