@@ -74,6 +74,7 @@ class Oracle(Watcher):
         self._thawed_s = -1e9
         self._stepped_s = -1e9
         self._strained_s = -1e9
+        self._leaning_s = -1e9
         self._over_since_s: float | None = None
         self._severe_since_s: float | None = None
         self._strained_at_end = False
@@ -181,11 +182,18 @@ class Oracle(Watcher):
         self._severe_since_s = (self._severe_since_s or now_s) if loading is not None and loading > _SEVERE_PCT else None
         if loading is not None and loading > _STRAIN_PCT:
             self._strained_s = now_s
+        self._lean(loading)
         self._excesses_w.append(self._excess_w(values))
         dead = volts is not None and volts < _DEAD_V
         self._dead_since_s = (self._dead_since_s or now_s) if dead else None
         if dead:
             self._mains_lost_s = now_s
+
+    def _lean(self, loading: float | None) -> None:
+        """Note that the transformer would be above the level of restoring if batteries that have begun to help let go."""
+        given_w = sum(max(0.0, -unit.power_w) for unit in self.units if unit.spec.role is Role.STORAGE)
+        if loading is not None and self.relieving() and loading + 100.0 * given_w / self._world.field.rated_va > _STRAIN_PCT:
+            self._leaning_s = self.now_s
 
     def _excess_w(self, values: dict[str, float | None]) -> float:
         """What has to go until the transformer is at its target, reactive power unchanged [W]; nothing below its trip level."""
@@ -214,7 +222,8 @@ class Oracle(Watcher):
     def relieving(self) -> bool:
         """Batteries may still be helping out of an overload, or go on with it after a start until they see it is over."""
         resumed = self._relieving_at_end and self.agent_up_s < 15.0
-        return self.strained(300.0) or self._contacts.shedding(300.0) or resumed
+        leaning = self.now_s - self._leaning_s <= 300.0
+        return self.strained(300.0) or leaning or self._contacts.shedding(300.0) or resumed
 
     def mains_lost(self, within_s: float) -> bool:
         """The busbar was shown dead so little ago, or could not be seen."""

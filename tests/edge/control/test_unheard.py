@@ -10,7 +10,7 @@ from tieline_core.ids import DeviceId
 from tieline_edge.control.effect import Written
 from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
 from tieline_edge.control.unheard import Unheard, as_held, as_switched
-from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration, SwitchContact
+from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration, Release, SwitchContact
 
 BAT = DeviceId("bat1")
 START = datetime(2016, 12, 7, 17, 30, tzinfo=UTC)
@@ -47,6 +47,14 @@ def test_a_device_without_a_timer_never_ends_an_order() -> None:
 def test_a_device_that_was_told_to_rest_still_rests() -> None:
     memory = held(DECIDED, Unheard(Written(HoldPower(0.0, 180.0), at(0), None), reverts=True), 100)
     assert (memory.power_w, memory.zero_since, memory.sign) == (0.0, at(0), -1)
+
+
+def test_a_storage_that_was_released_rests_until_it_hears_the_next_order() -> None:
+    """It came back to a plan that had meanwhile been ramped to -50 kW in mind, and was sent there in one step."""
+    memory = held(DECIDED, Unheard(Written(Release(), at(0), None), reverts=True, missed_at=at(98)), 100)
+    assert (memory.power_w, memory.at, memory.zero_since, memory.sign) == (0.0, at(100), at(0), -1)
+    rested = PowerMemory(0.0, at(99), zero_since=at(-60), sign=-1)
+    assert held(rested, Unheard(Written(Release(), at(0), None), reverts=True), 100).zero_since == at(-60)
 
 
 @pytest.mark.parametrize(("now_s", "limit_w"), [(100, -5000.0), (200, None)])

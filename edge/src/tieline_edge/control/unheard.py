@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tieline_core.ids import DeviceId
 from tieline_edge.control.effect import Written
 from tieline_edge.control.memory import ArbiterMemory, ContactMemory, PowerMemory
-from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration
+from tieline_edge.drivers.capabilities import HoldPower, LimitGeneration, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,9 @@ def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
         # Nothing has reached it since the start: ramps and dead times begin where the field shows it, once it does.
         return replace(memory, power_w=None, at=None, zero_since=None)
     action = unheard.written.action
+    if isinstance(action, Release):
+        # Only storages are released while the edge goes on; a plant's limit is lifted in so many words.
+        return replace(memory, power_w=0.0, at=now, zero_since=memory.zero_since or unheard.written.at)
     if isinstance(action, HoldPower):
         power_w = 0.0 if unheard.over(now) else action.power_w
         sign = _sign(action.power_w) or memory.sign
