@@ -47,8 +47,9 @@ class Standing:
             elif order.plan is not None:
                 self._enter_plan(order, order.plan)
 
-    def _enter(self, device: str, kind: str, value: float) -> None:
-        self._seen.setdefault(device, {})[kind, value] = self._world.timeline.now_s
+    def _enter(self, device: str, kind: str, value: float, for_s: float = 0.0) -> None:
+        seen = self._seen.setdefault(device, {})
+        seen[kind, value] = max(seen.get((kind, value), -1.0), self._world.timeline.now_s + for_s)
 
     def _enter_command(self, command: Command) -> None:
         device = str(command.device_id)
@@ -75,9 +76,12 @@ class Standing:
                 if place < 0:
                     continue
                 value = part.values_w[place]
-                if value is not None:
-                    kind = {PlanMode.SETPOINT_W: "power", PlanMode.GENERATION_LIMIT_W: _LIMIT}.get(part.mode, _SWITCH)
-                    self._enter(str(part.device_id), kind, value)
+                if value is None:
+                    continue
+                kind = {PlanMode.SETPOINT_W: "power", PlanMode.GENERATION_LIMIT_W: _LIMIT}.get(part.mode, _SWITCH)
+                # A limit that was heard ends on the line that never steps, wherever the clock is set meanwhile.
+                left_s = (place + 2) * plan.step_s - elapsed_s
+                self._enter(str(part.device_id), kind, value, max(0.0, left_s) if kind == _LIMIT and place == index else 0.0)
 
     def values(self, device: str, kind: str) -> list[float]:
         """Powers or limits ordered of a device now or a moment ago."""

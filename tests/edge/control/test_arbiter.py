@@ -233,6 +233,18 @@ def test_an_opening_beats_a_closing_of_the_same_band_and_a_zero_limit_opens_a_lo
     assert capped.by_device[LOAD].action == SwitchContact(closed=False)
 
 
+def test_who_only_keeps_open_opens_nothing_and_never_stands_before_an_opening() -> None:
+    kept = want(Band.SAFETY, LOAD, source="a", closed=False, keeps=True)
+    assert judge(kept, want(Band.DEFAULT, LOAD, closed=True)).by_device[LOAD].action is None
+    opened = judge(kept, want(Band.SAFETY, LOAD, source="b", closed=False)).by_device[LOAD]
+    assert opened.action == SwitchContact(closed=False)
+    assert opened.winner is not None
+    assert opened.winner.source == "b"
+    assert "stay open" in str(kept)
+    with pytest.raises(ValueError, match="only what is open"):
+        want(Band.SAFETY, LOAD, closed=True, keeps=True)
+
+
 def test_an_opening_of_a_vital_load_is_refused_with_a_note() -> None:
     decision = judge(want(Band.SAFETY, VITAL, closed=False)).by_device[VITAL]
     assert decision.action is None

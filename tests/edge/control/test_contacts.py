@@ -29,10 +29,18 @@ class Contactor:
         self.bus: bool | None = True
         self.at = NOW
 
-    def ask(self, wish: bool | None, band: Band = Band.SAFETY, *, after_s: float = 1.0, follows: bool = True) -> Result:
+    def ask(
+        self,
+        wish: bool | None,
+        band: Band = Band.SAFETY,
+        *,
+        after_s: float = 1.0,
+        follows: bool = True,
+        keeps: bool = False,
+    ) -> Result:
         self.at += timedelta(seconds=after_s)
         known = DeviceFacts(closed=self.field, ages_s=MappingProxyType({"closed": 0.25}))
-        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, 900.0)
+        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, 900.0, keeps=keeps)
         self.memory = result.memory
         if follows and result.action is not None:
             self.field = result.action.closed
@@ -60,6 +68,20 @@ def test_a_closing_the_field_has_not_shown_is_asked_for_again() -> None:
     load.ask(False)
     load.ask(True, Band.DEFAULT, follows=False)
     assert load.ask(True, Band.DEFAULT).action == CLOSE
+
+
+def test_who_only_keeps_open_takes_no_closing_back_and_repeats_none() -> None:
+    """A load that had just been told to close was opened again in an overload, in place of less important ones."""
+    load = Contactor()
+    load.ask(False)
+    assert load.ask(False, keeps=True).action == OPEN, "what is open stays open"
+    load.ask(True, Band.DEFAULT, follows=False)
+    kept = load.ask(False, keeps=True)
+    assert (kept.action, kept.memory.closed) == (None, True)
+    assert "neither repeated nor taken back" in kept.notes[0]
+    assert load.ask(True, Band.DEFAULT).action == CLOSE, "asked for again when nobody keeps it open"
+    load.ask(None)
+    assert load.ask(False, keeps=True).action is None, "what is closed is not opened"
 
 
 def test_what_a_hand_opened_is_left_open_by_default_and_by_safety() -> None:

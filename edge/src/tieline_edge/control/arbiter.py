@@ -217,14 +217,19 @@ def _contact(
     misfits = [claim for claim in wishes if claim.closed is None and not _opens(claim, now)]
     fitting = [claim for claim in wishes if claim not in shut_out and claim not in misfits]
     first = min((claim.band for claim in fitting), default=None)
-    # In one band an opening beats a closing: the position nearest to 0 W.
+    # In one band an opening beats a closing: the position nearest to 0 W. Who only keeps open comes between them.
     ranked = sorted(
-        (claim for claim in fitting if claim.band == first), key=lambda claim: (not _opens(claim, now), claim.order)
+        (claim for claim in fitting if claim.band == first),
+        key=lambda claim: (not _opens(claim, now), claim.keeps, claim.order),
     )
     winner = ranked[0] if ranked else None
     wish = None if winner is None else not _opens(winner, now)
     result = contacts.switch(
-        contacts.Request(spec, memory, known, bus_live, now), wish, winner.band if winner else None, _off_timer(winner)
+        contacts.Request(spec, memory, known, bus_live, now),
+        wish,
+        winner.band if winner else None,
+        _off_timer(winner),
+        keeps=winner is not None and winner.keeps,
     )
     notes = [f"refused {claim}: class 0 is never opened" for claim in shut_out]
     decision = Decision(

@@ -101,6 +101,7 @@ class Claim:
         expires_at: First instant at which it no longer counts; only interlocks go without.
         failsafe: What an expired limit becomes; every limit below the interlock band declares it.
         off_timer_s: With ``closed=False``: timer written into devices that reclose by themselves [s].
+        keeps: With ``closed=False``: what is open stays open, and nothing is opened.
         hands_off: Nothing at all is written to the device (a tag "do not operate"); interlocks only.
 
     Raises:
@@ -117,12 +118,15 @@ class Claim:
     expires_at: datetime | None = None
     failsafe: Failsafe | None = None
     off_timer_s: float = 0.0
+    keeps: bool = False
     hands_off: bool = False
 
     def __post_init__(self) -> None:
         wishes = [self.setpoint_w is not None, self.closed is not None, self.limit is not None, self.hands_off]
         if sum(wishes) != 1:
             raise ValueError(f"{self.source} on {self.device}: exactly one of setpoint_w, closed, limit, hands_off")
+        if self.keeps and self.closed is not False:
+            raise ValueError(f"{self.source} on {self.device}: only what is open can be kept open")
         if self.hands_off and self.band is not Band.INTERLOCK:
             raise ValueError(f"{self.source} on {self.device}: only an interlock takes all hands off a device")
         if self.setpoint_w is not None and not math.isfinite(self.setpoint_w):
@@ -148,6 +152,7 @@ class Claim:
             *_ends(None if failsafe is None else failsafe.limit),
             0.0 if failsafe is None else failsafe.hold_s,
             self.off_timer_s,
+            self.keeps,
             self.hands_off,
             math.inf if self.expires_at is None else self.expires_at.timestamp(),
         )
@@ -175,7 +180,7 @@ class Claim:
         if self.setpoint_w is not None:
             return f"hold {self.setpoint_w:g} W"
         if self.closed is not None:
-            return "closed" if self.closed else "open"
+            return "closed" if self.closed else ("stay open" if self.keeps else "open")
         return "do not operate" if self.hands_off else f"limit {self.limit}"
 
     def __str__(self) -> str:

@@ -41,7 +41,7 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: float) -> Result:
+def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: float, *, keeps: bool = False) -> Result:
     """Position of a contactor.
 
     Args:
@@ -49,12 +49,16 @@ def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: 
         wish: Wanted position; None when nobody claims one.
         band: Who wants it.
         off_timer_s: Timer to write with an opening where the device has one [s].
+        keeps: An open position is wanted only where it is open already.
     """
     request = replace(request, memory=_observed(request))
     if wish is None or band is None:
         return Result(None, request.memory)
     if wish:
         return _close(request, band)
+    if keeps and request.memory.closed is True:
+        # It was told to close, and may have done so: who goes off now is chosen among all that are on.
+        return Result(None, request.memory, ("it was told to close before: that is neither repeated nor taken back",))
     return _open(request, band, off_timer_s if request.spec.off_timer else 0.0)
 
 

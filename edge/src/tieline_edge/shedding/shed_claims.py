@@ -97,6 +97,7 @@ def _barred(parameters: Parameters, memory: ShedMemory, findings: Iterable[Findi
             finding.text,
             closed=False,
             expires_at=view.now + timedelta(seconds=view.ages.default_s),
+            keeps=True,
         )
         for finding in findings
         if finding.bars_closing or finding.excess_w > 0.0
