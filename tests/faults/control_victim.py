@@ -95,7 +95,7 @@ class Victim(agent.Agent):
     async def _inbox(self, parts: Composition) -> None:
         while True:
             for path in sorted((self.folder / "inbox").glob("*.json")):
-                parts.cycle.take_command(Command.from_bytes(path.read_bytes(), path.name))
+                await parts.cycle.take_command(Command.from_bytes(path.read_bytes(), path.name))
                 path.unlink()
             new = self.folder / "commands-now.new"
             new.write_text("\n".join(report.model_dump_json() for report in parts.commands.reports()))

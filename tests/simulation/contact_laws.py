@@ -51,6 +51,7 @@ class Contact:
         safety: ... and an overload may have been the reason.
         shed: It was told to open in an overload, and not to close since.
         moved_s: When a hand or its timer has moved it last.
+        shed_until_s: When the last shedding of it was over that a hand has put an end to, or came after.
         first_told_s: When it was told so first, of the orders that say the same.
         doubt_s: When it was last in a state in which an agent that sheds it may see that it does not obey.
     """
@@ -62,6 +63,7 @@ class Contact:
     safety: bool = False
     shed: bool = False
     moved_s: float = -1e9
+    shed_until_s: float = -1e9
     first_told_s: float = -1e9
     doubt_s: float = -1e9
     operations: deque[float] = field(default_factory=deque)
@@ -123,7 +125,7 @@ class ContactLaws:
         """A load is shed, or was so little ago."""
         since_s = self._oracle.now_s - within_s
         return any(
-            (one.safety or one.shed) and (one.opened_s > one.closed_s or one.closed_s > since_s)
+            one.shed_until_s > since_s or ((one.safety or one.shed) and (one.opened_s > one.closed_s or one.closed_s > since_s))
             for one in self._contacts.values()
         )
 
@@ -131,6 +133,8 @@ class ContactLaws:
         """A hand or a timer has moved it."""
         contact = self._of(unit)
         contact.moved_s = self._oracle.now_s
+        if contact.safety or contact.shed:
+            contact.shed_until_s = contact.closed_s if contact.closed_s > contact.opened_s else self._oracle.now_s
         if self._undone(unit, contact):
             contact.ours = contact.ours or not unit.closed
         elif unit.closed:

@@ -45,7 +45,7 @@ class PlanTaker:
 
     async def offer(self, plan: Plan, sha256: str) -> None:
         """Take a plan; it is on disk when this returns."""
-        self._cycle.take_plan(plan, sha256)
+        await self._cycle.take_plan(plan, sha256)
 
 
 class PolicyTaker:
@@ -70,7 +70,7 @@ class CommandTaker:
 
     async def offer(self, command: Command) -> CommandReport:
         """Judge a command."""
-        return self._cycle.take_command(command)
+        return await self._cycle.take_command(command)
 
 
 class RequestTaker:

@@ -101,7 +101,7 @@ async def _hold(running: Running, server: ModbusServer, power_w: float) -> None:
         issued_at=now,
         reason="test",
     )
-    parts.cycle.take_command(command)
+    await parts.cycle.take_command(command)
     async with asyncio.timeout(10.0):
         while parts.executor.busy or server.holding[BAT_UNIT, _wset_ena(server)] != 1:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(0.01)

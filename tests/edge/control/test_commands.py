@@ -62,10 +62,10 @@ def command(device: str = "bat1", action: str = "setpoint_w", value: float | Non
         ("load10", "close", None, {"closed": True}),
     ],
 )
-def test_an_accepted_command_becomes_a_claim_of_the_operator_band(
+async def test_an_accepted_command_becomes_a_claim_of_the_operator_band(
     book: CommandBook, device: str, action: str, value: float | None, wish: dict[str, Any]
 ) -> None:
-    assert book.accept(command(device, action, value), NOW).state is CommandState.ACCEPTED
+    assert (await book.accept(command(device, action, value), NOW)).state is CommandState.ACCEPTED
     (claim,) = book.claims(NOW)
     assert claim.band is Band.OPERATOR
     assert claim.source == "command command-1"
@@ -88,40 +88,42 @@ def test_an_accepted_command_becomes_a_claim_of_the_operator_band(
         ({"value": 61e3}, "outside"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words_and_claims_nothing(book: CommandBook, change: dict[str, Any], word: str) -> None:
+async def test_what_cannot_be_is_refused_in_words_and_claims_nothing(
+    book: CommandBook, change: dict[str, Any], word: str
+) -> None:
     change = {"value": 0.0 if change.get("action") != "open" else None, **change}
-    report = book.accept(command(**change), NOW)
+    report = await book.accept(command(**change), NOW)
     assert report.state is CommandState.REFUSED
     assert word in report.text
     assert book.claims(NOW) == ()
 
 
-def test_the_same_id_twice_is_one_command(book: CommandBook) -> None:
-    first = book.accept(command(value=1e3), NOW)
-    again = book.accept(command(value=9e3), NOW + timedelta(seconds=5))
+async def test_the_same_id_twice_is_one_command(book: CommandBook) -> None:
+    first = await book.accept(command(value=1e3), NOW)
+    again = await book.accept(command(value=9e3), NOW + timedelta(seconds=5))
     assert again == first
     assert book.claims(NOW)[0].setpoint_w == 1e3
 
 
-def test_of_two_setpoints_for_one_device_the_newer_counts_and_a_limit_stands_beside_it(book: CommandBook) -> None:
-    book.accept(command(value=2e3, command_id="command-2", issued_at=NOW + timedelta(seconds=1)), NOW)
-    book.accept(command(value=1e3), NOW)
-    book.accept(command(action="limit_w", value=3e3, command_id="command-3"), NOW)
+async def test_of_two_setpoints_for_one_device_the_newer_counts_and_a_limit_stands_beside_it(book: CommandBook) -> None:
+    await book.accept(command(value=2e3, command_id="command-2", issued_at=NOW + timedelta(seconds=1)), NOW)
+    await book.accept(command(value=1e3), NOW)
+    await book.accept(command(action="limit_w", value=3e3, command_id="command-3"), NOW)
     claims = book.claims(NOW)
     assert [claim.setpoint_w for claim in claims if claim.limit is None] == [2e3]
     assert [claim.limit for claim in claims if claim.limit is not None] == [Interval(hi=3e3)]
 
 
-def test_a_release_ends_the_setpoint_and_lifts_the_limit_in_so_many_words(book: CommandBook) -> None:
-    book.accept(command(value=1e3), NOW)
-    book.accept(command(action="limit_w", value=3e3, command_id="command-3"), NOW)
-    book.accept(command(action="release", command_id="command-4"), NOW + timedelta(seconds=1))
+async def test_a_release_ends_the_setpoint_and_lifts_the_limit_in_so_many_words(book: CommandBook) -> None:
+    await book.accept(command(value=1e3), NOW)
+    await book.accept(command(action="limit_w", value=3e3, command_id="command-3"), NOW)
+    await book.accept(command(action="release", command_id="command-4"), NOW + timedelta(seconds=1))
     (lifted,) = book.claims(NOW + timedelta(seconds=1))
     assert lifted.limit == NO_LIMIT
 
 
-def test_a_command_is_followed_to_its_effect_and_a_refresh_is_no_step_back(book: CommandBook) -> None:
-    book.accept(command(value=1e3), NOW)
+async def test_a_command_is_followed_to_its_effect_and_a_refresh_is_no_step_back(book: CommandBook) -> None:
+    await book.accept(command(value=1e3), NOW)
     states = []
     for state in (CommandState.CONFIRMED, CommandState.CONFIRMED, CommandState.EFFECTIVE, CommandState.CONFIRMED):
         report = book.progress(BAT, "command command-1", state, "", NOW)
@@ -131,8 +133,8 @@ def test_a_command_is_followed_to_its_effect_and_a_refresh_is_no_step_back(book:
     assert book.progress(PV, "command command-1", CommandState.FAILED, "", NOW) is None
 
 
-def test_a_command_that_was_in_force_ends_with_its_time_and_says_so_once(book: CommandBook) -> None:
-    book.accept(command(value=1e3), NOW)
+async def test_a_command_that_was_in_force_ends_with_its_time_and_says_so_once(book: CommandBook) -> None:
+    await book.accept(command(value=1e3), NOW)
     book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "", NOW)
     later = NOW + timedelta(minutes=11)
     assert [(report.state, report.text) for report in book.expire(later)] == [(CommandState.ENDED, "its time is over")]
@@ -140,20 +142,20 @@ def test_a_command_that_was_in_force_ends_with_its_time_and_says_so_once(book: C
     assert book.progress(BAT, "command command-1", CommandState.FAILED, "", later) is None
 
 
-def test_a_release_ends_what_was_in_force_and_names_who_released_it(book: CommandBook) -> None:
-    book.accept(command(value=1e3), NOW)
-    book.accept(command("pv1", "limit_w", -5e3, command_id="command-2"), NOW)
+async def test_a_release_ends_what_was_in_force_and_names_who_released_it(book: CommandBook) -> None:
+    await book.accept(command(value=1e3), NOW)
+    await book.accept(command("pv1", "limit_w", -5e3, command_id="command-2"), NOW)
     book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "", NOW)
     release = command(action="release", command_id="command-3", issued_by="grace", reason="work is done")
-    assert book.accept(release, NOW).state is CommandState.EFFECTIVE
+    assert (await book.accept(release, NOW)).state is CommandState.EFFECTIVE
     states = {report.command_id: (report.state, report.text) for report in book.reports()}
     assert states["command-1"] == (CommandState.ENDED, "released by grace: work is done")
     assert states["command-2"][0] is CommandState.ACCEPTED
     assert [claim.device for claim in book.claims(NOW)] == [PV]
 
 
-def test_a_command_without_effect_expires_and_says_so_once(book: CommandBook) -> None:
-    book.accept(command(value=1e3), NOW)
+async def test_a_command_without_effect_expires_and_says_so_once(book: CommandBook) -> None:
+    await book.accept(command(value=1e3), NOW)
     book.progress(BAT, "command command-1", CommandState.FAILED, "no answer", NOW)
     later = NOW + timedelta(minutes=11)
     assert [report.state for report in book.expire(later)] == [CommandState.EXPIRED]
@@ -161,14 +163,14 @@ def test_a_command_without_effect_expires_and_says_so_once(book: CommandBook) ->
     assert book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "", later) is None
 
 
-def test_commands_survive_a_restart_and_are_forgotten_a_day_after_they_ended(book: CommandBook, tmp_path: Path) -> None:
-    book.accept(command(value=1e3), NOW)
+async def test_commands_survive_a_restart_and_are_forgotten_a_day_after_they_ended(book: CommandBook, tmp_path: Path) -> None:
+    await book.accept(command(value=1e3), NOW)
     again = CommandBook(EDGE, SPECS, StateFile(tmp_path / "commands.json"))
     assert again.restore() is None
     assert again.claims(NOW) == book.claims(NOW)
     assert again.reports() == book.reports()
     later = NOW + timedelta(seconds=REMEMBER_S + 700)
-    again.accept(command(value=1e3, command_id="command-2", expires_at=later + timedelta(hours=1)), later)
+    await again.accept(command(value=1e3, command_id="command-2", expires_at=later + timedelta(hours=1)), later)
     assert [report.command_id for report in again.reports()] == ["command-2"]
 
 
@@ -180,47 +182,49 @@ def test_unreadable_commands_are_kept_aside_and_said(book: CommandBook, tmp_path
     assert "unreadable" in message
 
 
-def test_commands_on_devices_that_have_gone_since_claim_nothing(book: CommandBook, tmp_path: Path) -> None:
-    book.accept(command(value=1e3), NOW)
+async def test_commands_on_devices_that_have_gone_since_claim_nothing(book: CommandBook, tmp_path: Path) -> None:
+    await book.accept(command(value=1e3), NOW)
     fewer = CommandBook(EDGE, {}, StateFile(tmp_path / "commands.json"))
     fewer.restore()
     assert fewer.claims(NOW) == ()
 
 
-def test_a_full_disk_does_not_stop_an_approved_command(book: CommandBook, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_does_not_stop_an_approved_command(book: CommandBook, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_text: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(book._file, "write", full)
-    assert book.accept(command(value=1e3), NOW).state is CommandState.ACCEPTED
+    assert (await book.accept(command(value=1e3), NOW)).state is CommandState.ACCEPTED
     assert book.claims(NOW)[0].setpoint_w == 1e3
 
 
-def test_a_command_to_a_tagged_device_is_refused_with_who_and_why_and_a_release_is_not(tmp_path: Path) -> None:
+async def test_a_command_to_a_tagged_device_is_refused_with_who_and_why_and_a_release_is_not(tmp_path: Path) -> None:
     tags = {DeviceId("bat1"): "tagged by the crew: cable is open"}
     held = CommandBook(EDGE, SPECS, StateFile(tmp_path / "commands.json"), tags.get)
-    refused = held.accept(command(value=5e3), NOW)
+    refused = await held.accept(command(value=5e3), NOW)
     assert refused.state is CommandState.REFUSED
     assert "cable is open" in refused.text
-    assert held.accept(command(action="release", command_id="release-0001"), NOW).state is CommandState.EFFECTIVE
+    assert (await held.accept(command(action="release", command_id="release-0001"), NOW)).state is CommandState.EFFECTIVE
     assert held.claims(NOW) == ()
 
 
-def test_what_is_in_force_outlives_any_number_of_refused_and_finished_commands(book: CommandBook) -> None:
+async def test_what_is_in_force_outlives_any_number_of_refused_and_finished_commands(book: CommandBook) -> None:
     day = NOW + timedelta(hours=20)
-    assert book.accept(command(action="limit_w", value=5e3, expires_at=day), NOW).state is CommandState.ACCEPTED
+    assert (await book.accept(command(action="limit_w", value=5e3, expires_at=day), NOW)).state is CommandState.ACCEPTED
     for number in range(MAX_COMMANDS + 1):
         later = NOW + timedelta(seconds=1 + number)
-        book.accept(command(device="nobody", value=1.0, command_id=f"other-{number:05}", expires_at=day), later)
+        await book.accept(command(device="nobody", value=1.0, command_id=f"other-{number:05}", expires_at=day), later)
     assert [claim.limit for claim in book.claims(NOW + timedelta(hours=1))] == [Interval(hi=5e3)]
 
 
-def test_more_commands_than_can_be_kept_are_refused_and_a_release_is_still_heard(tmp_path: Path) -> None:
+async def test_more_commands_than_can_be_kept_are_refused_and_a_release_is_still_heard(tmp_path: Path) -> None:
     many = {f"bat{number}": DeviceId(f"bat{number}") for number in range(MAX_OPEN + 1)}
     specs = {device: replace(SPECS[BAT], device_id=device) for device in many.values()}
     book = CommandBook(EDGE, specs, StateFile(tmp_path / "commands.json"))
-    told = [book.accept(command(device=name, value=1.0, command_id=f"command-{name}"), NOW).state for name in many]
+    told = [(await book.accept(command(device=name, value=1.0, command_id=f"command-{name}"), NOW)).state for name in many]
     assert told == [*[CommandState.ACCEPTED] * MAX_OPEN, CommandState.REFUSED]
     assert len(book.claims(NOW)) == MAX_OPEN
-    assert book.accept(command("bat0", "release", command_id="release-1"), NOW).state is CommandState.EFFECTIVE
-    assert book.accept(command(f"bat{MAX_OPEN}", value=1.0, command_id="command-again"), NOW).state is CommandState.ACCEPTED
+    assert (await book.accept(command("bat0", "release", command_id="release-1"), NOW)).state is CommandState.EFFECTIVE
+    assert (
+        await book.accept(command(f"bat{MAX_OPEN}", value=1.0, command_id="command-again"), NOW)
+    ).state is CommandState.ACCEPTED

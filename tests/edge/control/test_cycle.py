@@ -58,7 +58,7 @@ async def test_what_the_rules_tell_in_a_dry_run_says_so(tmp_path: Path) -> None:
 
 async def test_a_plan_is_followed_safety_bars_charging_and_the_plan_comes_back(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    site.cycle.take_plan(plan(), "a" * 64)
+    await site.cycle.take_plan(plan(), "a" * 64)
     await site.run(2)
     assert site.field.power[BAT] == 40e3
     assert site.cycle.standing.step is LadderStep.CURRENT_PLAN
@@ -75,12 +75,12 @@ async def test_a_plan_is_followed_safety_bars_charging_and_the_plan_comes_back(t
 
 async def test_a_command_beats_the_plan_and_is_reported_to_its_effect(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    site.cycle.take_plan(plan(), "a" * 64)
-    assert site.cycle.take_command(command()).state is CommandState.ACCEPTED
+    await site.cycle.take_plan(plan(), "a" * 64)
+    assert (await site.cycle.take_command(command())).state is CommandState.ACCEPTED
     await site.run(3)
     assert site.field.power[BAT] == -30e3
     assert site.parts.commands.reports()[0].state is CommandState.EFFECTIVE
-    refused = site.cycle.take_command(command(command_id="command-2", device_id="load10", action="open", value_w=None))
+    refused = await site.cycle.take_command(command(command_id="command-2", device_id="load10", action="open", value_w=None))
     assert refused.state is CommandState.REFUSED
     assert "command.refused" in site.events or site.outlet._queue.qsize()
     site.close()
@@ -95,7 +95,7 @@ class Tag:
 
 async def test_a_speaker_is_heard_in_every_cycle(tmp_path: Path) -> None:
     site = Site(tmp_path, speakers=(Tag(),))
-    site.cycle.take_plan(plan(), "a" * 64)
+    await site.cycle.take_plan(plan(), "a" * 64)
     await site.run(3)
     assert site.field.power[BAT] == 0.0
     assert [claim.source for claim in site.cycle.decisions[BAT].limits if claim.source == "tag"] == ["tag"]
@@ -104,7 +104,7 @@ async def test_a_speaker_is_heard_in_every_cycle(tmp_path: Path) -> None:
 
 async def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    site.cycle.take_command(command(value_w=999e3))
+    await site.cycle.take_command(command(value_w=999e3))
     await site.run(3)
     assert site.field.told == []
     site.close()
@@ -112,9 +112,9 @@ async def test_a_refused_command_writes_nothing(tmp_path: Path) -> None:
 
 async def test_a_refused_plan_leaves_the_old_one_in_force(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    site.cycle.take_plan(plan(), "a" * 64)
+    await site.cycle.take_plan(plan(), "a" * 64)
     with pytest.raises(PlanRefusedError):
-        site.cycle.take_plan(plan(plan_id="plan-002", edge_id="mill"), "b" * 64)
+        await site.cycle.take_plan(plan(plan_id="plan-002", edge_id="mill"), "b" * 64)
     await site.run(1)
     assert site.cycle.standing.reason.startswith("plan plan-001")
     site.close()
@@ -179,7 +179,7 @@ async def test_another_configuration_is_taken_without_a_restart(tmp_path: Path) 
     site.cycle.take_site(replace(site.parts.rule_site, specs=fewer), dict.fromkeys(fewer, 30.0))
     assert set(site.cycle.specs) == set(fewer)
     assert site.cycle.ages().of(BAT) == 90.0
-    refused = site.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    refused = await site.cycle.take_command(command(device_id="load01", action="open", value_w=None))
     assert refused.state is CommandState.REFUSED
     vital = site.parts.settings.shedding.model_copy(update={"vital": (LOAD,)})
     with pytest.raises(VitalLoadError):

@@ -43,7 +43,7 @@ async def test_a_battery_that_still_does_what_an_earlier_run_ordered_is_ramped_f
     site.field.power[BAT] = -40e3
     await site.run(12)
     assert site.field.told == []
-    site.cycle.take_plan(plan(), "a" * 64)
+    await site.cycle.take_plan(plan(), "a" * 64)
     await site.run(3)
     powers = [action.power_w for device, action in site.field.told if device == BAT and isinstance(action, HoldPower)]
     assert powers[0] == -40e3
@@ -97,7 +97,7 @@ async def test_f4_what_was_ordered_but_never_seen_is_read_before_anything_is_dec
     """F4 (I5): the opening of an expired command is not repeated after a restart that came between journal and write."""
     first = Site(tmp_path)
     until = NOW + timedelta(seconds=20)
-    first.cycle.take_command(command(device_id="load01", action="open", value_w=None, expires_at=until))
+    await first.cycle.take_command(command(device_id="load01", action="open", value_w=None, expires_at=until))
     first.image.put(first.field.readings(first.clock.now()))
     hands = Nobody()
     await first.cycle.run_once(hands)
@@ -128,7 +128,7 @@ class Nobody:
 async def test_f5_what_was_written_but_not_recorded_is_found_in_place(tmp_path: Path) -> None:
     """F5 (I2, I9): after a restart between write and read-back the device is read; the command becomes effective unwritten."""
     first = Site(tmp_path)
-    first.cycle.take_command(command(device_id="load01", action="open", value_w=None))
+    await first.cycle.take_command(command(device_id="load01", action="open", value_w=None))
     first.image.put(first.field.readings(first.clock.now()))
     await first.cycle.run_once(Nobody())
     await first.cycle.close()
@@ -175,8 +175,8 @@ class Lost:
 async def test_f37_without_a_time_of_day_no_plan_and_no_command_is_obeyed_and_safety_acts(tmp_path: Path) -> None:
     """F37 (I5, I6): validity cannot be judged, so devices are in their default; an overload is shed all the same."""
     site = Site(tmp_path)
-    site.cycle.take_plan(plan(), "a" * 64)
-    site.cycle.take_command(command())
+    await site.cycle.take_plan(plan(), "a" * 64)
+    await site.cycle.take_command(command())
     object.__setattr__(site.parts, "dating", Lost())
     site.field.base_w = 150e3
     await site.run(8)
@@ -193,7 +193,7 @@ async def test_f37_without_a_time_of_day_no_plan_and_no_command_is_obeyed_and_sa
 async def test_f36_an_expired_command_is_not_revived_by_a_clock_set_back(tmp_path: Path) -> None:
     """F36 (I5): what has ended stays ended, and its end on the line of timers is where it was."""
     site = Site(tmp_path)
-    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=5)))
+    await site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=5)))
     await site.run(7)
     assert site.field.power[BAT] == 0.0
     site.clock.step(-7200.0)
@@ -207,7 +207,9 @@ async def test_f36_an_expired_command_is_not_revived_by_a_clock_set_back(tmp_pat
 async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle(tmp_path: Path) -> None:
     """F45 (I4): the state of charge flickers around its lower end; one stop, one report, no oscillation."""
     site = Site(tmp_path)
-    site.cycle.take_plan(plan(devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [-40e3, -40e3]}]), "a" * 64)
+    await site.cycle.take_plan(
+        plan(devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [-40e3, -40e3]}]), "a" * 64
+    )
     await site.run(5)
     assert site.field.power[BAT] == -40e3
     for second in range(150):
@@ -223,11 +225,11 @@ async def test_f45_an_empty_battery_is_clamped_reported_once_and_does_not_toggle
 async def test_f12_what_ran_out_while_the_agent_was_frozen_is_not_carried_out_on_waking(tmp_path: Path) -> None:
     """F12 (I5, I6): five minutes without a cycle; on waking each device hears at most one thing, and nothing that is over."""
     site = Site(tmp_path)
-    site.cycle.take_plan(
+    await site.cycle.take_plan(
         plan(step_s=150, devices=[{"device_id": "bat1", "mode": "setpoint_w", "values_w": [40e3, 30e3, 20e3]}]), "a" * 64
     )
     await site.run(2)
-    site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=60)))
+    await site.cycle.take_command(command(expires_at=NOW + timedelta(seconds=60)))
     site.field.told.clear()
     await site.clock.advance(303.0)
     await site.run(1)

@@ -63,7 +63,7 @@ async def test_prices_of_the_last_plan_steer_the_battery_after_its_end(tmp_path:
         ),
     )
     prices = PriceVector(start=NOW, step_s=900, eur_per_mwh=(50.0, 50.0, 400.0, 50.0))
-    site.cycle.take_plan(plan(prices=prices), "a" * 64)
+    await site.cycle.take_plan(plan(prices=prices), "a" * 64)
     await site.run(1)
     await site.clock.advance(1800.0)
     flat = (100e3,) * 24

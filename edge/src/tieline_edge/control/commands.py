@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from tieline_core.messages.command import Action, Command, CommandReport, Comman
 from tieline_core.shedding import VITAL
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.state_writer import StateWriter
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 
 _LOG = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ MAX_COMMANDS: Final = 500
 MAX_OPEN: Final = 400
 #: Reports handed to the hub at once, newest first.
 MAX_REPORTS: Final = 20
+#: A disk that takes longer holds up no command [wall s].
+_STORE_WITHIN_S: Final = 2.0
 
 _BINDS: Final = 2
 _FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED, CommandState.ENDED})
@@ -104,8 +107,11 @@ class CommandBook:
         self._edge = edge
         self.specs = specs
         self._file = file
+        self.disk = StateWriter(file, self._text)
         self._tagged = tagged
         self._held: dict[str, HeldCommand] = {}
+        #: On their way to the disk, and not in force before they are there.
+        self._coming: dict[str, HeldCommand] = {}
 
     def restore(self) -> str | None:
         """Take up what an earlier run held; returns why nothing could be taken up, if so."""
@@ -119,23 +125,38 @@ class CommandBook:
         self._held = {row.command.command_id: row for row in rows}
         return None
 
-    def accept(self, command: Command, now: datetime) -> CommandReport:
-        """Take or refuse a command; the answer to an id that is known already is its present report."""
-        known = self._held.get(command.command_id)
+    async def accept(self, command: Command, now: datetime) -> CommandReport:
+        """Take or refuse a command; it is on disk when this returns, and not in force before.
+
+        The answer to an id that is known already is its present report.
+        """
+        known = self._held.get(command.command_id) or self._coming.get(command.command_id)
         if known is not None:
             return known.report
         reason = self._refusal(command, now) or self._full(command)
         state = CommandState.ACCEPTED if reason is None else CommandState.REFUSED
-        held = dict(self._held)
+        rows: list[HeldCommand] = []
         if reason is None and command.action is Action.RELEASE:
-            ended = [row for row in held.values() if row.command.device_id == command.device_id and _open(row)]
-            for row in ended:
-                held[row.command.command_id] = _released(row, command, now)
+            ended = [row for row in self._held.values() if row.command.device_id == command.device_id and _open(row)]
+            rows = [_released(row, command, now) for row in ended]
             state, reason = CommandState.EFFECTIVE, f"commands ended by it: {len(ended)}"
         report = CommandReport(command_id=command.command_id, state=state, at=now, text=(reason or "")[:300])
-        held[command.command_id] = HeldCommand(command=command, report=report)
-        self._store(held, now)
+        rows.append(HeldCommand(command=command, report=report))
+        await self._bring(rows, now)
         return report
+
+    async def _bring(self, rows: Iterable[HeldCommand], now: datetime) -> None:
+        coming = {row.command.command_id: row for row in rows}
+        self._coming |= coming
+        try:
+            await self.disk.flush(_STORE_WITHIN_S)
+        except OSError as error:
+            # An approved command is carried out all the same; until the disk takes it, a restart would not know of it.
+            _LOG.warning("command %s was not stored: %s", next(iter(coming)), error)
+            self.disk.touch()
+        finally:
+            self._coming = {name: row for name, row in self._coming.items() if name not in coming}
+            self._held = _remembered({**self._held, **coming}, now)
 
     def claims(self, now: datetime) -> tuple[Claim, ...]:
         """What the commands in force want; of several setpoints or positions for one device the newest."""
@@ -216,20 +237,20 @@ class CommandBook:
 
     def _report(self, row: HeldCommand, state: CommandState, text: str, now: datetime) -> CommandReport:
         report = CommandReport(command_id=row.command.command_id, state=state, at=now, text=text[:300])
-        self._store({**self._held, row.command.command_id: row.model_copy(update={"report": report})}, now)
+        self._held = _remembered({**self._held, row.command.command_id: row.model_copy(update={"report": report})}, now)
+        self.disk.touch()
         return report
 
-    def _store(self, held: Mapping[str, HeldCommand], now: datetime) -> None:
-        oldest = now - timedelta(seconds=REMEMBER_S)
-        kept = [row for row in held.values() if row.command.expires_at > oldest]
-        # What is in force was promised to somebody: however much is refused or over since, it stays. A release is over at once.
-        kept = sorted(kept, key=lambda row: (_hold(row), row.report.at))[-MAX_COMMANDS:]
-        try:
-            self._file.write(_HELD.dump_json(kept).decode())
-        except OSError as error:
-            # An approved command is carried out all the same; only a restart would not know of it.
-            _LOG.warning("commands were not stored: %s", error)
-        self._held = {row.command.command_id: row for row in kept}
+    def _text(self) -> str:
+        return _HELD.dump_json([*({**self._held, **self._coming}).values()]).decode()
+
+
+def _remembered(held: Mapping[str, HeldCommand], now: datetime) -> dict[str, HeldCommand]:
+    oldest = now - timedelta(seconds=REMEMBER_S)
+    kept = [row for row in held.values() if row.command.expires_at > oldest]
+    # What is in force was promised to somebody: however much is refused or over since, it stays. A release is over at once.
+    kept = sorted(kept, key=lambda row: (_hold(row), row.report.at))[-MAX_COMMANDS:]
+    return {row.command.command_id: row for row in kept}
 
 
 def _hold(row: HeldCommand) -> int:

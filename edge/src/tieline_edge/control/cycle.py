@@ -33,7 +33,7 @@ from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
 from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, plan_locally
 from tieline_edge.control.memory import ArbiterMemory, after_restart
-from tieline_edge.control.memory_store import MemoryStore, Offload
+from tieline_edge.control.memory_store import MemoryStore
 from tieline_edge.control.outlet import Outlet
 from tieline_edge.control.pace import PaceStats
 from tieline_edge.control.plan_book import PlanBook, Standing, default_claims
@@ -44,6 +44,7 @@ from tieline_edge.control.rulebook import RuleBook
 from tieline_edge.control.site_points import site_power, site_readings
 from tieline_edge.control.speaker import Speaker
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.state_writer import Offload
 from tieline_edge.control.time_watch import Dated, Dating, TimeWatch
 from tieline_edge.control.trace import Trace
 from tieline_edge.control.unheard import Unheard, as_held, as_switched
@@ -212,6 +213,8 @@ class ControlCycle:
             self._tell(self._deviations.look(self.decisions, self.specs, now))
             for report in parts.commands.expire(utc) if parts.dating.undated() is None else ():
                 parts.outlet.tell(Severity.INFORMATION, "command.expired", f"command {report.command_id}: {report.text}")
+        for disk in (parts.plans.disk, parts.commands.disk):
+            disk.push(now, parts.clock.speed())
         power = site_power(self.specs, facts, self._rules.transformer)
         self.derived = tuple(site_readings(parts.settings.edge_id, power, self.standing.step, utc))
         parts.outlet.keep(self.derived)
@@ -257,8 +260,9 @@ class ControlCycle:
             self._parts.outlet.tell(event.severity, event.code, supposed + event.text, event.device, event.data)
 
     async def close(self) -> None:
-        """Wait for the last write of the memory."""
-        await self._store.close()
+        """Wait for the last writes."""
+        for disk in (self._store, self._parts.plans.disk, self._parts.commands.disk):
+            await disk.close()
 
     async def take_outcome(self, outcome: Outcome) -> None:
         """Listener of the executor."""
@@ -275,19 +279,19 @@ class ControlCycle:
             text = f"command {report.command_id}: {report.state.value}, {report.text}"
             parts.outlet.tell(Severity.INFORMATION, "command.progress", text, outcome.device)
 
-    def take_plan(self, plan: Plan, sha256: str) -> None:
-        """Take a plan.
+    async def take_plan(self, plan: Plan, sha256: str) -> None:
+        """Take a plan; it is on disk when this returns.
 
         Raises:
             tieline_edge.control.plan_book.PlanRefusedError: With the check that failed.
         """
-        self._parts.plans.offer(plan, sha256, self._parts.clock.now())
+        await self._parts.plans.offer(plan, sha256, self._parts.clock.now())
         text = f"plan {plan.plan_id} taken: {plan.steps} steps from {plan.start:%Y-%m-%d %H:%M} UTC"
         self._parts.outlet.tell(Severity.INFORMATION, "plan.taken", text, data={"plan_id": plan.plan_id, "sha256": sha256})
 
-    def take_command(self, command: Command) -> CommandReport:
+    async def take_command(self, command: Command) -> CommandReport:
         """Take or refuse a command; the report says which."""
-        report = self._parts.commands.accept(command, self._parts.clock.now())
+        report = await self._parts.commands.accept(command, self._parts.clock.now())
         told = f"command {command.command_id} of {command.issued_by}: {report.state.value} {report.text}".strip()
         severity = Severity.ALARM if report.state is CommandState.REFUSED else Severity.INFORMATION
         known = command.device_id if command.device_id in self.specs else None

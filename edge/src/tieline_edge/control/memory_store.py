@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tieline_core.ids import DeviceId
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.state_writer import RETRY_S, Offload, StateWriter
 
-_LOG = logging.getLogger(__name__)
 #: The arbiter's memory of powers is stored at least this often; positions and sheddings at once.
 STORE_EVERY_S: Final = 60.0
-#: What the disk refused is offered again after this time of the clock.
-RETRY_S: Final = 2.0
 _STORE_WAIT_S: Final = 0.25
-
-
-class Offload(Protocol):
-    """Runs a blocking call beside the loop; :func:`asyncio.to_thread` in production."""
-
-    async def __call__(self, call: Callable[..., None], /, *args: Any) -> None: ...
 
 
 class StoredState(BaseModel):
@@ -53,13 +44,10 @@ class MemoryStore:
 
     def __init__(self, file: StateFile, offload: Offload) -> None:
         self._file = file
-        self._offload = offload
+        self._text = ""
+        self._disk = StateWriter(file, lambda: self._text, offload)
         self._stored: tuple[object, ...] = ()
         self._stored_at: datetime | None = None
-        self._storing: asyncio.Task[None] | None = None
-        #: What is to be written next, when the disk has time again; only the newest counts.
-        self._next: str | None = None
-        self._refused = False
 
     def read(self) -> StoredState | None:
         """What the previous run stored; None when there is nothing.
@@ -108,37 +96,17 @@ class MemoryStore:
                 )
             ),
         )
-        every_s = (RETRY_S if self._refused else STORE_EVERY_S) * speed
+        every_s = (RETRY_S if self._disk.refused else STORE_EVERY_S) * speed
         due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=every_s)
-        if urgent == self._stored and not due:
-            return
-        self._next = _STATE.dump_json(StoredState(at=now, utc=utc, arbiter=arbiter, rules=dict(rules()))).decode()
-        self._stored, self._stored_at = urgent, now
-        if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._write_on(), name="store-control")
-        # A sick disk must not hold up a shedding, whether it hangs on this write or on an earlier one: after this long the
-        # loop goes on, and what is newest by then is written when the disk answers again.
-        await asyncio.wait([self._storing], timeout=_STORE_WAIT_S)
-
-    async def _write_on(self) -> None:
-        while (text := self._next) is not None:
-            self._next = None
-            await self._offload(self._write, text)
-
-    def _write(self, text: str) -> None:
-        try:
-            self._file.write(text)
-        except OSError as error:
-            # Shedding with a full disk is better than no shedding; the outbox has its own alarm for the disk.
-            if not self._refused:
-                _LOG.warning("control memory is not stored, and is tried again: %s", error)
-            self._refused = True
-            return
-        if self._refused:
-            _LOG.info("control memory is stored again")
-        self._refused = False
+        if urgent != self._stored or due:
+            self._text = _STATE.dump_json(StoredState(at=now, utc=utc, arbiter=arbiter, rules=dict(rules()))).decode()
+            self._stored, self._stored_at = urgent, now
+            self._disk.touch()
+        if (write := self._disk.push(now, speed)) is not None:
+            # A sick disk must not hold up a shedding, whether it hangs on this write or on an earlier one: after this long
+            # the loop goes on, and what is newest by then is written when the disk answers again.
+            await asyncio.wait([write], timeout=_STORE_WAIT_S)
 
     async def close(self) -> None:
         """Wait for the last write."""
-        if self._storing is not None:
-            await self._storing
+        await self._disk.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,11 +18,13 @@ from tieline_core.shedding import VITAL
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
 from tieline_edge.control.local_schedule import LocalSchedule
 from tieline_edge.control.state_file import StateFile
+from tieline_edge.control.state_writer import StateWriter
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec
 
-_LOG = logging.getLogger(__name__)
 #: Plans kept: the one in force, its forerunners that may still cover now, and one that starts later.
 MAX_PLANS: Final = 8
+#: A disk that takes longer is one that refuses: the plan is offered again [wall s].
+_STORE_WITHIN_S: Final = 10.0
 #: The hub's clock may be ahead of ours by this much.
 ISSUED_AHEAD: Final = timedelta(minutes=5)
 _NEEDS: Final[Mapping[PlanMode, Capability]] = {
@@ -186,7 +187,10 @@ class PlanBook:
         self._edge = edge
         self.specs = specs
         self._file = file
+        self.disk = StateWriter(file, self._text)
         self._plans: tuple[HeldPlan, ...] = ()
+        #: On its way to the disk, and not in force before it is there.
+        self._coming: tuple[HeldPlan, datetime] | None = None
 
     @property
     def plans(self) -> tuple[HeldPlan, ...]:
@@ -208,8 +212,8 @@ class PlanBook:
         self._plans = tuple(plans)
         return None
 
-    def offer(self, plan: Plan, sha256: str, now: datetime) -> None:
-        """Check a plan and keep it; it is on disk when this returns.
+    async def offer(self, plan: Plan, sha256: str, now: datetime) -> None:
+        """Check a plan and keep it; it is on disk when this returns, and not in force before.
 
         Raises:
             PlanRefusedError: With the check that failed; what was held stays in force.
@@ -218,13 +222,24 @@ class PlanBook:
         check_plan(plan, self._edge, self.specs, now)
         if any(held.sha256 == sha256 and held.phase is not Phase.IN_FORCE for held in self._plans):
             raise PlanRefusedError("validity", f"plan {plan.plan_id} has ended before; no setting of the clock revives it")
-        others = (held for held in self._plans if held.sha256 != sha256 and held.end > now)
-        kept = sorted((HeldPlan(plan, sha256), *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS]
+        self._coming = HeldPlan(plan, sha256), now
         try:
-            self._write(kept)
+            await self.disk.flush(_STORE_WITHIN_S)
+            self._plans = self._kept()
         except OSError as error:
+            # It may still get there: then the next write takes it away again.
+            self.disk.touch()
             raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
-        self._plans = tuple(kept)
+        finally:
+            self._coming = None
+
+    def _kept(self) -> tuple[HeldPlan, ...]:
+        """What is held, with the plan that is coming in place of those that have ended by then."""
+        if self._coming is None:
+            return self._plans
+        fresh, now = self._coming
+        others = (held for held in self._plans if held.sha256 != fresh.sha256 and held.end > now)
+        return tuple(sorted((fresh, *others), key=lambda held: held.plan.issued_at, reverse=True)[:MAX_PLANS])
 
     @property
     def prices(self) -> PriceVector | None:
@@ -240,17 +255,17 @@ class PlanBook:
         """Where the edge stands now."""
         aged = tuple(held.aged(now) for held in self._plans)
         if aged != self._plans:
+            # Known in this run at once; a disk that refuses is asked again, and after a restart the clock decides.
             self._plans = aged
-            try:
-                self._write(aged)
-            except OSError as error:
-                # Known in this run all the same; after a restart the clock decides.
-                _LOG.warning("the end of a plan was not stored: %s", error)
+            self.disk.touch()
         return stand(aged, local, now, self.specs)
 
-    def _write(self, plans: Sequence[HeldPlan]) -> None:
-        rows = [{"sha256": held.sha256, "phase": int(held.phase), "plan": held.plan.model_dump(mode="json")} for held in plans]
-        self._file.write(json.dumps(rows))
+    def _text(self) -> str:
+        rows = [
+            {"sha256": held.sha256, "phase": int(held.phase), "plan": held.plan.model_dump(mode="json")}
+            for held in self._kept()
+        ]
+        return json.dumps(rows)
 
 
 def parse_plan(data: bytes, source: str) -> Plan:
