@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -54,6 +53,7 @@ class Contact:
         shed_until_s: When the last shedding of it was over that a hand has put an end to, or came after.
         first_told_s: When it was told so first, of the orders that say the same.
         doubt_s: When it was last in a state in which an agent that sheds it may see that it does not obey.
+        unshown: What was known before its last change, until an answer has shown that.
     """
 
     opened_s: float = -1e9
@@ -66,7 +66,19 @@ class Contact:
     shed_until_s: float = -1e9
     first_told_s: float = -1e9
     doubt_s: float = -1e9
+    unshown: Unshown | None = None
     operations: deque[float] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Unshown:
+    """What was known of a contact before a change that no answer has shown yet; ``hand``: nobody had told it to change."""
+
+    opened_s: float
+    closed_s: float
+    ours: bool
+    safety: bool
+    hand: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,11 @@ class ContactLaws:
         contact, oracle = self._of(unit), self._oracle
         device = str(unit.spec.device_id)
         changes = action.closed != unit.closed
+        if changes and contact.unshown is not None and contact.unshown.hand:
+            # It repeats what stands as far as anybody knows.
+            changes = False
+            if not unit.faults.lies:
+                self._turns(contact, hand=False)
         if not action.closed:
             if device == VITAL:
                 oracle.violated("vital", device, "a vital load was told to open")
@@ -118,6 +135,7 @@ class ContactLaws:
         if action.closed:
             contact.shed = False
         if changes and not unit.faults.lies:
+            self._turns(contact, hand=False)
             self._changed(unit, contact, closed=action.closed)
             contact.ours = not action.closed
 
@@ -135,19 +153,30 @@ class ContactLaws:
         contact.moved_s = self._oracle.now_s
         if contact.safety or contact.shed:
             contact.shed_until_s = contact.closed_s if contact.closed_s > contact.opened_s else self._oracle.now_s
-        if self._undone(unit, contact):
-            contact.ours = contact.ours or not unit.closed
-        elif unit.closed:
+        if self._turns(contact, hand=True):
+            return
+        if unit.closed:
             contact.closed_s = self._oracle.now_s
         else:
             contact.opened_s, contact.ours, contact.safety = self._oracle.now_s, False, False
 
-    def _undone(self, unit: Unit, contact: Contact) -> bool:
-        """A hand was quicker than every answer that shows what was told: it looks like a contactor that did not follow."""
-        told_s = contact.operations[-1] if contact.operations else -math.inf
-        if told_s < max(contact.opened_s, contact.closed_s):
+    def showed(self, unit: Unit, closed: float | None) -> None:
+        """An answer has carried its position to the agent."""
+        if closed == float(unit.closed):
+            self._of(unit).unshown = None
+
+    def _turns(self, contact: Contact, *, hand: bool) -> bool:
+        """Note a change of position; returns whether it takes the last one back before any answer has shown that.
+
+        Where one of the two was done by hand, nobody can tell the pair from a contactor that stood still.
+        """
+        last = contact.unshown
+        if last is None or not (hand or last.hand):
+            contact.unshown = Unshown(contact.opened_s, contact.closed_s, contact.ours, contact.safety, hand)
             return False
-        return self._oracle.shown(unit, "closed", 0.0) != float(not unit.closed)
+        contact.opened_s, contact.closed_s, contact.ours, contact.safety = last.opened_s, last.closed_s, last.ours, last.safety
+        contact.unshown = None
+        return True
 
     def _changed(self, unit: Unit, contact: Contact, *, closed: bool) -> None:
         now_s = self._oracle.now_s

@@ -172,6 +172,8 @@ class Oracle(Watcher):
             before.before, before.at_s = before.value, now_s
             if before.value != value:
                 before.value, before.since_s = value, now_s
+        if "closed" in values:
+            self._contacts.showed(unit, values["closed"])
         if device == TRANSFORMER:
             self._transformer(values)
 

@@ -63,6 +63,12 @@ def test_a_plant_keeps_its_limit_until_its_timer_ends_it(now_s: float, limit_w: 
     assert held(PowerMemory(-1000.0, at(99)), unheard, now_s).power_w == limit_w
 
 
+def test_a_plant_that_has_not_heard_since_the_start_opens_from_the_limit_of_the_run_before() -> None:
+    """Its first order after a start got no answer, and the second one opened the limit at once."""
+    memory = held(PowerMemory(0.0, at(99)), Unheard(None, reverts=True, missed_at=at(99), plant=True), 100)
+    assert (memory.power_w, memory.at) == (0.0, None)
+
+
 def test_other_devices_are_left_alone() -> None:
     memory = ArbiterMemory({BAT: DECIDED}, {}, ())
     contact = Unheard(Written(SwitchContact(closed=False), at(0), None), reverts=True)

@@ -177,10 +177,11 @@ class Executor:
         for device, line in self._lines.items():
             # What is being written at this moment may yet be heard.
             missed_at = None if line.busy else line.missed_at
-            held = Unheard(line.written, line.handle.spec.reverts, missed_at)
+            spec = line.handle.spec
+            held = Unheard(line.written, spec.reverts, missed_at, plant=spec.role is Role.PV)
             switched = line.written is not None and isinstance(line.written.action, SwitchContact)
             # A plant that nobody limited is free, whatever the sun makes of it; a storage does what an earlier run told it.
-            untouched = line.written is None and not line.busy and line.handle.spec.role is Role.STORAGE
+            untouched = line.written is None and not line.busy and spec.role is Role.STORAGE
             if untouched or line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
                 found[device] = held
         return found

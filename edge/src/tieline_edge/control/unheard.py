@@ -20,11 +20,13 @@ class Unheard:
         written: The last write that reached it: what and when, on the line that never steps; None = nothing since the start.
         reverts: The device ends an order by itself when it is not refreshed.
         missed_at: When its last order was refused, lost or without effect; None = only its timer has ended it.
+        plant: What is held is a limit of generation, not a power.
     """
 
     written: Written | None
     reverts: bool
     missed_at: datetime | None = None
+    plant: bool = False
 
     def over(self, now: datetime) -> bool:
         """The device's own timer has ended it."""
@@ -74,8 +76,9 @@ def as_switched(memory: ArbiterMemory, device: DeviceId, closed: bool, now: date
 
 def _held(memory: PowerMemory, unheard: Unheard, now: datetime) -> PowerMemory:
     if unheard.written is None:
-        # Nothing has reached it since the start: ramps and dead times begin where the field shows it, once it does.
-        return replace(memory, power_w=None, at=None, zero_since=None)
+        # Nothing has reached it since the start: ramps and dead times begin where the field shows it, once it does. A plant
+        # does not show its limit, so the last one known stays where its ramp begins.
+        return replace(memory, power_w=memory.power_w if unheard.plant else None, at=None, zero_since=None)
     action = unheard.written.action
     if isinstance(action, Release):
         # Only storages are released while the edge goes on; a plant's limit is lifted in so many words.
