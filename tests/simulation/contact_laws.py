@@ -50,7 +50,7 @@ class Contact:
         safety: ... and an overload may have been the reason.
         shed: It was told to open in an overload, and not to close since.
         moved_s: When a hand or its timer has moved it last.
-        shed_until_s: When the last shedding of it was over that a hand has put an end to, or came after.
+        shed_until_s: When the last shedding of it was over.
         first_told_s: When it was told so first, of the orders that say the same.
         doubt_s: When it was last in a state in which an agent that sheds it may see that it does not obey.
         unshown: What was known before its last change, until an answer has shown that.
@@ -132,8 +132,8 @@ class ContactLaws:
                 contact.shed, contact.first_told_s = True, oracle.now_s
         elif changes and not oracle.just_thawed:
             self._closes(unit, contact)
-        if action.closed:
-            contact.shed = False
+        if action.closed and contact.shed:
+            contact.shed, contact.shed_until_s = False, oracle.now_s
         if changes and not unit.faults.lies:
             self._turns(contact, hand=False)
             self._changed(unit, contact, closed=action.closed)

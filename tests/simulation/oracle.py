@@ -334,6 +334,7 @@ class Oracle(Watcher):
         if len(missing) > store.skipped:
             self.violated("I1", None, f"{len(missing)} acknowledged readings never arrived, e.g. {missing[:3]}")
         for key, count in store.readings.items():
-            if count > max(1, world.acknowledged[key]):
+            # A clock that was set back stamps two readings alike now and then; a kill leaves one of them without its promise.
+            if count > max(1, world.acknowledged[key] + world.unanswered[key]):
                 self.violated("I1", None, f"{key} arrived {count} times, it was recorded {world.acknowledged[key]} times")
                 break

@@ -155,7 +155,9 @@ class World:
         #: Operations on disk and devices until the process is killed; None = it lives.
         self.kill_in: int | None = None
         self.kill_is_power_cut = False
+        #: Readings by point and instant that the outbox has promised to keep, and those it was killed over.
         self.acknowledged: Counter[tuple[str, int]] = Counter()
+        self.unanswered: Counter[tuple[str, int]] = Counter()
         self.promised: Counter[tuple[str, int]] = Counter()
         self._chance = random.Random(f"chance {seed}")
         self._loop_rng = random.Random(f"loop {seed}")
@@ -289,7 +291,13 @@ class World:
 
         async def tapped(outbox: Outbox, readings: Sequence[Reading]) -> None:
             keys = [(reading.point, to_us(reading.measured_at)) for reading in readings]
-            await record(outbox, readings)
+            self.unanswered.update(keys)
+            try:
+                await record(outbox, readings)
+            except TielineError:
+                self.unanswered.subtract(keys)
+                raise
+            self.unanswered.subtract(keys)
             self.acknowledged.update(keys)
 
         with patch.object(Outbox, "record", tapped):
