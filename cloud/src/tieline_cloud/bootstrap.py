@@ -174,8 +174,13 @@ def _bind(
 
     grid = settings.grid
     desk = GridDesk(grid.id, settings.data_dir, pool, last_values, clock, live, grid.estimate_every_s)
+
+    def running(edge: EdgeId) -> str | None:
+        status = ingest.fleet.edge(edge)
+        return books.configs.running(edge, None if status is None else status.reported)
+
     planner = Planner(
-        settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool
+        settings, clock, store, books.documents, books.artifacts, books.models, books.plans, books.events, desk, pool, running
     )
     kinds = job_kinds(planner, store, examiner.table, Reconciler(requests, store), exchange.mirrors)
     jobs = JobRunner(kinds, books.documents, clock)

@@ -47,6 +47,14 @@ def test_what_an_edge_pulls_is_the_text_as_it_was_written_signed_for_it_alone(tm
     assert rooms.configs.newest(HARBOUR) == record
 
 
+def test_what_an_edge_runs_is_known_when_it_says_so_of_the_newest(tmp_path: Path) -> None:
+    rooms = Rooms(tmp_path)
+    assert rooms.configs.running(HARBOUR, reported("ab" * 32)) is None
+    record = rooms.configs.publish(HARBOUR, TEXT, "local", None)
+    told = (None, reported(), reported("ab" * 32), reported(record.sha256))
+    assert [rooms.configs.running(HARBOUR, one) for one in told] == [None, None, None, TEXT]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -130,6 +131,20 @@ async def test_a_plan_is_published_with_an_event_and_opens_at_the_edge(tmp_path:
     assert [event.code for event in rooms.events.kept(10)] == ["plan.published"]
 
 
+async def test_a_battery_that_the_edge_runs_by_configuration_is_planned_without_the_hubs_settings(tmp_path: Path) -> None:
+    rooms, pool = Rooms(tmp_path), QuickPool()
+    fill(rooms, 45)
+    row = {"id": "bat2", "catalog": "sunspec-storage-704", "p_min_w": -30e3, "p_max_w": 30e3, "energy_wh": 60e3}
+    text = json.dumps({"edge_id": "harbour", "devices": [row]})
+    work = replace(planner(rooms, pool), running=lambda _edge: text)
+    await work.desk.install(VILLAGE)
+    result = await plan_kind(work).run(PlanParams(), QUIET)
+    record = rooms.plans.current(HARBOUR)
+    assert record is not None
+    assert [part.device_id for part in record.plan.devices] == ["bat2"], "bat1 has gone there, and a plan may not name it"
+    assert "harbour/bat1: the configuration that runs there has no such device; it is not planned" in result["notes"]
+
+
 async def test_a_refused_plan_raises_an_alarm_and_leaves_the_old_one(tmp_path: Path) -> None:
     rooms, pool = Rooms(tmp_path), QuickPool()
     fill(rooms, 45)
@@ -172,6 +187,6 @@ def test_a_fresh_state_of_charge_is_gathered(tmp_path: Path) -> None:
     work = planner(rooms, QuickPool())
     from tieline_cloud.gridmodel import load_network
 
-    inputs = work.gather(load_network(VILLAGE), NOW)
+    inputs = work.gather(load_network(VILLAGE), NOW, work.assets()[0])
     assert inputs.soc_pct == {soc: 71.5}
     assert (inputs.start, inputs.steps, len(inputs.histories[LOAD].values)) == (NOW, 96, 45 * 96)

@@ -74,6 +74,13 @@ class ConfigBook:
         self._desired.set_config(edge, record.sha256)
         return record
 
+    def running(self, edge: EdgeId, reported: Reported | None) -> str | None:
+        """The text an edge says it runs, where that is what was published last; None = the file at its site, or not known."""
+        record = self.newest(edge)
+        if record is None or reported is None or reported.config_sha256 != record.sha256:
+            return None
+        return record.configuration.text
+
     def newest(self, edge: EdgeId) -> ConfigRecord | None:
         """What was published for an edge last."""
         body = self._documents.get(KIND, edge)

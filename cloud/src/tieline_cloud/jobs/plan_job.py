@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,12 +19,13 @@ from tieline_cloud.jobs.history import histories
 from tieline_cloud.jobs.model import JobFailedError, JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.planning_inputs import PlanningInputs, feeder_points, newest_soc, plan_from
 from tieline_cloud.jobs.pool import WorkerPool
+from tieline_cloud.jobs.running_assets import running_assets
 from tieline_cloud.planning.errors import PlanRefusedError
-from tieline_cloud.settings import HubSettings
+from tieline_cloud.settings import EdgeAssets, HubSettings
 from tieline_cloud.store.ports import ReadingQuery
 from tieline_core.clock import Clock
 from tieline_core.forecast_inputs import STEP, issue_instant
-from tieline_core.ids import PointId
+from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.plan import Verdict
 from tieline_core.messages.telemetry import Severity
 from tieline_core.model_manifest import ModelManifest
@@ -48,10 +49,22 @@ class Planner:
     events: EventFeed
     desk: GridDesk
     pool: WorkerPool
+    #: The configuration of the hub's that an edge runs; None = it runs the file at its site.
+    running: Callable[[EdgeId], str | None] = lambda _edge: None
 
-    def gather(self, grid: GridModel, now: datetime) -> PlanningInputs:
+    def assets(self) -> tuple[dict[EdgeId, EdgeAssets], tuple[str, ...]]:
+        """What is there to be planned now, and what had to be assumed or left out."""
+        found = dict(self.settings.edges)
+        notes: list[str] = []
+        for edge, configured in self.settings.edges.items():
+            if (text := self.running(edge)) is not None:
+                found[edge], told = running_assets(edge, configured, text)
+                notes.extend(told)
+        return found, tuple(notes)
+
+    def gather(self, grid: GridModel, now: datetime, assets: Mapping[EdgeId, EdgeAssets]) -> PlanningInputs:
         """Read everything a plan needs; runs in a thread."""
-        planning, assets = self.settings.planning, self.settings.edges
+        planning = self.settings.planning
         start = issue_instant(now)
         steps = round(timedelta(hours=planning.horizon_hours) / STEP)
         sites = [PointId.of(edge, "site", quantity) for edge in assets for quantity in ("load_w", "pv_w")]
@@ -87,7 +100,8 @@ class Planner:
             raise JobFailedError("no edges are configured: the plan needs their batteries and ratings")
         now = self.clock.now()
         progress.tell(0.1, "reading history, models, prices and states of charge")
-        inputs = await asyncio.to_thread(self.gather, grid, now)
+        assets, known = self.assets()
+        inputs = await asyncio.to_thread(self.gather, grid, now, assets)
         progress.tell(0.3, f"planning {inputs.steps} quarter hours of {len(inputs.assets)} sites")
         try:
             work = await self.pool.call(plan_from, inputs, grid, now)
@@ -114,7 +128,7 @@ class Planner:
                 }
                 for edge in work.curves
             },
-            "notes": list(work.notes),
+            "notes": [*known, *work.notes],
         }
 
 
