@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tieline_core.errors import BadInputError, TielineError
+from tieline_edge.site_option import add_site_option
 
 _EPILOG: Final = """\
 a first hour with a new site:
@@ -23,7 +24,7 @@ a first hour with a new site:
   tieline-edge checkout site.yaml --by NAME point by point with a tick sheet; moves what you consent to
   tieline-edge run site.yaml                measure, record, send; with hub keys also follow plans and shed
   tieline-edge run --dry-run site.yaml      decide and trace everything, write nothing to any device
-  tieline-edge status --config site.yaml    how it stands
+  tieline-edge status --config site.yaml    how it stands (without --config: the only site file in /etc/tieline)
   tieline-edge why bat1 --config site.yaml  why a device does what it does, now or --at a moment of the past
   tieline-edge tag load01 --config site.yaml --by NAME --reason TEXT   do not operate this device; untag, tags
 
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser(
         "status", help="how a running edge stands", description="Ask a running edge on this computer how it stands."
     )
-    status.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    add_site_option(status)
     status.add_argument("--json", action="store_true", help="print the whole status document")
     status.set_defaults(run=_status)
     return parser

@@ -20,6 +20,7 @@ from tieline_edge.control.explain import explain, timeline
 from tieline_edge.control.ring import RingReader
 from tieline_edge.control.words import explanation_words, timeline_words
 from tieline_edge.settings import EdgeSettings
+from tieline_edge.site_option import add_site_option
 from tieline_edge.state_paths import StatePaths
 
 #: Two clocks of one site may differ by so much.
@@ -63,7 +64,7 @@ def add_why_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="T", help="to this one; default: now")
     parser.add_argument("--replay", action="store_true", help="ask the arbiter again with what was kept, and compare")
     parser.add_argument("--json", action="store_true", help="print the whole document")
-    parser.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    add_site_option(parser)
 
 
 def run_why(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from tieline_edge.commissioning.local_edge import NotAnsweringError, ask, held_b
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.tags import Hold, Tag, new_tag, read_tags, write_tags
 from tieline_edge.settings import EdgeSettings
+from tieline_edge.site_option import add_site_option
 from tieline_edge.state_lock import StateHeldError, hold_state
 from tieline_edge.state_paths import StatePaths
 
@@ -155,12 +156,12 @@ def add_tag_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     _add_common(untag, "who removes it")
     untag.set_defaults(run=_answered(run_untag))
     listed = commands.add_parser("tags", help="list the tags", description="List the tags of this edge, running or stopped.")
-    listed.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    add_site_option(listed)
     listed.add_argument("--json", action="store_true", help="print them as JSON")
     listed.set_defaults(run=_answered(run_tags))
 
 
 def _add_common(parser: argparse.ArgumentParser, by: str) -> None:
     parser.add_argument("device", metavar="DEVICE", help="device id, e.g. load01")
-    parser.add_argument("--config", type=Path, required=True, metavar="CONFIG", help="YAML file of the site")
+    add_site_option(parser)
     parser.add_argument("--by", required=True, metavar="NAME", help=by)
