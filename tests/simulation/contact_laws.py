@@ -117,11 +117,14 @@ class ContactLaws:
         contact, oracle = self._of(unit), self._oracle
         device = str(unit.spec.device_id)
         changes = action.closed != unit.closed
-        if changes and contact.unshown is not None and contact.unshown.hand:
-            # It repeats what stands as far as anybody knows.
-            changes = False
-            if not unit.faults.lies:
+        if contact.unshown is not None and contact.unshown.hand:
+            if changes and not unit.faults.lies:
+                # It repeats what stands as far as anybody knows.
                 self._turns(contact, hand=False)
+            elif not changes:
+                # A hand was there first, and nobody knows: whoever told it so takes it for his doing.
+                contact.unshown, contact.ours = None, not action.closed
+            changes = False
         if not action.closed:
             if device == VITAL:
                 oracle.violated("vital", device, "a vital load was told to open")
