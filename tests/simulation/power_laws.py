@@ -34,6 +34,7 @@ class Told:
         sign: Sign of the last power that was not zero.
         zero_since_s: Since when it has been told nothing else than 0 W.
         odd_since_s: Since when nobody wants what it was told.
+        lied: It has acknowledged the last order and not obeyed it.
         lately: When it was told what in the last run, as long as that may be what was remembered at its end.
     """
 
@@ -42,6 +43,7 @@ class Told:
     sign: int = 0
     zero_since_s: float = -1e9
     odd_since_s: float | None = None
+    lied: bool = False
     lately: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=60))
 
 
@@ -84,7 +86,7 @@ class PowerLaws:
             told.sign, told.zero_since_s = _sign(value), math.inf
         elif told.zero_since_s == math.inf:
             told.zero_since_s = now_s
-        told.power_w, told.at_s = value, now_s
+        told.power_w, told.at_s, told.lied = value, now_s, unit.faults.lies
         if oracle.agent_up_s >= _RESUMING_S:
             told.lately.append((now_s, value))
         oracle.count("order", device)
@@ -92,6 +94,9 @@ class PowerLaws:
     def reverted(self, unit: Unit) -> None:
         """A device's own timer has ended its order."""
         told = self._of(unit)
+        if told.lied:
+            # It has confirmed a later order with its timer: nobody expects this one to end.
+            return
         told.power_w = unit.spec.p_min_w if unit.spec.role is Role.PV else 0.0
         told.at_s = self._oracle.now_s
         if unit.spec.role is not Role.PV and told.zero_since_s == math.inf:
