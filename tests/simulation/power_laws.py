@@ -110,6 +110,11 @@ class PowerLaws:
         if action.revert_s <= 0 and (isinstance(action, HoldPower) or action.min_power_w is not None):
             self._oracle.violated("I6", str(spec.device_id), "an order without a reversion timer")
 
+    def _froms(self, unit: Unit, told: Told) -> list[float]:
+        """Where a device stands: where it was told to be, and just after a start of the agent where it showed itself."""
+        shown = self._oracle.last_two(unit, "p_w")[-1:] if unit.spec.role is Role.STORAGE else ()
+        return [told.power_w, *(shown if self._oracle.agent_up_s < _RESUMING_S else ())]
+
     def _ramp(self, unit: Unit, told: Told, value: float) -> None:
         spec, oracle = unit.spec, self._oracle
         if spec.ramp_w_per_s is None:
@@ -121,7 +126,7 @@ class PowerLaws:
         elif (inwards and oracle.limited(unit)) or (value < told.power_w and oracle.relieving()):
             return
         else:
-            step = abs(value - told.power_w)
+            step = min(abs(value - start) for start in self._froms(unit, told))
         elapsed_s = min(oracle.now_s - told.at_s, 2.0 * oracle.period_s)
         allowed = spec.ramp_w_per_s * (elapsed_s + _SLACK_S) + 1.0
         if step > allowed:
@@ -167,7 +172,8 @@ class PowerLaws:
             # opened by the ramp from the one that was kept.
             last_s = told.lately[-1][0]
             ways.append(max(value for at_s, value in told.lately if at_s >= last_s - _KEPT_S))
-        return any(_between(value, told.power_w, way, margin) for way in (*ways, *self._orders(unit)))
+        aims = (*ways, *self._orders(unit))
+        return any(_between(value, start, aim, margin) for start in self._froms(unit, told) for aim in aims)
 
     def cycle(self, unit: Unit) -> None:
         """A second has passed: does what was told still have a reason?"""

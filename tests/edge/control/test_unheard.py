@@ -63,6 +63,14 @@ def test_a_plant_keeps_its_limit_until_its_timer_ends_it(now_s: float, limit_w: 
     assert held(PowerMemory(-1000.0, at(99)), unheard, now_s).power_w == limit_w
 
 
+def test_a_limit_counts_until_the_last_order_that_may_have_arrived_must_have_ended() -> None:
+    """A slow plant did not answer in time, had heard, and its limit was lifted in one step when its timer was thought over."""
+    first = Written(LimitGeneration(0.0, 180.0), at(0), None)
+    unheard = Unheard(first, reverts=True, missed_at=at(140), plant=True, tried_at=at(140))
+    assert held(PowerMemory(0.0, at(199)), unheard, 200).power_w == 0.0
+    assert held(PowerMemory(0.0, at(319)), unheard, 320).power_w is None
+
+
 def test_a_plant_that_has_not_heard_since_the_start_opens_from_the_limit_of_the_run_before() -> None:
     """Its first order after a start got no answer, and the second one opened the limit at once."""
     memory = held(PowerMemory(0.0, at(99)), Unheard(None, reverts=True, missed_at=at(99), plant=True), 100)

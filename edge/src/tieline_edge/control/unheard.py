@@ -21,19 +21,22 @@ class Unheard:
         reverts: The device ends an order by itself when it is not refreshed.
         missed_at: When its last order was refused, lost or without effect; None = only its timer has ended it.
         plant: What is held is a limit of generation, not a power.
+        tried_at: When a later order went out last that was never answered; it may have arrived all the same.
     """
 
     written: Written | None
     reverts: bool
     missed_at: datetime | None = None
     plant: bool = False
+    tried_at: datetime | None = None
 
     def over(self, now: datetime) -> bool:
-        """The device's own timer has ended it."""
+        """The device's own timer has ended it; a limit, which nobody sees, is taken for ended when it must have been."""
         written = self.written
         if written is None or not self.reverts or not isinstance(written.action, HoldPower | LimitGeneration):
             return False
-        return now >= written.at + timedelta(seconds=written.action.revert_s)
+        since = max(written.at, self.tried_at) if self.plant and self.tried_at is not None else written.at
+        return now >= since + timedelta(seconds=written.action.revert_s)
 
 
 def as_held(memory: ArbiterMemory, unheard: Mapping[DeviceId, Unheard], now: datetime) -> ArbiterMemory:
