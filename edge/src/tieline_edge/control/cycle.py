@@ -204,7 +204,7 @@ class ControlCycle:
         self._take_standing(utc, facts)
         if not parts.monitor_only:
             claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
-            memory = as_held(self._memory, hands.unheard(), now)
+            memory = as_held(self._memory, hands.unheard(), now, facts)
             asked = Asked(self.specs, claims, memory, facts, now, parts.settings.reversion.timer_s)
             judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
