@@ -152,7 +152,7 @@ class CommandBook:
             await self.disk.flush(_STORE_WITHIN_S)
         except OSError as error:
             # An approved command is carried out all the same; until the disk takes it, a restart would not know of it.
-            _LOG.warning("command %s was not stored: %s", next(iter(coming)), error)
+            _LOG.warning("command %s was not stored: %s", list(coming)[-1], error)
             self.disk.touch()
         finally:
             self._coming = {name: row for name, row in self._coming.items() if name not in coming}
