@@ -15,10 +15,13 @@ from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
 from tests.edge.drivers.test_mqtt_gateway import Recalled, meter, party_of, site
 from tieline_core.clock import ManualClock
 from tieline_core.ids import PointId
-from tieline_core.quantities import Reading
+from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
+from tieline_edge.drivers.mqtt.reports import ReportingDevice
 from tieline_edge.drivers.registry import open_driver
-from tieline_edge.settings import MqttEndpoint
+from tieline_edge.pollers import Pollers
+from tieline_edge.sampling import DeviceHandle
+from tieline_edge.settings import CycleSettings, DeviceSettings, MqttEndpoint
 
 POWER = PointId("harbour/m01/p_w")
 
@@ -79,6 +82,30 @@ async def test_a_meter_that_leaves_while_it_is_recorded_gets_its_receipt_and_is_
         assert await here.receipts(1) == ["m01-1"]
         assert POWER in {reading.point for reading in slow.readings}
         assert here.context.image.freeze(START).readings == {}
+
+
+async def test_what_a_device_has_said_before_it_leaves_is_recorded() -> None:
+    context, recorder = make_context(broker=MqttEndpoint(host="127.0.0.1", port=1, insecure=True))
+    plug = DeviceSettings.model_validate(
+        {"id": "plug1", "catalog": "tasmota-plug", "mqtt": {"serial": "p"}, "priority_class": 3}
+    )
+    driver = open_driver(plug, EDGE, context)
+    party = party_of(driver)
+    assert isinstance(party, ReportingDevice)
+    handle = DeviceHandle(plug, driver, party.points.ids(), 1.0)
+    pollers = Pollers({}, context, CycleSettings())
+    running = asyncio.create_task(pollers.run())
+    await asyncio.sleep(0)
+    await pollers.start(handle)
+    async with asyncio.timeout(30):
+        while not handle.counters.polls:  # noqa: ASYNC110 - a counter has no event
+            await asyncio.sleep(0.01)
+    said = Reading(PointId("harbour/plug1/p_w"), 7.0, START, Quality.GOOD)
+    party.keep([said])
+    await pollers.stop(handle)
+    assert said in recorder.readings
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_a_field_broker_whose_password_cannot_be_read_costs_its_own_devices_only(tmp_path: Path) -> None:
