@@ -203,17 +203,19 @@ class MeterGateway:
 
     async def _recall(self) -> None:
         """Ask the outbox, once, what it holds of the meters that have joined: only then is a repetition told from news."""
-        meters = {meter.points.ids()[0]: meter for topic, meter in self._meters.items() if topic in self._unrecalled}
+        asked = [meter for topic, meter in self._meters.items() if topic in self._unrecalled]
         if self._recorded is not None:
             try:
-                found = await self._recorded.recorded_instants(list(meters), REMEMBERED)
+                # By all its points: a message need not bring each of them.
+                points = [point for meter in asked for point in meter.points.ids()]
+                found = await self._recorded.recorded_instants(points, REMEMBERED)
             except TransientError as error:
-                _LOG.warning("what was recorded of %d meters cannot be asked now: %s", len(meters), error)
+                _LOG.warning("what was recorded of %d meters cannot be asked now: %s", len(asked), error)
                 return
-            for point, instants in found.items():
-                meters[point].instants.extend(sorted(instants))
+            for meter in asked:
+                meter.instants.extend(sorted({at for point in meter.points.ids() for at in found.get(point, ())}))
         # Who has joined meanwhile in the place of another has not been asked for.
-        self._unrecalled.difference_update(meter.topic for meter in meters.values() if self._listens_to(meter))
+        self._unrecalled.difference_update(meter.topic for meter in asked if self._listens_to(meter))
 
     def _listens_to(self, meter: Meter) -> bool:
         return self._meters.get(meter.topic) is meter
