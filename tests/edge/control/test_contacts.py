@@ -37,10 +37,11 @@ class Contactor:
         after_s: float = 1.0,
         follows: bool = True,
         keeps: bool = False,
+        timer_s: float = 900.0,
     ) -> Result:
         self.at += timedelta(seconds=after_s)
         known = DeviceFacts(closed=self.field, ages_s=MappingProxyType({"closed": 0.25}))
-        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, 900.0, keeps=keeps)
+        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, timer_s, keeps=keeps)
         self.memory = result.memory
         if follows and result.action is not None:
             self.field = result.action.closed
@@ -82,6 +83,15 @@ def test_who_only_keeps_open_takes_no_closing_back_and_repeats_none() -> None:
     assert load.ask(True, Band.DEFAULT).action == CLOSE, "asked for again when nobody keeps it open"
     load.ask(None)
     assert load.ask(False, keeps=True).action is None, "what is closed is not opened"
+
+
+def test_who_only_keeps_open_leaves_the_timer_of_the_opening() -> None:
+    """Without it the load would stay off for as long as the edge that has died."""
+    load = Contactor()
+    load.ask(False)
+    load.ask(False)
+    assert load.ask(False, keeps=True, timer_s=0.0).action == OPEN
+    assert load.ask(False, Band.OPERATOR, timer_s=0.0).action == SwitchContact(closed=False)
 
 
 def restarted(load: Contactor) -> None:

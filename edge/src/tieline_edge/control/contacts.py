@@ -59,7 +59,9 @@ def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: 
     if keeps and request.memory.closed is True:
         # It was told to close, and may have done so: who goes off now is chosen among all that are on.
         return Result(None, request.memory, ("it was told to close before: that is neither repeated nor taken back",))
-    return _open(request, band, off_timer_s if request.spec.off_timer else 0.0)
+    # Who only keeps it open has no timer of his own: that of the opening runs on.
+    timer_s = request.memory.off_timer_s if keeps else off_timer_s
+    return _open(request, band, timer_s if request.spec.off_timer else 0.0)
 
 
 def _observed(request: Request) -> ContactMemory:
