@@ -87,7 +87,7 @@ class Pollers:
         if self._group is None:
             self._first[handle.id] = handle
             return
-        poller = Poller(handle, self._context, self._cycle, random.Random(self._rng.random()), recorded_at=recorded_at)
+        poller = Poller(handle, self._context, self._cycle, self._rng, recorded_at=recorded_at)
         self._tasks[handle.id] = self._group.create_task(poller.run(offset), name=f"poll-{handle.id}")
 
     async def _recorded_at(self, handles: Iterable[DeviceHandle]) -> dict[PointId, datetime]:

@@ -25,6 +25,7 @@ class PowerMemory:
         bar_at: When it did so last; None = not lately.
         safety_at: When safety asked for a setpoint last.
         at_reserve: It is down to the energy kept for safety.
+        left_w: Limit that the run before left at a plant [W]; it may still hold where nothing has reached the plant since.
     """
 
     power_w: float | None = None
@@ -37,6 +38,7 @@ class PowerMemory:
     bar_w: float = 0.0
     bar_at: datetime | None = None
     safety_at: datetime | None = None
+    left_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ def after_restart(memory: ArbiterMemory, plants: Collection[DeviceId] = ()) -> A
     """
     power = {
         device: PowerMemory(
-            power_w=one.power_w if device in plants else None, sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve
+            power_w=one.power_w if device in plants else None,
+            sign=one.sign,
+            at_end=one.at_end,
+            at_reserve=one.at_reserve,
+            left_w=one.power_w if device in plants else None,
         )
         for device, one in memory.power.items()
     }
