@@ -149,6 +149,17 @@ async def test_what_was_recorded_before_a_restart_is_not_recorded_again(broker: 
         assert {reading.measured_at for reading in here.recorder.readings} == {START + timedelta(minutes=1)}
 
 
+async def test_a_message_without_power_is_known_again_after_a_restart(broker: Broker) -> None:
+    class OfEnergy(Recalled):
+        async def recorded_instants(self, points: Sequence[PointId], last: int) -> Mapping[PointId, Collection[datetime]]:
+            return {point: [START] for point in points if point == "harbour/m01/e_import_wh"}
+
+    async with site(broker, OfEnergy()) as here:
+        here.side.send("m01", 1, p_w=None, v_v=None)
+        assert await here.receipts(1) == ["m01-1"]
+        assert here.recorder.readings == []
+
+
 async def test_while_the_outbox_cannot_tell_what_it_holds_a_message_is_shown_and_not_receipted(broker: Broker) -> None:
     recalled = Recalled(refuse=1)
     async with site(broker, recalled) as here:

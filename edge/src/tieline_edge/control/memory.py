@@ -49,7 +49,7 @@ class ContactMemory:
         closed: Position; None = never seen.
         switched_at: When it changed last; a position first seen counts as just switched.
         settled: The field has shown this position since.
-        ours: The last opening was ordered here, so that it may be undone here.
+        ours: The last opening was ordered here, so that it may be undone here; until the closing has been seen.
         off_timer_s: Timer that was written with that opening [s].
         ordered: When it was told to switch in the last hour, oldest first.
         unheard_at: When it was last known not to have followed the present order; None = it has, or may have.

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from tieline_core.errors import TransientError
 from tieline_edge.settings import MqttEndpoint
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 15
 _RECONNECT_S: Final = (1, 8)
+
+
+class NotOpenedError(TransientError):
+    """No connection can be begun: its password or its certificates are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,24 @@ class FieldClient:
         self._asked: set[int | None] = set()
 
     async def __aenter__(self) -> Self:
-        """Start connecting; returns at once, :attr:`connected` tells when it stands."""
+        """Start connecting; returns at once, :attr:`connected` tells when it stands.
+
+        Raises:
+            NotOpenedError: What it takes to connect cannot be read now.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            client = self._made()
+        except (OSError, ValueError) as error:
+            raise NotOpenedError(str(error)) from error
+        client.loop_start()
+        self._client = client
+        return self
+
+    def _made(self) -> Client:
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self._loop = asyncio.get_running_loop()
         client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True, manual_ack=True)
         endpoint = self._endpoint
         if endpoint.username is not None:
@@ -74,9 +92,7 @@ class FieldClient:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.connect_async(endpoint.host, endpoint.port, keepalive=_KEEPALIVE_S)
-        client.loop_start()
-        self._client = client
-        return self
+        return client
 
     async def __aexit__(self, *exc: object) -> None:
         client, self._client = self._client, None
