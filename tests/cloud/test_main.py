@@ -245,11 +245,17 @@ def test_check_config_names_a_missing_key_and_a_wrong_value(tmp_path: Path, caps
     assert "tieline-cloud keygen" in capsys.readouterr().err
     assert main(["keygen", str(tmp_path / "keys")]) == 0
     assert main(["check-config", str(config)]) == 0
-    assert "1 edges with 1 batteries" in capsys.readouterr().out
+    assert "in order; 1 edge with 1 battery" in capsys.readouterr().out
     assert main(["check-config", str(write_config(tmp_path, 1883, listen={"port": -1}))]) == 1
     assert "listen.port = -1" in capsys.readouterr().err
     assert main(["check-config", str(write_config(tmp_path, 1883, prices="absent.csv"))]) == 1
     assert "there is no such file" in capsys.readouterr().err
+    broker = {"host": "localhost", "username": "hub", "password_file": "absent"}
+    assert main(["check-config", str(write_config(tmp_path, 1883, mqtt=broker))]) == 1
+    assert "mqtt.password_file = 'absent': cannot be read: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "no.crt").write_text("no certificate", encoding="utf-8")
+    assert main(["check-config", str(write_config(tmp_path, 1883, mqtt={"host": "localhost", "ca_file": "no.crt"}))]) == 1
+    assert "mqtt.ca_file = 'no.crt': holds no certificate in PEM form" in capsys.readouterr().err
 
 
 def test_an_instant_needs_an_offset() -> None:

@@ -20,6 +20,7 @@ _PATH_KEYS: Final = (
     ("clock", "path"),
     ("grid", "file"),
     ("mqtt", "password_file"),
+    ("mqtt", "ca_file"),
     ("mirrors", "*", "token_file"),
     ("mirrors", "*", "ca_file"),
     ("sources", "*", "token_file"),

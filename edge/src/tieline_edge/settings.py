@@ -75,7 +75,18 @@ class MqttEndpoint(_Section):
     port: Port = 8883
     username: str | None = None
     password_file: Path | None = None
+    ca_file: Path | None = Field(
+        default=None, description="PEM certificate of the authority that signed the broker's; without it the system's"
+    )
     insecure: bool = Field(default=False, description="plain TCP without TLS; only for loopback and demonstration")
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> MqttEndpoint:
+        if self.insecure and self.ca_file is not None:
+            raise ValueError("either insecure: true or a ca_file, not both")
+        if self.username is None and self.password_file is not None:
+            raise ValueError("password_file needs a username")
+        return self
 
 
 class HubSettings(_Section):
@@ -83,6 +94,7 @@ class HubSettings(_Section):
 
     mqtt: MqttEndpoint
     http: str = Field(pattern=r"^https?://", description="base address for pulling artifacts by content hash")
+    http_ca_file: Path | None = Field(default=None, description="as mqtt.ca_file, for an https address")
     public_keys: tuple[str, ...] = Field(default=(), description="hex Ed25519 public keys; none = monitor only")
     host_id: str = "hub"
 
