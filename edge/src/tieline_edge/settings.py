@@ -5,6 +5,7 @@ Reading it from YAML, with file and key in every message, is :mod:`tieline_edge.
 
 from __future__ import annotations
 
+import difflib
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -277,6 +278,14 @@ class SheddingSettings(_Section):
         fed = (device for line in self.lines for device in (line.device, *(line.loads or ())))
         return (*single, *fed, *self.voltage_at, *self.frequency_at, *self.shared)
 
+    def place_of(self, device: DeviceId) -> str:
+        """The key that names a device, for messages."""
+        for key in ("transformer", "ambient", "exchange_at", "voltage_at", "frequency_at", "shared", "vital"):
+            named = getattr(self, key)
+            if device == named or (isinstance(named, tuple) and device in named):
+                return f"shedding.{key}"
+        return "shedding.lines"
+
 
 class TariffStep(_Section):
     """A price that holds from a local time of day until the next step's."""
@@ -352,7 +361,10 @@ class EdgeSettings(_Section):
             raise ValueError(f"device ids must be unique, {', '.join(doubled)} stands more than once")
         unknown = sorted({*self.shedding.vital, *self.shedding.inputs} - set(ids))
         if unknown:
-            raise ValueError(f"shedding names devices that are not configured: {', '.join(unknown)}")
+            near = difflib.get_close_matches(unknown[0], ids, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            more = f" (and {', '.join(unknown[1:])})" if unknown[1:] else ""
+            raise ValueError(f"{self.shedding.place_of(unknown[0])} names '{unknown[0]}', no device of this site{hint}{more}")
         if any(device.mqtt for device in self.devices) and self.field_broker is None:
             raise ValueError("field_broker is needed: there are devices that publish over MQTT")
         polls_s = max(max(device.poll_s, self.cycle.floor_wall_s * self.clock.max_speed) for device in self.devices)
