@@ -272,3 +272,22 @@ def test_a_taken_address_is_said_in_one_sentence(tmp_path: Path, broker: Broker,
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("tieline-cloud: listen: port = ")
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_written_or_read_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert main(["keygen", str(blocked / "keys")]) == 1
+    assert "hub.key: cannot be made: Not a directory" in capsys.readouterr().err
+    assert main(["keygen", str(tmp_path / "keys")]) == 0
+    assert main(["keygen", str(tmp_path / "keys")]) == 1
+    assert "there is a key already" in capsys.readouterr().err
+    listing = ["sign-vital-list", str(tmp_path / "keys"), "harbour", "load10", "load10", "--by", "duty", "--out"]
+    assert main([*listing, str(blocked / "vital.json")]) == 1
+    assert "vital.json: cannot be written: Not a directory" in capsys.readouterr().err
+    assert main([*listing, str(tmp_path / "vital.json")]) == 0
+    assert "1 vital device of harbour" in capsys.readouterr().out
+    assert main(["publish-policy", "harbour", str(tmp_path / "absent.yaml")]) == 1
+    assert "absent.yaml: cannot be read: No such file or directory\n" in capsys.readouterr().err
+    assert main(["publish-policy", "harbour", str(blocked)]) == 1
+    assert "file: is empty" in capsys.readouterr().err
