@@ -78,6 +78,23 @@ def test_run_refuses_a_bad_configuration_before_it_touches_anything(tmp_path: Pa
     assert not (tmp_path / "state").exists()
 
 
+def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", str(write_config(tmp_path, state_dir=str(tmp_path / "file" / "state")))]) == 1
+    assert f"error: state_dir = '{tmp_path}/file/state': nothing can be kept there: Not a directory" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tieline_edge", "tags", "--config", str(write_config(tmp_path))]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_missing_file_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", "bat1", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
