@@ -51,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TielineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(
+            f"error: {error.filename}: {error.strerror}. What an edge keeps belongs to the user it runs as: "
+            "run this as that user, or with sudo",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has seen enough; the interpreter must not write the rest at its end

@@ -57,9 +57,8 @@ def read_key(path: Path) -> bytes:
         mode = path.stat().st_mode & 0o777
         key = path.read_bytes()
     except OSError as error:
-        raise BadInputError(
-            str(path), "", path.name, f"{error.strerror}; make one with 'tieline-cloud keygen {path.parent}'"
-        ) from error
+        make = f"; make one with 'tieline-cloud keygen {path.parent}'" if isinstance(error, FileNotFoundError) else ""
+        raise BadInputError(str(path), "", path.name, f"{error.strerror}{make}") from error
     if mode & 0o077:
         raise BadInputError(str(path), "mode", oct(mode), "others may read the signing key; run chmod 600 on it")
     if len(key) != 32:
