@@ -244,7 +244,7 @@ def test_it_shows_how_the_edge_stands_with_unit_time_and_quality(
         ("#autonomywhy", "then storage is at its reserve"),
         ("#room", "25 days"),
         ("#jitter", "4.3 ms late"),
-        ("#device-bat1", "-42.5 kW"),
+        ("#device-bat1", "-42.50 kW"),
         ("#device-bat1", "power 17:45:11"),
         ("#device-bat1", "in effect"),
         ("#device-load07", "offline: no answer within 1 s"),

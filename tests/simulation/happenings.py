@@ -191,7 +191,8 @@ class Happenings:
         """SIGSTOP and, later, SIGCONT."""
         world = self._world
         if world.up:
-            seconds = rng.choice((3.0, 30.0, 300.0))
+            # As every fault it ends when all is to be well, or hardly any time were left to come right in.
+            seconds = min(rng.choice((3.0, 30.0, 300.0)), max(3.0, world.end_s - world.timeline.now_s))
             world.oracle.frozen(seconds)
             world.timeline.run_until(world.timeline.now_s + seconds)
 

@@ -34,6 +34,7 @@ class Told:
         sign: Sign of the last power that was not zero.
         zero_since_s: Since when it has been told nothing else than 0 W.
         odd_since_s: Since when nobody wants what it was told.
+        lied: It has acknowledged the last order and not obeyed it.
         lately: When it was told what in the last run, as long as that may be what was remembered at its end.
     """
 
@@ -42,6 +43,7 @@ class Told:
     sign: int = 0
     zero_since_s: float = -1e9
     odd_since_s: float | None = None
+    lied: bool = False
     lately: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=60))
 
 
@@ -84,7 +86,7 @@ class PowerLaws:
             told.sign, told.zero_since_s = _sign(value), math.inf
         elif told.zero_since_s == math.inf:
             told.zero_since_s = now_s
-        told.power_w, told.at_s = value, now_s
+        told.power_w, told.at_s, told.lied = value, now_s, unit.faults.lies
         if oracle.agent_up_s >= _RESUMING_S:
             told.lately.append((now_s, value))
         oracle.count("order", device)
@@ -92,6 +94,9 @@ class PowerLaws:
     def reverted(self, unit: Unit) -> None:
         """A device's own timer has ended its order."""
         told = self._of(unit)
+        if told.lied:
+            # It has confirmed a later order with its timer: nobody expects this one to end.
+            return
         told.power_w = unit.spec.p_min_w if unit.spec.role is Role.PV else 0.0
         told.at_s = self._oracle.now_s
         if unit.spec.role is not Role.PV and told.zero_since_s == math.inf:
@@ -105,6 +110,11 @@ class PowerLaws:
         if action.revert_s <= 0 and (isinstance(action, HoldPower) or action.min_power_w is not None):
             self._oracle.violated("I6", str(spec.device_id), "an order without a reversion timer")
 
+    def _froms(self, unit: Unit, told: Told) -> list[float]:
+        """Where a device stands: where it was told to be, and just after a start of the agent where it showed itself."""
+        shown = self._oracle.last_two(unit, "p_w")[-1:] if unit.spec.role is Role.STORAGE else ()
+        return [told.power_w, *(shown if self._oracle.agent_up_s < _RESUMING_S else ())]
+
     def _ramp(self, unit: Unit, told: Told, value: float) -> None:
         spec, oracle = unit.spec, self._oracle
         if spec.ramp_w_per_s is None:
@@ -116,7 +126,7 @@ class PowerLaws:
         elif (inwards and oracle.limited(unit)) or (value < told.power_w and oracle.relieving()):
             return
         else:
-            step = abs(value - told.power_w)
+            step = min(abs(value - start) for start in self._froms(unit, told))
         elapsed_s = min(oracle.now_s - told.at_s, 2.0 * oracle.period_s)
         allowed = spec.ramp_w_per_s * (elapsed_s + _SLACK_S) + 1.0
         if step > allowed:
@@ -162,7 +172,8 @@ class PowerLaws:
             # opened by the ramp from the one that was kept.
             last_s = told.lately[-1][0]
             ways.append(max(value for at_s, value in told.lately if at_s >= last_s - _KEPT_S))
-        return any(_between(value, told.power_w, way, margin) for way in (*ways, *self._orders(unit)))
+        aims = (*ways, *self._orders(unit))
+        return any(_between(value, start, aim, margin) for start in self._froms(unit, told) for aim in aims)
 
     def cycle(self, unit: Unit) -> None:
         """A second has passed: does what was told still have a reason?"""

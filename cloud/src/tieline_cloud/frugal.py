@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -10,10 +9,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-#: Parameters of glibc's mallopt(3).
-_TRIM_THRESHOLD: Final = -1
-_MMAP_THRESHOLD: Final = -3
-_ARENA_MAX: Final = -8
+from tieline_core.allocator import tune
+
+#: Few: several threads decode, fold and commit at once.
+_ARENAS: Final = 2
 #: Above the columns of a commit, whose pages would else be taken from the system and given back all the time.
 _MMAP_BYTES: Final = 16 * 1024 * 1024
 _TRIM_BYTES: Final = 16 * 1024 * 1024
@@ -33,7 +32,7 @@ def be_frugal() -> None:
     pyarrow looks for pandas the first time it is handed a sequence, and imports it where it is installed: 60 MB for
     nothing, since nothing here hands it a frame. It remembers the answer, so the question is asked once, with pandas away.
     """
-    _tune_malloc()
+    tune(arenas=_ARENAS, mmap_bytes=_MMAP_BYTES, trim_bytes=_TRIM_BYTES)
     absent = _NoPandas()
     sys.meta_path.insert(0, absent)
     try:
@@ -42,30 +41,3 @@ def be_frugal() -> None:
         pa.array([0])
     finally:
         sys.meta_path.remove(absent)
-
-
-def give_back() -> None:
-    """Return what is free to the system: what lies free between blocks in use stays with the process otherwise."""
-    if _LIBC is not None:
-        _LIBC.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    """The C library, None where it is not glibc and has no such calls."""
-    try:
-        found = ctypes.CDLL(None)
-        _ = found.mallopt, found.malloc_trim
-    except (OSError, AttributeError):
-        return None
-    return found
-
-
-_LIBC: Final = _glibc()
-
-
-def _tune_malloc() -> None:
-    """Few arenas: each thread that decodes, folds or commits would otherwise keep the peak of its own for ever."""
-    if _LIBC is not None:
-        _LIBC.mallopt(_ARENA_MAX, 2)
-        _LIBC.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-        _LIBC.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from tieline_core.allocator import tune
 from tieline_core.errors import BadInputError, TielineError
 from tieline_edge.site_option import add_site_option
 
@@ -30,6 +31,9 @@ a first hour with a new site:
 
 exit codes: 0 done, 1 it went wrong or mistakes were found, 2 it could not begin, 3 the edge is not running
 """
+#: Readings under way are small and short-lived; everything larger goes back to the system at once.
+_MMAP_BYTES: Final = 64 * 1024
+_TRIM_BYTES: Final = 128 * 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +149,8 @@ def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _run(options: argparse.Namespace) -> int:
-    # One thread for each numeric library, before any of them is loaded.
+    # Both before any library is loaded: a gateway has little memory, and one thread for each numeric library is enough.
+    tune(arenas=1, mmap_bytes=_MMAP_BYTES, trim_bytes=_TRIM_BYTES)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     import asyncio

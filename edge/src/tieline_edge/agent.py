@@ -213,7 +213,7 @@ class Agent:
         if forecast is None:
             return
         self._issued = forecast
-        parts.cycle.take_forecast(forecast)
+        await parts.cycle.take_forecast(forecast)
         try:
             await parts.outbox.record_forecast(forecast)
         except TransientError as error:

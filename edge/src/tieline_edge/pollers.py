@@ -8,10 +8,11 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from tieline_core.errors import TransientError
+from tieline_core.errors import TielineError, TransientError
 from tieline_core.ids import DeviceId, PointId
 from tieline_edge.drivers.context import DriverContext
 from tieline_edge.drivers.mqtt.parties import Party, Publishing
+from tieline_edge.drivers.mqtt.reports import ReportingDevice
 from tieline_edge.drivers.stagger import poll_offsets
 from tieline_edge.sampling import DeviceHandle, Poller
 from tieline_edge.settings import CycleSettings
@@ -62,13 +63,19 @@ class Pollers:
 
     async def stop(self, handle: DeviceHandle) -> None:
         """End the poller of a device; its connection is closed, or nobody listens to it any more, when this returns."""
-        if self._context.meters is not None and (party := _party(handle)) is not None:
+        party = _party(handle)
+        if self._context.meters is not None and party is not None:
             self._context.meters.leave(party)
         task = self._tasks.pop(handle.id, None)
         if task is None:
             return
         task.cancel()
         await asyncio.wait([task])
+        if isinstance(party, ReportingDevice) and (said := party.collect()):
+            try:
+                await self._context.recorder.record(said)
+            except TielineError as error:
+                _LOG.warning("%d readings that %s said last are not kept: %s", len(said), handle.id, error)
 
     async def start(self, handle: DeviceHandle) -> None:
         """Begin to poll one more device, or to listen to it."""
@@ -80,7 +87,7 @@ class Pollers:
         if self._group is None:
             self._first[handle.id] = handle
             return
-        poller = Poller(handle, self._context, self._cycle, random.Random(self._rng.random()), recorded_at=recorded_at)
+        poller = Poller(handle, self._context, self._cycle, self._rng, recorded_at=recorded_at)
         self._tasks[handle.id] = self._group.create_task(poller.run(offset), name=f"poll-{handle.id}")
 
     async def _recorded_at(self, handles: Iterable[DeviceHandle]) -> dict[PointId, datetime]:

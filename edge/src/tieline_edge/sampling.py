@@ -22,6 +22,7 @@ from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Quality, Reading
 from tieline_edge.drivers.capabilities import (
     Action,
+    DeviceOfflineError,
     DevicePermanentError,
     DeviceSpec,
     DeviceTransientError,
@@ -118,14 +119,15 @@ class DeviceHandle:
         """Write and read back over the poller's own connection.
 
         Raises:
-            DeviceTransientError: At once when the device is offline: nothing waits behind its retries.
+            DeviceOfflineError: At once when the device is offline: nothing waits behind its retries.
+            DeviceTransientError: It may or may not have arrived.
             DevicePermanentError: Refused, nothing was written.
         """
         # The last door before the wire: whatever went wrong above, a tag and a dry run hold here.
         if (barred := self._barred(self.id)) is not None:
             raise DevicePermanentError(f"{self.id}: {barred}; nothing was written")
         if not self.online:
-            raise DeviceTransientError(f"{self.id} is offline: {self.last_error or 'not reached yet'}; nothing was written")
+            raise DeviceOfflineError(f"{self.id} is offline: {self.last_error or 'not reached yet'}; nothing was written")
         return await self._driver.apply(action)
 
 

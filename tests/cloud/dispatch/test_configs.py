@@ -10,6 +10,7 @@ from tests.cloud.rooms import HARBOUR, NOW, TRUSTED, Rooms
 from tieline_cloud.dispatch.configs import standing
 from tieline_cloud.dispatch.standing import ArtifactState
 from tieline_core.errors import BadInputError
+from tieline_core.ids import EdgeId
 from tieline_core.messages.desired import LadderStep, Refusal, Reported
 from tieline_core.messages.site_config import MAX_CHARS, SiteConfiguration
 from tieline_core.signing import EnvelopeType, open_envelope
@@ -47,12 +48,21 @@ def test_what_an_edge_pulls_is_the_text_as_it_was_written_signed_for_it_alone(tm
     assert rooms.configs.newest(HARBOUR) == record
 
 
-def test_what_an_edge_runs_is_known_when_it_says_so_of_the_newest(tmp_path: Path) -> None:
+def test_what_an_edge_runs_is_known_when_it_says_so_of_the_newest_or_of_one_before(tmp_path: Path) -> None:
     rooms = Rooms(tmp_path)
     assert rooms.configs.running(HARBOUR, reported("ab" * 32)) is None
     record = rooms.configs.publish(HARBOUR, TEXT, "local", None)
     told = (None, reported(), reported("ab" * 32), reported(record.sha256))
     assert [rooms.configs.running(HARBOUR, one) for one in told] == [None, None, None, TEXT]
+    newest = rooms.configs.publish(HARBOUR, TEXT + "# refused there\n", "local", None)
+    assert rooms.configs.running(HARBOUR, reported(record.sha256, refused=newest.sha256)) == TEXT
+
+
+def test_what_is_no_configuration_of_this_edge_is_not_believed(tmp_path: Path) -> None:
+    rooms = Rooms(tmp_path)
+    foreign = rooms.configs.publish(EdgeId("quay"), "edge_id: quay\n", "local", None)
+    for sha256 in (foreign.sha256, rooms.artifacts.put(b"some model"), "../../etc/passwd", ""):
+        assert rooms.configs.running(HARBOUR, reported("ab" * 32).model_copy(update={"config_sha256": sha256})) is None
 
 
 @pytest.mark.parametrize(

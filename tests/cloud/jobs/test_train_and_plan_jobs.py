@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -143,6 +144,17 @@ async def test_a_battery_that_the_edge_runs_by_configuration_is_planned_without_
     assert record is not None
     assert [part.device_id for part in record.plan.devices] == ["bat2"], "bat1 has gone there, and a plan may not name it"
     assert "harbour/bat1: the configuration that runs there has no such device; it is not planned" in result["notes"]
+
+
+async def test_configurations_are_read_beside_the_loop(tmp_path: Path) -> None:
+    rooms, pool = Rooms(tmp_path), QuickPool()
+    fill(rooms, 45)
+    threads: list[int] = []
+    work = replace(planner(rooms, pool), running=lambda _edge: threads.append(threading.get_ident()))
+    await work.desk.install(VILLAGE)
+    await plan_kind(work).run(PlanParams(), QUIET)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_refused_plan_raises_an_alarm_and_leaves_the_old_one(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from tests.edge.drivers.field import ModbusServer
 from tieline_core.ids import DeviceId
 from tieline_edge.__main__ import main
 from tieline_edge.agent import Agent
+from tieline_edge.commissioning import proof
+from tieline_edge.commissioning.token import new_token
+from tieline_edge.config_file import load_settings
 from tieline_edge.control.claims import Band, Claim
 from tieline_edge.state_lock import StateHeldError, hold_state
 from tieline_edge.state_paths import StatePaths
@@ -133,8 +136,10 @@ async def test_orders_need_the_token_which_only_the_owner_can_read(tmp_path: Pat
             token = StatePaths.below(tmp_path / "state").token
             assert stat.S_IMODE(token.stat().st_mode) == 0o600
 
-            def post(where: str, body: bytes, bearer: str | None) -> tuple[int, str]:
-                headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+            def post(where: str, body: bytes, key: str | None, nonce: str | None = None) -> tuple[int, str]:
+                nonce = nonce or proof.new_nonce()
+                shown = {} if key is None else {"Authorization": f"Tieline {proof.of_order(key, nonce, where, body)}"}
+                headers = {**shown, proof.NONCE: nonce}
                 with closing(http.client.HTTPConnection("127.0.0.1", agent.port or 0, timeout=10)) as connection:
                     connection.request("POST", where, body, headers)
                     answer = connection.getresponse()
@@ -142,7 +147,7 @@ async def test_orders_need_the_token_which_only_the_owner_can_read(tmp_path: Pat
 
             good = json.dumps({"device": "load01", "by": "the crew", "reason": "work"}).encode()
             key = token.read_text().strip()
-            for where, body, bearer, expected in (
+            for where, body, known, expected in (
                 ("/tag", good, None, 401),
                 ("/tag", good, "x" * 43, 401),
                 ("/tag", good, "", 401),
@@ -153,11 +158,41 @@ async def test_orders_need_the_token_which_only_the_owner_can_read(tmp_path: Pat
                 ("/tag", b"x" * 9000, key, 400),
                 ("/tag", good.replace(b'"work"', b'"work", "hold": "upside-down"'), key, 400),
             ):
-                code, text = await asyncio.to_thread(post, where, body, bearer)
+                code, text = await asyncio.to_thread(post, where, body, known)
                 assert (code, json.loads(text)["status"]) == (expected, expected)
             assert (await status(agent))["tags"]["tags"] == []
-            assert (await asyncio.to_thread(post, "/tag", good, key))[0] == 200
+            assert (await asyncio.to_thread(post, "/tag", good, key, "once"))[0] == 200
             assert [row["device"] for row in (await status(agent))["tags"]["tags"]] == ["load01"]
+            code, text = await asyncio.to_thread(post, "/tag", good, key, "once")
+            assert (code, "given before" in text) == (401, True), "who has listened repeats no order"
+
+
+async def test_an_answer_of_somebody_else_on_the_port_is_not_believed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever works on a device because he was told that its tag hangs must have been told so by the edge."""
+    async with ModbusServer() as server:
+        field_of(server)
+        path = site_file(tmp_path, server)
+        settings = load_settings(path)
+        settings.state_dir.mkdir(exist_ok=True)
+        heard: list[bytes] = []
+
+        async def says_tagged(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            tag = {"device": "load01", "by": "the crew", "reason": "work", "hold": "as-is", "at": "2026-01-01T00:00:00Z"}
+            body = json.dumps({"tag": tag, "quiet": True, "warning": None}).encode()
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            writer.close()
+
+        token = new_token(StatePaths.below(settings.state_dir).token)
+        impostor = await asyncio.start_server(says_tagged, "127.0.0.1", settings.metrics.port)
+        async with impostor:
+            with hold_state(settings.state_dir, "the running agent"):
+                code = await cli("tag", "load01", "--config", path, "--by", "the crew", "--reason", "work", "--as-is")
+        assert code == 3
+        assert "does not know the token of harbour" in capsys.readouterr().err
+        assert token.encode() not in heard[0], "nor was the token told to it"
 
 
 async def test_a_dry_run_decides_and_tells_and_writes_not_one_byte(

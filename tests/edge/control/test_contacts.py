@@ -12,7 +12,7 @@ from tieline_core.ids import DeviceId
 from tieline_edge.control.claims import Band
 from tieline_edge.control.contacts import Request, Result, switch
 from tieline_edge.control.facts import DeviceFacts
-from tieline_edge.control.memory import ContactMemory
+from tieline_edge.control.memory import ArbiterMemory, ContactMemory, after_restart
 from tieline_edge.drivers.capabilities import DeviceSpec, Role, SwitchContact
 
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
@@ -37,10 +37,11 @@ class Contactor:
         after_s: float = 1.0,
         follows: bool = True,
         keeps: bool = False,
+        timer_s: float = 900.0,
     ) -> Result:
         self.at += timedelta(seconds=after_s)
         known = DeviceFacts(closed=self.field, ages_s=MappingProxyType({"closed": 0.25}))
-        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, 900.0, keeps=keeps)
+        result = switch(Request(self.spec, self.memory, known, self.bus, self.at), wish, band, timer_s, keeps=keeps)
         self.memory = result.memory
         if follows and result.action is not None:
             self.field = result.action.closed
@@ -82,6 +83,43 @@ def test_who_only_keeps_open_takes_no_closing_back_and_repeats_none() -> None:
     assert load.ask(True, Band.DEFAULT).action == CLOSE, "asked for again when nobody keeps it open"
     load.ask(None)
     assert load.ask(False, keeps=True).action is None, "what is closed is not opened"
+
+
+def test_who_only_keeps_open_leaves_the_timer_of_the_opening() -> None:
+    """Without it the load would stay off for as long as the edge that has died."""
+    load = Contactor()
+    load.ask(False)
+    load.ask(False)
+    assert load.ask(False, keeps=True, timer_s=0.0).action == OPEN
+    assert load.ask(False, Band.OPERATOR, timer_s=0.0).action == SwitchContact(closed=False)
+
+
+def restarted(load: Contactor) -> None:
+    load.memory = after_restart(ArbiterMemory(contacts={load.spec.device_id: load.memory})).contacts[load.spec.device_id]
+
+
+def test_a_closing_that_never_arrived_is_made_up_for_after_a_restart() -> None:
+    """The mains went before it was seen, and the edge with them: nobody but the edge had opened it."""
+    load = Contactor()
+    load.ask(False)
+    load.ask(False)
+    load.ask(True, Band.DEFAULT, follows=False)
+    load.ask(False, keeps=True)
+    restarted(load)
+    load.ask(False, keeps=True)
+    assert load.ask(True, Band.DEFAULT).action == CLOSE
+
+
+def test_what_a_hand_opened_after_a_closing_was_seen_is_left_open_after_a_restart() -> None:
+    load = Contactor()
+    load.ask(False)
+    load.ask(False)
+    load.ask(True, Band.DEFAULT)
+    load.ask(True, Band.DEFAULT)
+    assert load.memory.ours is False, "stored at once, as every change of it"
+    load.field = False
+    restarted(load)
+    assert load.ask(True, Band.DEFAULT).action is None
 
 
 def test_what_a_hand_opened_is_left_open_by_default_and_by_safety() -> None:

@@ -33,7 +33,7 @@ async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Pa
     site = Site(tmp_path)
     await site.run(1)
     assert site.ladder() is LadderStep.DEVICE_DEFAULT
-    site.cycle.take_forecast(forecast())
+    await site.cycle.take_forecast(forecast())
     await site.run(2)
     assert site.ladder() is LadderStep.LOCAL_SCHEDULE
     assert site.field.power[BAT] < -30e3
@@ -44,9 +44,9 @@ async def test_without_a_plan_the_local_forecast_makes_the_schedule(tmp_path: Pa
 async def test_a_battery_that_is_silent_when_a_forecast_comes_keeps_its_schedule(tmp_path: Path) -> None:
     site = Site(tmp_path)
     await site.run(1)
-    site.cycle.take_forecast(forecast())
+    await site.cycle.take_forecast(forecast())
     site.image.mark_stale([PointId.of(EDGE, BAT, "soc_pct")])
-    site.cycle.take_forecast(forecast())
+    await site.cycle.take_forecast(forecast())
     await site.run(2)
     assert site.ladder() is LadderStep.LOCAL_SCHEDULE
     assert site.field.power[BAT] < -30e3
@@ -68,7 +68,7 @@ async def test_prices_of_the_last_plan_steer_the_battery_after_its_end(tmp_path:
     await site.clock.advance(1800.0)
     flat = (100e3,) * 24
     site.image.put(site.field.readings(site.clock.now()))
-    site.cycle.take_forecast(
+    await site.cycle.take_forecast(
         IssuedForecast(
             point=PointId("harbour/site/load_w"),
             model_id="weekly",

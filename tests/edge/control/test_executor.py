@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 
 import pytest
@@ -405,24 +405,3 @@ async def test_i6_a_device_without_a_timer_is_let_go_once_after_a_start(bench: B
         await bench.cycle(BAT, Release(), p_w=-5e3)
     assert bench.handles[PV].told == [LimitGeneration(None, 180.0)]
     assert bench.handles[BAT].told == []
-
-
-async def test_a_refused_opening_is_known_as_missed_until_it_is_taken_and_not_while_it_is_on_its_way(bench: Bench) -> None:
-    load = bench.handles[LOAD]
-    load.error = DevicePermanentError("illegal value")
-    await bench.cycle(LOAD, SwitchContact(closed=False), closed=True)
-    missed = bench.executor.unheard()[LOAD]
-    assert (missed.written, missed.missed_at) == (None, NOW + timedelta(seconds=1))
-    load.error, load.gate = None, asyncio.Event()
-    await bench.cycle(LOAD, SwitchContact(closed=False), after_s=2.0, closed=True)
-    assert bench.executor.unheard()[LOAD].missed_at is None
-    load.gate.set()
-    await bench.clock.settle()
-    assert LOAD not in bench.executor.unheard()
-
-
-async def test_an_opening_without_effect_is_known_as_missed(bench: Bench) -> None:
-    for after_s in (1.0, 5.0, 6.0):
-        await bench.cycle(LOAD, SwitchContact(closed=False), after_s=after_s, p_w=5e3, closed=True)
-    assert bench.states()[-1] is CommandState.UNCONFIRMED
-    assert bench.executor.unheard()[LOAD].missed_at == NOW + timedelta(seconds=12)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from tieline_core.ids import DeviceId, PointId
 from tieline_core.messages.telemetry import IssuedForecast
-from tieline_edge.control.local_schedule import EFFICIENCY, Battery, local_schedule, plan_locally, shave
+from tieline_edge.control.battery import EFFICIENCY, Battery
+from tieline_edge.control.local_schedule import local_schedule, plan_locally
+from tieline_edge.control.peak import shave
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 from tieline_edge.settings import LocalScheduleSettings
 
@@ -89,7 +91,7 @@ def forecast(p50: list[float]) -> IssuedForecast:
     )
 
 
-def test_two_batteries_flatten_one_after_the_other_from_the_step_that_holds_now() -> None:
+def test_two_batteries_flatten_together_from_the_step_that_holds_now() -> None:
     second = DeviceId("bat2")
     schedule = local_schedule(
         forecast([90e3, 10e3, 40e3, 40e3, 10e3]), [battery(), battery(device=second)], START + timedelta(minutes=20)

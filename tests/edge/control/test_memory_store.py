@@ -86,3 +86,25 @@ async def test_what_the_disk_refused_is_written_as_soon_as_it_takes_it_again(
     stored = store.read()
     assert stored is not None
     assert (stored.at, stored.arbiter.contacts[LOAD].closed) == (NOW + timedelta(seconds=6), False)
+
+
+async def test_a_disk_that_hangs_holds_up_no_cycle_that_has_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[object] = []
+    wait = asyncio.wait
+
+    async def counted(*args: Any, **rest: Any) -> Any:
+        waits.append(args)
+        return await wait(*args, **rest)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+    disk = SickDisk()
+    store = MemoryStore(StateFile(tmp_path / "control.json"), disk)
+    memory = ArbiterMemory(contacts={LOAD: ContactMemory(False, NOW, True)})
+    for second in range(10):
+        at = NOW + timedelta(seconds=second)
+        await store.store(memory, dict, (), at, at, 1.0)
+    assert len(waits) == 1
+    disk.well.set()
+    await store.close()

@@ -15,6 +15,7 @@ from tests.edge.control.site import Site, command, plan
 from tieline_core.errors import TransientError
 from tieline_core.messages.command import CommandState
 from tieline_core.messages.desired import LadderStep
+from tieline_edge.control.claims import NO_LIMIT
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.state_writer import RETRY_S, StateWriter
 
@@ -29,6 +30,7 @@ class Disk:
         if not hangs:
             self.free.set()
         self.refuse, self.writes = refuse, 0
+        self.then: Callable[[], object] = lambda: None
 
     async def __call__(self, call: Callable[..., None], /, *args: Any) -> None:
         await self.free.wait()
@@ -36,7 +38,8 @@ class Disk:
         if self.refuse:
             self.refuse -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
-        call(*args)
+        await asyncio.to_thread(call, *args)
+        self.then()
 
 
 class Numbers:
@@ -133,4 +136,63 @@ async def test_a_plan_that_the_disk_refused_is_not_found_after_a_restart(tmp_pat
         await book.offer(plan(), "a" * 64, site.clock.now())
     await site.run(1)
     assert site.again().parts.plans.plans == ()
+    site.close()
+
+
+async def test_who_waits_does_not_wait_for_what_has_changed_since(tmp_path: Path) -> None:
+    """A slow card and one change after another: each write ends with something newer to write."""
+    disk = Disk()
+    numbers = Numbers(tmp_path, disk)
+    disk.then = numbers.count
+    await numbers.writer.flush(5.0)
+    assert disk.writes < 5
+    disk.then = lambda: None
+    await numbers.writer.close()
+
+
+async def test_a_plan_whose_taking_is_cut_short_is_not_found_after_a_restart(tmp_path: Path) -> None:
+    site, disk = Site(tmp_path), Disk(hangs=True)
+    book = site.parts.plans
+    book.disk._offload = disk
+    taking = asyncio.create_task(book.offer(plan(), "a" * 64, site.clock.now()))
+    await asyncio.sleep(0.01)
+    taking.cancel()
+    await asyncio.wait([taking])
+    disk.free.set()
+    async with asyncio.timeout(30):
+        while disk.writes == 0:  # noqa: ASYNC110 - a counter has no event
+            await asyncio.sleep(0.01)
+    await site.run(1)
+    assert site.again().parts.plans.plans == ()
+    site.close()
+
+
+async def test_of_two_plans_at_once_both_are_taken(tmp_path: Path) -> None:
+    site, disk = Site(tmp_path), Disk(hangs=True)
+    book = site.parts.plans
+    book.disk._offload = disk
+    taking = [asyncio.create_task(book.offer(plan(plan_id=f"plan-00{n}"), n * 64, site.clock.now())) for n in "ab"]
+    await asyncio.sleep(0.01)
+    disk.free.set()
+    await asyncio.gather(*taking)
+    assert {held.sha256 for held in book.plans} == {"a" * 64, "b" * 64}
+    assert {held.sha256 for held in site.again().parts.plans.plans} == {"a" * 64, "b" * 64}
+    site.close()
+
+
+async def test_a_release_ends_a_command_that_is_still_on_its_way_to_the_disk(tmp_path: Path) -> None:
+    site, disk = Site(tmp_path), Disk(hangs=True)
+    book, now = site.parts.commands, site.clock.now()
+    book.disk._offload = disk
+    ordering = asyncio.create_task(book.accept(command(), now))
+    await asyncio.sleep(0.01)
+    release = command(command_id="release-1", action="release", value_w=None)
+    ending, repeating = asyncio.create_task(book.accept(release, now)), asyncio.create_task(book.accept(command(), now))
+    await asyncio.sleep(0.01)
+    assert not repeating.done(), "it is not on the disk yet"
+    disk.free.set()
+    assert (await ordering).state is CommandState.ACCEPTED
+    assert (await ending).text == "commands ended by it: 1"
+    assert (await repeating).state is CommandState.ENDED
+    assert all(claim.limit == NO_LIMIT for claim in book.claims(now))
     site.close()

@@ -22,7 +22,7 @@ from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower
 from tieline_edge.drivers.context import DriverContext
-from tieline_edge.drivers.mqtt.client import FieldClient
+from tieline_edge.drivers.mqtt.client import FieldClient, NotOpenedError
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
 from tieline_edge.drivers.mqtt.parties import Party, Publishing
 from tieline_edge.drivers.registry import open_driver
@@ -152,6 +152,17 @@ async def test_what_was_recorded_before_a_restart_is_not_recorded_again(broker: 
         assert {reading.measured_at for reading in here.recorder.readings} == {START + timedelta(minutes=1)}
 
 
+async def test_a_message_without_power_is_known_again_after_a_restart(broker: Broker) -> None:
+    class OfEnergy(Recalled):
+        async def recorded_instants(self, points: Sequence[PointId], last: int) -> Mapping[PointId, Collection[datetime]]:
+            return {point: [START] for point in points if point == "harbour/m01/e_import_wh"}
+
+    async with site(broker, OfEnergy()) as here:
+        here.side.send("m01", 1, p_w=None, v_v=None)
+        assert await here.receipts(1) == ["m01-1"]
+        assert here.recorder.readings == []
+
+
 async def test_while_the_outbox_cannot_tell_what_it_holds_a_message_is_shown_and_not_receipted(broker: Broker) -> None:
     recalled = Recalled(refuse=1)
     async with site(broker, recalled) as here:
@@ -245,9 +256,9 @@ async def test_a_field_broker_that_cannot_be_used_is_told_once_with_its_reason(
             while refused not in caplog.text:  # noqa: ASYNC110 - paho's thread finds it
                 await asyncio.sleep(0.05)
     absent = MqttEndpoint(host="127.0.0.1", port=nobody, ca_file=tmp_path / "absent.crt")
-    async with FieldClient(absent, "edge-field", ()) as client:
-        assert not client.publish("t", b"")
-    assert "absent.crt': cannot be read: No such file or directory" in caplog.text
+    with pytest.raises(NotOpenedError, match=r"absent\.crt': cannot be read: No such file or directory"):
+        async with FieldClient(absent, "edge-field", ()):
+            pass
 
 
 async def test_a_meter_takes_no_orders() -> None:

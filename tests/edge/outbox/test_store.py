@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from tests.edge.outbox.samples import FAST, START, event, opened, reading, values
 from tieline_core.clock import ManualClock
 from tieline_core.errors import BadInputError, TransientError
-from tieline_core.frame import decode_readings, decode_records
+from tieline_core.frame import ReadingBatch, decode_readings, decode_records
 from tieline_core.ids import EdgeId, PointId
 from tieline_core.messages.telemetry import Event, FrameKind, IssuedForecast, Severity, Skip, SkipReason, Stream
 from tieline_core.quantities import Quality, Reading
@@ -31,6 +32,25 @@ async def test_what_is_recorded_is_read_back_in_frames_of_the_set_size(tmp_path:
         assert [len(decode_readings(frame.body)) for frame in frames] == [10, 10, 5]
         assert values(frames) == [float(n) for n in range(25)]
         assert [frame.seq for frame in await outbox.next_frames(Stream.MEASURE, 1, 1)] == [2]
+
+
+async def test_what_it_holds_of_a_point_is_looked_up_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def decoded(body: bytes) -> ReadingBatch:
+        threads.append(threading.get_ident())
+        return decode_readings(body)
+
+    monkeypatch.setattr("tieline_edge.outbox.recorded.decode_readings", decoded)
+    async with opened(tmp_path) as outbox:
+        rows = [reading(n) for n in range(25)]
+        await outbox.record(rows)
+        other = PointId("harbour/nobody/p_w")
+        found = await outbox.recorded_instants([rows[0].point, other], 3)
+    newest = sorted(row.measured_at for row in rows if row.point == rows[0].point)[-3:]
+    assert found == {rows[0].point: newest, other: []}
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
 
 
 async def test_callers_that_come_together_share_a_commit(tmp_path: Path) -> None:

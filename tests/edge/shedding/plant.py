@@ -64,13 +64,14 @@ def shedding(**rest: Any) -> SheddingSettings:
 
 @dataclass
 class Battery:
-    """A battery that follows the limits it is given at once."""
+    """A battery that follows the limits it is given at once, or rests when it does not ``obey``."""
 
     rated_w: float
     energy_wh: float = 1e9
     soc_pct: float = 50.0
     p_w: float = 0.0
     wanted_w: float = 0.0
+    obeys: bool = True
 
 
 @dataclass
@@ -235,7 +236,7 @@ class Plant:
                 held = self.limits.get(str(claim.device), NO_LIMIT)
                 self.limits[str(claim.device)] = held.meet(claim.limit) or Interval(0.0, 0.0)
         for name, one in self.batteries.items():
-            one.p_w = self.limits.get(name, NO_LIMIT).clamp(one.wanted_w)
+            one.p_w = self.limits.get(name, NO_LIMIT).clamp(one.wanted_w) if one.obeys else 0.0
             one.p_w = 0.0 if one.soc_pct <= 0.0 and one.p_w < 0.0 else one.p_w
             one.soc_pct = min(100.0, max(0.0, one.soc_pct + one.p_w / one.energy_wh / 36.0))
         if self.pv_rated_w:

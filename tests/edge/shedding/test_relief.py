@@ -60,6 +60,24 @@ def test_help_is_taken_back_after_a_calm_time_once_customers_are_on() -> None:
     assert site.limits == {}
 
 
+def test_help_that_a_battery_has_stopped_to_give_is_not_begun_with_anew_when_nobody_needs_it() -> None:
+    """After a restart, or a time out of reach, it was sent from rest to full discharge below a transformer that was well."""
+    site = plant({"bat1": Battery(20e3)}, 60e3)
+    site.run(20)
+    site.base_w = 45e3  # 90 kW without help: above the level at which help is taken back, below the one at which it begins
+    site.run(5)
+    assert site.batteries["bat1"].p_w == pytest.approx(-10e3, abs=50)
+    site.batteries["bat1"].obeys = False
+    site.run(5)
+    site.batteries["bat1"].obeys = True
+    site.run(20)
+    assert site.batteries["bat1"].p_w == 0.0
+    assert site.open == set()
+    site.base_w = 60e3
+    site.run(20)
+    assert site.batteries["bat1"].p_w == pytest.approx(-10e3, abs=50), "it helps again as soon as it is needed"
+
+
 def test_a_plan_that_discharges_already_is_not_counted_twice() -> None:
     site = plant({"bat1": Battery(20e3, wanted_w=-8e3)}, 68e3)
     site.batteries["bat1"].p_w = -8e3  # 105 kW with it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import timedelta
 from typing import Final
@@ -14,14 +15,15 @@ from tieline_cloud.dispatch.documents import DocumentStore
 from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.standing import ArtifactStanding, judged
 from tieline_core.clock import Clock
-from tieline_core.errors import BadInputError
+from tieline_core.errors import BadInputError, EnvelopeRefusedError
 from tieline_core.ids import EdgeId
 from tieline_core.messages.base import Message
 from tieline_core.messages.desired import Reported
 from tieline_core.messages.site_config import MAX_CHARS, SiteConfiguration
-from tieline_core.signing import EnvelopeType
+from tieline_core.signing import EnvelopeType, key_id, open_envelope
 from tieline_core.strict_yaml import parse
 
+_LOG = logging.getLogger(__name__)
 KIND: Final = "config"
 _VALID_DAYS: Final = 400
 
@@ -41,7 +43,7 @@ def standing(record: ConfigRecord, reported: Reported | None) -> ArtifactStandin
 
 
 class ConfigBook:
-    """Signs, keeps and publishes configurations. Methods are called on the event loop."""
+    """Signs, keeps and publishes configurations. Methods are called on the event loop, :meth:`running` in a thread."""
 
     def __init__(
         self, documents: DocumentStore, artifacts: ArtifactStore, sealer: Sealer, desired: DesiredStates, clock: Clock
@@ -75,11 +77,23 @@ class ConfigBook:
         return record
 
     def running(self, edge: EdgeId, reported: Reported | None) -> str | None:
-        """The text an edge says it runs, where that is what was published last; None = the file at its site, or not known."""
-        record = self.newest(edge)
-        if record is None or reported is None or reported.config_sha256 != record.sha256:
+        """The text an edge says it runs, published last or before that; None = the file at its site, or not known."""
+        if reported is None or reported.config_sha256 is None:
             return None
-        return record.configuration.text
+        record = self.newest(edge)
+        if record is not None and record.sha256 == reported.config_sha256:
+            return record.configuration.text
+        # What was published last may be refused there, or not have come yet: an edge goes on with what it has.
+        envelope = self._artifacts.get(reported.config_sha256)
+        if envelope is None:
+            return None
+        try:
+            own = {key_id(self._sealer.public): self._sealer.public}
+            payload = open_envelope(envelope, kind=EnvelopeType.CONFIG, edge=edge, trusted=own, now=None).payload
+            return SiteConfiguration.from_bytes(payload, "hub memory").text
+        except (EnvelopeRefusedError, BadInputError) as error:
+            _LOG.warning("what %s says it runs is no configuration of this hub: %s", edge, error)
+            return None
 
     def newest(self, edge: EdgeId) -> ConfigRecord | None:
         """What was published for an edge last."""

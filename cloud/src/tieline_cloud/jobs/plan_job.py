@@ -49,11 +49,11 @@ class Planner:
     events: EventFeed
     desk: GridDesk
     pool: WorkerPool
-    #: The configuration of the hub's that an edge runs; None = it runs the file at its site.
+    #: The configuration of the hub's that an edge runs; None = it runs the file at its site. Asked in a thread.
     running: Callable[[EdgeId], str | None] = lambda _edge: None
 
     def assets(self) -> tuple[dict[EdgeId, EdgeAssets], tuple[str, ...]]:
-        """What is there to be planned now, and what had to be assumed or left out."""
+        """What is there to be planned now, and what had to be assumed or left out; runs in a thread, for files are long."""
         found = dict(self.settings.edges)
         notes: list[str] = []
         for edge, configured in self.settings.edges.items():
@@ -100,7 +100,7 @@ class Planner:
             raise JobFailedError("no edges are configured: the plan needs their batteries and ratings")
         now = self.clock.now()
         progress.tell(0.1, "reading history, models, prices and states of charge")
-        assets, known = self.assets()
+        assets, known = await asyncio.to_thread(self.assets)
         inputs = await asyncio.to_thread(self.gather, grid, now, assets)
         progress.tell(0.3, f"planning {inputs.steps} quarter hours of {len(inputs.assets)} sites")
         try:

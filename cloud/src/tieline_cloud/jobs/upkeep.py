@@ -8,11 +8,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from tieline_cloud.frugal import give_back
 from tieline_cloud.jobs.model import JobKind, JobParams, JobProgress
 from tieline_cloud.jobs.runner import JobRunner
 from tieline_cloud.jobs.scheduler import JobScheduler
 from tieline_cloud.store.ports import Ledger, RetentionPolicy, RollupProgress
+from tieline_core.allocator import give_back
 from tieline_core.clock import Clock
 from tieline_core.errors import TransientError
 

@@ -1,21 +1,24 @@
 """Orders to a running edge on loopback: whoever can read its token file may hang and remove tags.
 
-Each order is a POST of a small JSON object with the token as bearer; nothing here is reachable from another computer.
+Each order is a POST of a small JSON object with a proof that its sender knows the token, and so is its answer
+(:mod:`tieline_edge.commissioning.proof`); nothing here is reachable from another computer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError
 from tieline_core.ids import DeviceId
+from tieline_edge.commissioning import proof
 from tieline_edge.control.executor import Executor
 from tieline_edge.control.tags import Hold, TagBook, new_tag
 from tieline_edge.pages import Page
@@ -23,6 +26,8 @@ from tieline_edge.pages import Page
 #: Longest wait for a write that was under way when the tag was hung [wall s].
 _QUIET_S: Final = 10.0
 _LOOK_S: Final = 0.02
+#: Numbers remembered, so that nobody gives an order a second time; only who knows the token uses one up.
+_REMEMBERED: Final = 4096
 
 Order = Callable[[Mapping[str, Any]], Awaitable[Page]]
 
@@ -31,26 +36,41 @@ class Orders:
     """Checks who asks, and hands the order to who carries it out.
 
     Args:
-        token: What must be presented.
+        token: What must be known.
         table: Who carries out which path.
     """
 
     def __init__(self, token: str, table: Mapping[str, Order]) -> None:
-        self._token = token.encode()
+        self._token = token
         self._table = dict(table)
+        self._used: deque[str] = deque(maxlen=_REMEMBERED)
 
     def renew(self, token: str) -> None:
-        """From now on this token is asked for: whoever held the port before may have been shown the earlier one."""
-        self._token = token.encode()
+        """From now on this token counts: whoever held the port before may have been given orders with the earlier one."""
+        self._token = token
+        self._used.clear()
 
     async def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Page:
-        """Carry out an order."""
+        """Carry out an order; the answer proves that it is the edge's."""
+        token, nonce = self._token, headers.get(proof.NONCE, "")
+        try:
+            page = await self._carried_out(token, nonce, path, headers, body)
+        except (BadInputError, ValueError) as error:
+            page = Page.problem(HTTPStatus.BAD_REQUEST, str(error))
+        proven = (proof.PROOF, proof.of_answer(token, nonce, page.status, page.body))
+        return replace(page, headers=(*page.headers, proven))
+
+    async def _carried_out(self, token: str, nonce: str, path: str, headers: Mapping[str, str], body: bytes) -> Page:
         order = self._table.get(path)
         if order is None:
             return Page.problem(HTTPStatus.NOT_FOUND, f"orders are: {', '.join(sorted(self._table))}")
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+        known = scheme == proof.SCHEME and proof.same(given, proof.of_order(token, nonce, path, body))
+        if not known or not nonce:
             return Page.problem(HTTPStatus.UNAUTHORIZED, "the token of the edge's state folder is needed for orders")
+        if nonce in self._used:
+            return Page.problem(HTTPStatus.UNAUTHORIZED, "this order was given before")
+        self._used.append(nonce)
         try:
             row = json.loads(body)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class CommandBook:
         self._held: dict[str, HeldCommand] = {}
         #: On their way to the disk, and not in force before they are there.
         self._coming: dict[str, HeldCommand] = {}
+        #: So that a release ends what came just before it, and who repeats a command hears of it when it is on the disk.
+        self._one_at_a_time = asyncio.Lock()
 
     def restore(self) -> str | None:
         """Take up what an earlier run held; returns why nothing could be taken up, if so."""
@@ -132,9 +135,11 @@ class CommandBook:
 
         The answer to an id that is known already is its present report.
         """
-        known = self._held.get(command.command_id) or self._coming.get(command.command_id)
-        if known is not None:
-            return known.report
+        async with self._one_at_a_time:
+            known = self._held.get(command.command_id)
+            return await self._judge(command, now) if known is None else known.report
+
+    async def _judge(self, command: Command, now: datetime) -> CommandReport:
         reason = self._refusal(command, now) or self._full(command)
         state = CommandState.ACCEPTED if reason is None else CommandState.REFUSED
         rows: list[HeldCommand] = []
@@ -149,15 +154,15 @@ class CommandBook:
 
     async def _bring(self, rows: Iterable[HeldCommand], now: datetime) -> None:
         coming = {row.command.command_id: row for row in rows}
-        self._coming |= coming
+        self._coming = coming
         try:
             await self.disk.flush(_STORE_WITHIN_S)
         except OSError as error:
             # An approved command is carried out all the same; until the disk takes it, a restart would not know of it.
-            _LOG.warning("command %s was not stored: %s", next(iter(coming)), error)
+            _LOG.warning("command %s was not stored: %s", list(coming)[-1], error)
             self.disk.touch()
         finally:
-            self._coming = {name: row for name, row in self._coming.items() if name not in coming}
+            self._coming = {}
             self._held = _remembered({**self._held, **coming}, now)
 
     def claims(self, now: datetime) -> tuple[Claim, ...]:

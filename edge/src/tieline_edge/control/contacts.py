@@ -59,7 +59,9 @@ def switch(request: Request, wish: bool | None, band: Band | None, off_timer_s: 
     if keeps and request.memory.closed is True:
         # It was told to close, and may have done so: who goes off now is chosen among all that are on.
         return Result(None, request.memory, ("it was told to close before: that is neither repeated nor taken back",))
-    return _open(request, band, off_timer_s if request.spec.off_timer else 0.0)
+    # Who only keeps it open has no timer of his own: that of the opening runs on.
+    timer_s = request.memory.off_timer_s if keeps else off_timer_s
+    return _open(request, band, timer_s if request.spec.off_timer else 0.0)
 
 
 def _observed(request: Request) -> ContactMemory:
@@ -75,7 +77,7 @@ def _observed(request: Request) -> ContactMemory:
     if measured_at < memory.switched_at:
         return memory
     if seen == memory.closed:
-        return memory if memory.settled else replace(memory, settled=True)
+        return memory if memory.settled else replace(memory, settled=True, ours=memory.ours and not seen)
     if memory.settled:
         # A hand, or the device's own timer, has moved it.
         return ContactMemory(seen, request.now, True, ordered=memory.ordered)
@@ -140,4 +142,6 @@ def _close(request: Request, band: Band) -> Result:
     if len(ordered) >= spec.switches_per_h:
         # Whoever wants it, an opening of safety comes through and a closing has time: the count of an hour is bounded.
         return Result(stay, memory, (f"it was switched {len(ordered)} times within the hour: stays open",))
-    return Result(SwitchContact(closed=True), ContactMemory(True, request.now, ordered=(*ordered, request.now)))
+    # It stays ours until it is seen closed: should it never be carried out, a restart would else leave it open for ever.
+    new = ContactMemory(True, request.now, ours=memory.ours, ordered=(*ordered, request.now))
+    return Result(SwitchContact(closed=True), new)

@@ -25,13 +25,14 @@ from tieline_core.messages.policy import Policy
 from tieline_core.messages.telemetry import IssuedForecast, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.control.arbiter import Decision, decide
+from tieline_edge.control.battery import batteries_of
 from tieline_edge.control.claims import Claim
 from tieline_edge.control.commands import CommandBook
 from tieline_edge.control.deviation import DeviationWatch
 from tieline_edge.control.escalation import Escalation
 from tieline_edge.control.executor import Outcome
 from tieline_edge.control.facts import AgeLimits, SiteFacts, gather
-from tieline_edge.control.local_schedule import LocalSchedule, batteries_of, plan_locally
+from tieline_edge.control.local_schedule import LocalSchedule, plan_locally
 from tieline_edge.control.memory import ArbiterMemory, after_restart
 from tieline_edge.control.memory_store import MemoryStore
 from tieline_edge.control.outlet import Outlet
@@ -203,7 +204,7 @@ class ControlCycle:
         self._take_standing(utc, facts)
         if not parts.monitor_only:
             claims = tuple(self._hear(RuleView(now, snapshot, facts, ages), utc))
-            memory = as_held(self._memory, hands.unheard(), now)
+            memory = as_held(self._memory, hands.unheard(), now, facts)
             asked = Asked(self.specs, claims, memory, facts, now, parts.settings.reversion.timer_s)
             judged = decide(asked.specs, claims, asked.memory, facts, now, asked.revert_s)
             self._memory, self.decisions = judged.memory, _marked(judged.by_device, parts.settings.dry_run)
@@ -326,13 +327,15 @@ class ControlCycle:
         self._poll_s = poll_s
         self._parts.plans.specs = self._parts.commands.specs = self.specs
 
-    def take_forecast(self, forecast: IssuedForecast) -> None:
-        """Make the local schedule anew from a forecast."""
+    async def take_forecast(self, forecast: IssuedForecast) -> None:
+        """Make the local schedule anew from a forecast, beside the loop."""
         now = self._parts.clock.now()
         snapshot = self._parts.image.freeze(now)
         facts = gather(snapshot, self._parts.settings.edge_id, self.specs, self.ages())
         batteries = batteries_of(self.specs, facts)
-        made = plan_locally(forecast, batteries, now, self._parts.settings.local_schedule, self._prices)
+        made = await asyncio.to_thread(
+            plan_locally, forecast, batteries, now, self._parts.settings.local_schedule, self._prices
+        )
         # Batteries that do not answer at this moment are no reason to forget what was planned for them.
         self.local = self.local if made is None else made
 

@@ -25,6 +25,7 @@ from tieline_edge.control.facts import DeviceFacts, SiteFacts
 from tieline_edge.control.unheard import Unheard
 from tieline_edge.drivers.capabilities import (
     Action,
+    DeviceOfflineError,
     DevicePermanentError,
     DeviceSpec,
     DeviceTransientError,
@@ -125,6 +126,8 @@ class _Line:
     failures: int = 0
     not_before: datetime | None = None
     missed_at: datetime | None = None
+    tried_at: datetime | None = None
+    """When a write went out last that got no answer."""
     busy: bool = False
     refresh_within_s: float = math.inf
     """Shorter than the configured period where the device's own timer says so."""
@@ -178,7 +181,7 @@ class Executor:
             # What is being written at this moment may yet be heard.
             missed_at = None if line.busy else line.missed_at
             spec = line.handle.spec
-            held = Unheard(line.written, spec.reverts, missed_at, plant=spec.role is Role.PV)
+            held = Unheard(line.written, spec.reverts, missed_at, spec.role is Role.PV, line.tried_at)
             switched = line.written is not None and isinstance(line.written.action, SwitchContact)
             # A plant that nobody limited is free, whatever the sun makes of it; a storage does what an earlier run told it.
             untouched = line.written is None and not line.busy and spec.role is Role.STORAGE
@@ -300,6 +303,8 @@ class Executor:
         except DevicePermanentError as error:
             await self._failed(device, line, decision, CommandState.FAILED, f"refused: {error}")
         except DeviceTransientError as error:
+            if not isinstance(error, DeviceOfflineError):
+                line.tried_at = self._steady.now()
             await self._failed(device, line, decision, CommandState.FAILED, f"no answer: {error}")
         except Exception as error:  # noqa: BLE001 - a driver's defect must not stop the shedding of other loads
             _LOG.exception("driver of %s failed in an unforeseen way", device)

@@ -25,6 +25,7 @@ class PowerMemory:
         bar_at: When it did so last; None = not lately.
         safety_at: When safety asked for a setpoint last.
         at_reserve: It is down to the energy kept for safety.
+        left_w: Limit that the run before left at a plant [W]; it may still hold where nothing has reached the plant since.
     """
 
     power_w: float | None = None
@@ -37,6 +38,7 @@ class PowerMemory:
     bar_w: float = 0.0
     bar_at: datetime | None = None
     safety_at: datetime | None = None
+    left_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class ContactMemory:
         closed: Position; None = never seen.
         switched_at: When it changed last; a position first seen counts as just switched.
         settled: The field has shown this position since.
-        ours: The last opening was ordered here, so that it may be undone here.
+        ours: The last opening was ordered here, so that it may be undone here; until the closing has been seen.
         off_timer_s: Timer that was written with that opening [s].
         ordered: When it was told to switch in the last hour, oldest first.
         unheard_at: When it was last known not to have followed the present order; None = it has, or may have.
@@ -87,7 +89,11 @@ def after_restart(memory: ArbiterMemory, plants: Collection[DeviceId] = ()) -> A
     """
     power = {
         device: PowerMemory(
-            power_w=one.power_w if device in plants else None, sign=one.sign, at_end=one.at_end, at_reserve=one.at_reserve
+            power_w=one.power_w if device in plants else None,
+            sign=one.sign,
+            at_end=one.at_end,
+            at_reserve=one.at_reserve,
+            left_w=one.power_w if device in plants else None,
         )
         for device, one in memory.power.items()
     }

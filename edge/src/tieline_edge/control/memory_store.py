@@ -98,11 +98,12 @@ class MemoryStore:
         )
         every_s = (RETRY_S if self._disk.refused else STORE_EVERY_S) * speed
         due = self._stored_at is None or abs(now - self._stored_at) >= timedelta(seconds=every_s)
-        if urgent != self._stored or due:
+        changed = urgent != self._stored or due
+        if changed:
             self._text = _STATE.dump_json(StoredState(at=now, utc=utc, arbiter=arbiter, rules=dict(rules()))).decode()
             self._stored, self._stored_at = urgent, now
             self._disk.touch()
-        if (write := self._disk.push(now, speed)) is not None:
+        if (write := self._disk.push(now, speed)) is not None and changed:
             # A sick disk must not hold up a shedding, whether it hangs on this write or on an earlier one: after this long
             # the loop goes on, and what is newest by then is written when the disk answers again.
             await asyncio.wait([write], timeout=_STORE_WAIT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -191,6 +192,7 @@ class PlanBook:
         self._plans: tuple[HeldPlan, ...] = ()
         #: On its way to the disk, and not in force before it is there.
         self._coming: tuple[HeldPlan, datetime] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     @property
     def plans(self) -> tuple[HeldPlan, ...]:
@@ -219,19 +221,22 @@ class PlanBook:
             PlanRefusedError: With the check that failed; what was held stays in force.
             TransientError: The disk refused; what was held stays in force.
         """
-        check_plan(plan, self._edge, self.specs, now)
-        if any(held.sha256 == sha256 and held.phase is not Phase.IN_FORCE for held in self._plans):
-            raise PlanRefusedError("validity", f"plan {plan.plan_id} has ended before; no setting of the clock revives it")
-        self._coming = HeldPlan(plan, sha256), now
-        try:
-            await self.disk.flush(_STORE_WITHIN_S)
-            self._plans = self._kept()
-        except OSError as error:
-            # It may still get there: then the next write takes it away again.
-            self.disk.touch()
-            raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
-        finally:
-            self._coming = None
+        async with self._one_at_a_time:
+            check_plan(plan, self._edge, self.specs, now)
+            if any(held.sha256 == sha256 and held.phase is not Phase.IN_FORCE for held in self._plans):
+                raise PlanRefusedError("validity", f"plan {plan.plan_id} has ended before; no setting of the clock revives it")
+            fresh = HeldPlan(plan, sha256)
+            self._coming = fresh, now
+            try:
+                await self.disk.flush(_STORE_WITHIN_S)
+                self._plans = self._kept()
+            except OSError as error:
+                raise TransientError(f"plan {plan.plan_id} cannot be stored now: {error}") from error
+            finally:
+                if not any(held is fresh for held in self._plans):
+                    # Refused or cut short, it may still get there: then the next write takes it away again.
+                    self.disk.touch()
+                self._coming = None
 
     def _kept(self) -> tuple[HeldPlan, ...]:
         """What is held, with the plan that is coming in place of those that have ended by then."""

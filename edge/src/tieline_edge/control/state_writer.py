@@ -41,6 +41,8 @@ class StateWriter:
         self._newest = self._kept = self._refused = 0
         self._error: OSError | None = None
         self._task: asyncio.Task[None] | None = None
+        #: Done when the write under way has ended, well or badly; what has changed since is the next one's.
+        self._turn: asyncio.Future[None] | None = None
         self._begun_at: datetime | None = None
 
     @property
@@ -71,7 +73,7 @@ class StateWriter:
         return self._begin()
 
     async def flush(self, within_s: float) -> None:
-        """Write the state as it is now, and wait for it.
+        """Write the state as it is now, and wait for it; what changes meanwhile is written too and not waited for.
 
         Raises:
             OSError: The disk refused it; TimeoutError when it has not answered in time.
@@ -80,7 +82,8 @@ class StateWriter:
         wanted = self._newest
         async with asyncio.timeout(within_s):
             while self._kept < wanted:
-                await asyncio.wait([self._task if self._task is not None and self._writing() else self._begin()])
+                task = self._task if self._task is not None and self._writing() else self._begin()
+                await asyncio.wait([one for one in (task, self._turn) if one is not None], return_when=asyncio.FIRST_COMPLETED)
                 if self._kept < wanted <= self._refused and self._error is not None:
                     raise OSError(self._error.errno, self._error.strerror) from self._error
 
@@ -100,6 +103,7 @@ class StateWriter:
         return False
 
     def _begin(self) -> asyncio.Task[None]:
+        self._turned()
         self._task = asyncio.create_task(self._write(), name=f"store-{self.file.path.stem}")
         return self._task
 
@@ -112,7 +116,14 @@ class StateWriter:
                 if self._error is None:
                     _LOG.warning("%s is not stored, and is tried again: %s", self.file.path.name, error)
                 self._refused, self._error = state, error
+                self._turned()
                 return
             if self._error is not None:
                 _LOG.info("%s is stored again", self.file.path.name)
             self._kept, self._error = state, None
+            self._turned()
+
+    def _turned(self) -> None:
+        if self._turn is not None:
+            self._turn.set_result(None)
+        self._turn = asyncio.get_running_loop().create_future()

@@ -148,6 +148,10 @@ class DeviceTransientError(TransientError):
     """No answer, busy, connection gone: the poller backs off and tries again."""
 
 
+class DeviceOfflineError(DeviceTransientError):
+    """It is known not to be there: nothing was written."""
+
+
 class DevicePermanentError(PermanentError):
     """The device says this can never work (illegal address, illegal value): a mistake in the configuration."""
 

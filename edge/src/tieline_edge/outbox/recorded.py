@@ -1,4 +1,4 @@
-"""What the outbox already holds of a point: asked at the start by devices that repeat what was not receipted.
+"""What the outbox already holds of a point: asked when a device joins that repeats what was not receipted.
 
 A kill between commit and receipt leaves readings in the newest frames whose device will send them again; nothing but the
 outbox itself knows them exactly.
@@ -6,9 +6,12 @@ outbox itself knows them exactly.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
+
+import numpy as np
 
 from tieline_core.errors import FrameError
 from tieline_core.frame import decode_readings
@@ -31,15 +34,20 @@ async def recorded_instants(database: Database, points: Sequence[PointId], last:
             int(FrameKind.READINGS),
             _FRAMES,
         )
+    # Beside the loop: devices join while the edge runs, and half a million readings are no cycle's business.
+    return await asyncio.to_thread(_newest, [body for (body,) in rows], points, last)
+
+
+def _newest(bodies: Sequence[bytes], points: Sequence[PointId], last: int) -> dict[PointId, list[datetime]]:
     known = {str(point): point for point in points}
     found: dict[PointId, set[int]] = {point: set() for point in points}
-    for (body,) in rows:
+    for body in bodies:
         try:
             columns = decode_readings(body)
         except FrameError:
             continue  # the uplink reports a damaged frame; here it only cannot help
         wanted = {place: found[known[name]] for place, name in enumerate(columns.points) if name in known}
-        for place, at_us in zip(columns.point_index.tolist(), columns.at_us.tolist(), strict=True):
-            if place in wanted:
-                wanted[place].add(at_us)
+        rows = np.isin(columns.point_index, list(wanted))
+        for place, at_us in zip(columns.point_index[rows].tolist(), columns.at_us[rows].tolist(), strict=True):
+            wanted[place].add(at_us)
     return {point: [from_us(at_us) for at_us in sorted(instants)[-last:]] for point, instants in found.items()}

@@ -28,10 +28,18 @@ function number(value, unit) {
   return `${Number(value.toPrecision(5))} ${unit}`.trim();
 }
 
+// In a column of values, one number has as many decimals as the next.
+const DECIMALS = { Hz: 3, V: 1, A: 1, "%": 1 };
+function measured(value, unit) {
+  const [text, scaled] = number(value, unit).split(" ");
+  const decimals = scaled === unit ? DECIMALS[unit] : Math.abs(Number(text)) >= 100 ? 1 : 2;
+  return decimals === undefined ? `${text} ${scaled ?? ""}`.trim() : `${(scaled === unit ? value : Number(text)).toFixed(decimals)} ${scaled}`;
+}
+
 function valueText(one) {
   if (one.value === null) return "no value";
   if (one.quantity.endsWith("closed")) return one.value >= 0.5 ? "closed" : "open";
-  return number(one.value, one.unit);
+  return measured(one.value, one.unit);
 }
 
 function age(seconds) {

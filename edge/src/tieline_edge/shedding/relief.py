@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from tieline_core.ids import DeviceId
 from tieline_edge.shedding.effects import ordered, settled, unseen_w
 from tieline_edge.shedding.rule import Finding, RuleView
-from tieline_edge.shedding.shed_state import Helper, Parameters, ShedMemory
+from tieline_edge.shedding.shed_state import ElementMemory, Helper, Parameters, ShedMemory
 
 #: A relief is aimed this far below the border, because the border itself is not below it [W].
-BEYOND_W = 1.0
+BEYOND_W: Final = 1.0
 #: What sums of floats leave over is no need: no customer goes for it, and it is far less than the watt beyond the border [W].
-_ROUNDING_W = 1e-3
+_ROUNDING_W: Final = 1e-3
+#: Help of which less than this share is measured is not given.
+_GIVEN_SHARE: Final = 0.5
 #: While relief is on its way, so much more of the flow is what a meter of class 0.5 may be off (IEC 62053-22).
-_NOISE_SHARE = 0.005
+_NOISE_SHARE: Final = 0.005
 
 
 def relieve(
@@ -104,6 +107,7 @@ def _calm(parameters: Parameters, memory: ShedMemory, finding: Finding, view: Ru
     effect_s = parameters.switching.effect_s
     if element.pending is not None and settled(element.pending.at, finding, effect_s, view.now):
         element = replace(element, pending=None)
+    element = _given(parameters, element, finding, view)
     helping = element.plants_w is not None or element.charge_w > 0.0 or element.discharge_w > 0.0
     back_w = finding.room_w if element.discharge_w > 0.0 else finding.surplus_room_w
     held_up = element.discharge_w > 0.0 and bool(memory.shed)
@@ -122,6 +126,24 @@ def _calm(parameters: Parameters, memory: ShedMemory, finding: Finding, view: Ru
     else:
         element = replace(element, discharge_w=max(0.0, element.discharge_w - back_w))
     return memory.with_element(finding.key, replace(element, calm_since=view.now))
+
+
+def _given(parameters: Parameters, element: ElementMemory, finding: Finding, view: RuleView) -> ElementMemory:
+    """What storages are seen not to give, while the element does without it, is asked for no longer.
+
+    They were away or started anew; to begin again with all of it would be a jump from rest that nobody needs.
+    """
+    fed = (device for device, helper in parameters.helpers.items() if helper.storage and finding.factor(device) > 0.0)
+    seen = [view.facts.of(device).p_w for device in fed]
+    powers = [power for power in seen if power is not None]
+    if element.pending is not None or len(powers) < len(seen):
+        return element
+    delivered_w, charged_w = sum(max(0.0, -power) for power in powers), sum(max(0.0, power) for power in powers)
+    return replace(
+        element,
+        discharge_w=element.discharge_w if delivered_w >= _GIVEN_SHARE * element.discharge_w else delivered_w,
+        charge_w=element.charge_w if charged_w >= _GIVEN_SHARE * element.charge_w else charged_w,
+    )
 
 
 def able_storages(parameters: Parameters, view: RuleView, *, delivering: bool) -> dict[DeviceId, Helper]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from tieline_core.errors import TransientError
 from tieline_core.tls import connect_words
 from tieline_edge.broker_access import AccessFileError, prepare
 from tieline_edge.settings import MqttEndpoint
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 15
 _RECONNECT_S: Final = (1, 8)
+
+
+class NotOpenedError(TransientError):
+    """No connection can be begun: its password or its certificates are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +70,27 @@ class FieldClient:
         return f"{self._endpoint.host}:{self._endpoint.port}"
 
     async def __aenter__(self) -> Self:
-        """Start connecting; returns at once, :attr:`connected` tells when it stands."""
+        """Start connecting; returns at once, :attr:`connected` tells when it stands.
+
+        Raises:
+            NotOpenedError: What it takes to connect cannot be read now.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            client = self._made()
+        except (AccessFileError, OSError, ValueError) as error:
+            raise NotOpenedError(str(error)) from error
+        client.loop_start()
+        self._client = client
+        return self
+
+    def _made(self) -> Client:
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self._loop = asyncio.get_running_loop()
         client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True, manual_ack=True)
         endpoint = self._endpoint
-        try:
-            prepare(client, endpoint)
-        except AccessFileError as error:
-            # Devices that publish are offline then; everything else of the site goes on.
-            _LOG.error("field broker %s: %s; it is not called before the edge starts anew", self._address, error)
-            return self
+        prepare(client, endpoint)
         client.reconnect_delay_set(*_RECONNECT_S)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -85,9 +98,7 @@ class FieldClient:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.connect_async(endpoint.host, endpoint.port, keepalive=_KEEPALIVE_S)
-        client.loop_start()
-        self._client = client
-        return self
+        return client
 
     async def __aexit__(self, *exc: object) -> None:
         client, self._client = self._client, None

@@ -15,6 +15,7 @@ from tieline_core.ids import EdgeId
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import (
     Action,
+    DeviceOfflineError,
     DevicePermanentError,
     DeviceSpec,
     DeviceTransientError,
@@ -131,7 +132,7 @@ class ReportingDriver:
         try:
             self._gateway.check_reporting(self._device, heard=True)
         except DeviceTransientError as error:
-            raise DeviceTransientError(f"{error}; nothing was written") from error
+            raise DeviceOfflineError(f"{error}; nothing was written") from error
         confirmed, texts = True, []
         for message in planned:
             done, text = await self._send(message)
@@ -155,7 +156,7 @@ class ReportingDriver:
 
     def _publish(self, message: PlannedMessage) -> None:
         if not self._gateway.publish(message.topic, message.payload):
-            raise DeviceTransientError(f"{self._device.serial}: the field broker is not reached; {message.topic} was not sent")
+            raise DeviceOfflineError(f"{self._device.serial}: the field broker is not reached; {message.topic} was not sent")
 
 
 def build(settings: DeviceSettings, entry: CatalogEntry, edge: EdgeId, context: DriverContext) -> MqttDriver | ReportingDriver:

@@ -28,7 +28,7 @@ from tieline_core.messages.telemetry import Event, Severity
 from tieline_core.quantities import Reading
 from tieline_edge.drivers.capabilities import DeviceTransientError
 from tieline_edge.drivers.finish import finish
-from tieline_edge.drivers.mqtt.client import Arrival, FieldClient
+from tieline_edge.drivers.mqtt.client import Arrival, FieldClient, NotOpenedError
 from tieline_edge.drivers.mqtt.message import parse_message, readings_of
 from tieline_edge.drivers.mqtt.parties import REMEMBERED, Meter, Party
 from tieline_edge.drivers.mqtt.reports import ReportingDevice
@@ -42,6 +42,8 @@ _BATCH: Final = 500
 _SILENT_PERIODS: Final = 3.0
 _SILENT_WALL_S: Final = 10.0
 _RETRY_S: Final = 1.0
+#: A connection that cannot be begun, for want of its password for instance, is tried again after this time [wall s].
+_REOPEN_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -84,6 +86,8 @@ class MeterGateway:
         self._unrecalled: set[str] = set()
         self._somebody = asyncio.Event()
         self._client: FieldClient | None = None
+        #: Why no connection can even be begun; None = nothing stands in the way.
+        self._fault: str | None = None
         self.counters = GatewayCounters()
 
     @property
@@ -117,7 +121,7 @@ class MeterGateway:
         """Listen to a device no longer; what it has said is kept."""
         before = self._topics()
         if isinstance(party, Meter):
-            if self._meters.get(party.topic) is party:
+            if self._listens_to(party):
                 del self._meters[party.topic]
                 self._unrecalled.discard(party.topic)
         else:
@@ -161,7 +165,7 @@ class MeterGateway:
 
     def _broker_words(self) -> str:
         address = f"{self._endpoint.host}:{self._endpoint.port}"
-        return "" if self.connected else f"; field broker {address} is not reached"
+        return "" if self.connected else f"; field broker {address} is not reached{self._fault or ''}"
 
     def check_heard(self, meter: Meter) -> None:
         """Raise DeviceTransientError when the meter has been silent for too long."""
@@ -179,26 +183,42 @@ class MeterGateway:
     async def run(self) -> None:
         """Listen until cancelled; nothing is connected before there is somebody to listen to."""
         await self._somebody.wait()
-        async with FieldClient(self._endpoint, f"{self._edge}-field", tuple(self._topics())) as client:
-            self._client = client
+        while True:
             try:
-                while True:
-                    await finish(self._take(await client.arrivals(_BATCH), client))
-            finally:
-                self._client = None
+                async with FieldClient(self._endpoint, f"{self._edge}-field", tuple(self._topics())) as client:
+                    self._fault = None
+                    await self._listen(client)
+            except NotOpenedError as error:
+                # Its devices are told offline with the reason; nobody else on the edge has to do with it.
+                self._fault = f": {error}"
+                await self._clock.sleep(0.0, at_least_wall_s=_REOPEN_S)
+
+    async def _listen(self, client: FieldClient) -> None:
+        self._client = client
+        try:
+            while True:
+                await finish(self._take(await client.arrivals(_BATCH), client))
+        finally:
+            self._client = None
 
     async def _recall(self) -> None:
         """Ask the outbox, once, what it holds of the meters that have joined: only then is a repetition told from news."""
-        meters = {meter.points.ids()[0]: meter for topic, meter in self._meters.items() if topic in self._unrecalled}
+        asked = [meter for topic, meter in self._meters.items() if topic in self._unrecalled]
         if self._recorded is not None:
             try:
-                found = await self._recorded.recorded_instants(list(meters), REMEMBERED)
+                # By all its points: a message need not bring each of them.
+                points = [point for meter in asked for point in meter.points.ids()]
+                found = await self._recorded.recorded_instants(points, REMEMBERED)
             except TransientError as error:
-                _LOG.warning("what was recorded of %d meters cannot be asked now: %s", len(meters), error)
+                _LOG.warning("what was recorded of %d meters cannot be asked now: %s", len(asked), error)
                 return
-            for point, instants in found.items():
-                meters[point].instants.extend(sorted(instants))
-        self._unrecalled.difference_update(meter.topic for meter in meters.values())
+            for meter in asked:
+                meter.instants.extend(sorted({at for point in meter.points.ids() for at in found.get(point, ())}))
+        # Who has joined meanwhile in the place of another has not been asked for.
+        self._unrecalled.difference_update(meter.topic for meter in asked if self._listens_to(meter))
+
+    def _listens_to(self, meter: Meter) -> bool:
+        return self._meters.get(meter.topic) is meter
 
     async def _take(self, batch: Sequence[Arrival], client: FieldClient) -> None:
         """Record what is new, then receipt all of it."""
@@ -206,7 +226,7 @@ class MeterGateway:
         receipts: list[tuple[Meter, str]] = []
         fresh: list[tuple[Meter, str, datetime]] = []
         pending: set[tuple[str, datetime]] = set()
-        shown: list[Reading] = []
+        shown: list[tuple[Meter, list[Reading]]] = []
         if self._unrecalled:
             await self._recall()
         for arrival in batch:
@@ -225,7 +245,7 @@ class MeterGateway:
             meter.in_error, meter.heard_at = False, self._clock.now()
             if meter.topic in self._unrecalled:
                 # Good for control; not receipted, so the meter repeats it.
-                shown.extend(found)
+                shown.append((meter, found))
                 continue
             receipts.append((meter, message.id))
             if message.id in meter.ids or message.at in meter.instants or (meter.serial, message.at) in pending:
@@ -234,7 +254,7 @@ class MeterGateway:
             pending.add((meter.serial, message.at))
             fresh.append((meter, message.id, message.at))
             readings.extend(found)
-        shown.extend(readings)
+            shown.append((meter, found))
         if readings and not await self._record(readings):
             receipts = []
         else:
@@ -242,9 +262,10 @@ class MeterGateway:
                 meter.ids.append(identity)
                 meter.instants.append(at)
             self.counters.recorded += len(fresh)
-        # A meter whose clock is ahead is recorded as it says, but decides nothing.
+        # A meter whose clock is ahead is recorded as it says, but decides nothing; who has left meanwhile is forgotten already.
         latest = self._clock.now() + timedelta(seconds=AHEAD_S)
-        self._image.put([reading for reading in shown if reading.measured_at <= latest])
+        present = (reading for meter, found in shown if self._listens_to(meter) for reading in found)
+        self._image.put([reading for reading in present if reading.measured_at <= latest])
         for meter, identity in receipts:
             topic = meter.form.receipt_topic.format(serial=meter.serial)
             client.publish(topic, json.dumps({meter.form.id_key: identity}).encode())
