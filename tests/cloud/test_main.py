@@ -21,9 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
+from rich.console import Console
 
 from tests.conftest import Broker
 from tieline_cloud.__main__ import main
+from tieline_cloud.client import HubClient, HubRefusedError
 from tieline_cloud.commands.parser import build_parser
 from tieline_core import topics
 from tieline_core.ids import EdgeId
@@ -291,3 +293,16 @@ def test_what_cannot_be_written_or_read_is_said_in_words(tmp_path: Path, capsys:
     assert "absent.yaml: cannot be read: No such file or directory\n" in capsys.readouterr().err
     assert main(["publish-policy", "harbour", str(blocked)]) == 1
     assert "file: is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8600", "http://127.0.0.1:port", "", "ftp://127.0.0.1"])
+def test_what_is_no_address_is_refused_in_words(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--url", url]) == 1
+    assert f"--url = {url!r}: an address like http://127.0.0.1:8600 is expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_of_somebody_else_is_not_taken_for_the_hubs(status: int) -> None:
+    page = httpx.MockTransport(lambda _request: httpx.Response(status, text="<html>"))
+    with HubClient("http://127.0.0.1:9464", Console(), page) as client, pytest.raises(HubRefusedError, match="is no hub"):
+        client.get("health")
