@@ -62,7 +62,8 @@ class HubClient:
         except httpx.TransportError as error:
             reason = str(error).rpartition("] ")[2]
             raise HubAwayError(
-                f"no hub answers at {self._url} ({reason}); start one with 'tieline-cloud serve CONFIG', or name another by --url"
+                f"no hub answers at {self._url} ({reason}); "
+                "start one with 'tieline-cloud serve CONFIG', or name another by --url"
             ) from error
         if response.is_error:
             try:

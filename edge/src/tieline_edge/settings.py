@@ -9,9 +9,10 @@ import difflib
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyAddress, field_validator, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.shedding import (
@@ -170,10 +171,24 @@ class ModbusEndpoint(_Section):
         return self.serial if self.serial is not None else f"{self.host}:{self.port}"
 
 
+def opcua_address(url: str) -> str:
+    """The same, when it is an address of an OPC-UA server.
+
+    Raises:
+        ValueError: Saying what is expected.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("nobody's password stands in an address: username and password_file are keys of their own")
+    if parts.scheme != "opc.tcp" or not parts.hostname or not parts.port:
+        raise ValueError("the address of an OPC-UA server is expected, host and port, such as opc.tcp://10.0.0.2:4840")
+    return url
+
+
 class OpcUaEndpoint(_Section):
     """An OPC-UA server and how the way to it is secured (names as in Telegraf; policies of OPC 10000-7)."""
 
-    url: str = Field(pattern=r"^opc\.tcp://[^@]+$")
+    url: Annotated[str, AfterValidator(opcua_address)]
     root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
     security_policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = "Basic256Sha256"
