@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -306,3 +307,13 @@ def test_an_answer_of_somebody_else_is_not_taken_for_the_hubs(status: int) -> No
     page = httpx.MockTransport(lambda _request: httpx.Response(status, text="<html>"))
     with HubClient("http://127.0.0.1:9464", Console(), page) as client, pytest.raises(HubRefusedError, match="is no hub"):
         client.get("health")
+
+
+def test_a_refused_release_says_what_to_publish_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"edge_id": "harbour", "sha256": "ab" * 32, "state": "refused", "reason": "classes = 'load99': unknown"}
+    page = httpx.MockTransport(lambda _request: httpx.Response(200, json=answer))
+    monkeypatch.setattr("tieline_cloud.client.HubClient", partial(HubClient, transport=page))
+    assert main(["release-shedding", "harbour"]) == 1
+    assert "publish one that the edge takes, then release" in capsys.readouterr().out
