@@ -136,6 +136,7 @@ def _drop(*keys: Any) -> Callable[[Tree], None]:
         (_set("reversion", to={"timer_s": 80.0}), "reversion.timer_s", "while a third of its timer is left: at least 90 s"),
         (_set("devices", 1, "poll_s", to=30.0), "devices[1].poll_s", "poll more often"),
         (_set("hub", "mqtt", "insecure", to=True), "hub.mqtt.insecure", "loopback only"),
+        (_set("hub", "public_keys", to=["ab" * 32, "0f3a..."]), "hub.public_keys[1]", "hexadecimal digits"),
         (_set("hub", "http", to="ftp://x"), "hub.http", "pattern"),
     ],
 )  # fmt: skip

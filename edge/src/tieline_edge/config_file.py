@@ -23,6 +23,7 @@ from tieline_edge.drivers.modbus.bus_load import MOST, line_loads
 from tieline_edge.places import place_mistakes
 from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
 from tieline_edge.shedding.checks import hold_mistakes
+from tieline_edge.sync.trusted import trusted_keys
 from tieline_edge.vital_file import configured_list
 
 _MAX_DEPTH: Final = 20
@@ -216,8 +217,9 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
 
 
 def _listed_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
-    """What the signed list of vital devices finds wrong with the classes of the file."""
+    """What is wrong with the hub's keys, or what the list they have signed finds wrong with the classes of the file."""
     try:
+        trusted_keys(settings.hub.public_keys, source)
         listed = configured_list(settings)
     except BadInputError as error:
         yield error
