@@ -68,9 +68,10 @@ class FixedFleet:
 
     reported: Reported | None = None
     third_party: str | None = None
+    away: bool = False
 
     def edges(self) -> list[EdgeStatus]:
-        return [EdgeStatus(HARBOUR, True, True, NOW, 1, self.reported, third_party=self.third_party)]
+        return [EdgeStatus(HARBOUR, not self.away, not self.away, NOW, 1, self.reported, third_party=self.third_party)]
 
     def devices(self, edge: EdgeId | None) -> list[DeviceStatus]:
         device = DeviceStatus(HARBOUR, DeviceId("bat1"), True, ("p_w", "soc_pct"), NOW)

@@ -23,7 +23,7 @@ def load(tmp_path: Path, text: str) -> object:
         ("mirrors: [{name: a, url: 'http://user:secret@127.0.0.1'}]", "secrets go into token_file"),
         ("mirrors: [{name: a, url: 'ftp://127.0.0.1'}]", "is no address like"),
         ("mirrors: [{name: a, url: 'http://127.0.0.1'}, {name: a, url: 'http://127.0.0.1:1'}]", "need different names"),
-        ("mirrors: [{name: a, url: 'http://127.0.0.1', overlap: 3}]", "there is no such key here"),
+        ("mirrors: [{name: a, url: 'http://127.0.0.1', overlap: 3}]", "unknown key"),
         ("sources: {harbour: {token_file: t}}", "harbour is an edge"),
         ("sources: {Mdm: {token_file: t}}", "is no EdgeId"),
         ("kafka: {bootstrap: 'k:9092', security: plaintext, producer: {topic: t}}", "plaintext is for loopback"),

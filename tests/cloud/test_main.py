@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
+from rich.console import Console
 
 from tests.conftest import Broker
 from tieline_cloud.__main__ import main
+from tieline_cloud.client import HubClient, HubRefusedError
 from tieline_cloud.commands.parser import build_parser
 from tieline_core import topics
 from tieline_core.ids import EdgeId
@@ -245,11 +248,17 @@ def test_check_config_names_a_missing_key_and_a_wrong_value(tmp_path: Path, caps
     assert "tieline-cloud keygen" in capsys.readouterr().err
     assert main(["keygen", str(tmp_path / "keys")]) == 0
     assert main(["check-config", str(config)]) == 0
-    assert "1 edges with 1 batteries" in capsys.readouterr().out
+    assert "in order; 1 edge with 1 battery" in capsys.readouterr().out
     assert main(["check-config", str(write_config(tmp_path, 1883, listen={"port": -1}))]) == 1
     assert "listen.port = -1" in capsys.readouterr().err
     assert main(["check-config", str(write_config(tmp_path, 1883, prices="absent.csv"))]) == 1
     assert "there is no such file" in capsys.readouterr().err
+    broker = {"host": "localhost", "username": "hub", "password_file": "absent"}
+    assert main(["check-config", str(write_config(tmp_path, 1883, mqtt=broker))]) == 1
+    assert "mqtt.password_file = 'absent': cannot be read: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "no.crt").write_text("no certificate", encoding="utf-8")
+    assert main(["check-config", str(write_config(tmp_path, 1883, mqtt={"host": "localhost", "ca_file": "no.crt"}))]) == 1
+    assert "mqtt.ca_file = 'no.crt': holds no certificate in PEM form" in capsys.readouterr().err
 
 
 def test_an_instant_needs_an_offset() -> None:
@@ -266,3 +275,45 @@ def test_a_taken_address_is_said_in_one_sentence(tmp_path: Path, broker: Broker,
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("tieline-cloud: listen: port = ")
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_written_or_read_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert main(["keygen", str(blocked / "keys")]) == 1
+    assert "hub.key: cannot be made: Not a directory" in capsys.readouterr().err
+    assert main(["keygen", str(tmp_path / "keys")]) == 0
+    assert main(["keygen", str(tmp_path / "keys")]) == 1
+    assert "there is a key already" in capsys.readouterr().err
+    listing = ["sign-vital-list", str(tmp_path / "keys"), "harbour", "load10", "load10", "--by", "duty", "--out"]
+    assert main([*listing, str(blocked / "vital.json")]) == 1
+    assert "vital.json: cannot be written: Not a directory" in capsys.readouterr().err
+    assert main([*listing, str(tmp_path / "vital.json")]) == 0
+    assert "1 vital device of harbour" in capsys.readouterr().out
+    assert main(["publish-policy", "harbour", str(tmp_path / "absent.yaml")]) == 1
+    assert "absent.yaml: cannot be read: No such file or directory\n" in capsys.readouterr().err
+    assert main(["publish-policy", "harbour", str(blocked)]) == 1
+    assert "file: is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8600", "http://127.0.0.1:port", "", "ftp://127.0.0.1"])
+def test_what_is_no_address_is_refused_in_words(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--url", url]) == 1
+    assert f"--url = {url!r}: an address like http://127.0.0.1:8600 is expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_of_somebody_else_is_not_taken_for_the_hubs(status: int) -> None:
+    page = httpx.MockTransport(lambda _request: httpx.Response(status, text="<html>"))
+    with HubClient("http://127.0.0.1:9464", Console(), page) as client, pytest.raises(HubRefusedError, match="is no hub"):
+        client.get("health")
+
+
+def test_a_refused_release_says_what_to_publish_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"edge_id": "harbour", "sha256": "ab" * 32, "state": "refused", "reason": "classes = 'load99': unknown"}
+    page = httpx.MockTransport(lambda _request: httpx.Response(200, json=answer))
+    monkeypatch.setattr("tieline_cloud.client.HubClient", partial(HubClient, transport=page))
+    assert main(["release-shedding", "harbour"]) == 1
+    assert "publish one that the edge takes, then release" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_relative_paths_are_meant_from_the_folder_of_the_file(tmp_path: Path) ->
         (
             "data_dir: data",
             "data_folder: data",
-            ["data_dir = ", "this key is needed", "data_folder = 'data': there is no such key"],
+            ["data_dir = None: this key is required", "data_folder = 'data': unknown key; did you mean 'data_dir'?"],
         ),
         ("energy_wh: 150000", "energy_wh: 150 kWh", ["edges.harbour.batteries.bat1.energy_wh = '150 kWh'"]),
         ("  harbour:", "  Harbour:", ["edges.Harbour", "is no EdgeId"]),

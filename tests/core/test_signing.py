@@ -85,6 +85,7 @@ def test_garbage_is_a_format_refusal(data: bytes) -> None:
     with pytest.raises(EnvelopeRefusedError) as refusal:
         unseal(data)
     assert refusal.value.check == "format"
+    assert "_Wire" not in str(refusal.value)
 
 
 def test_size_is_checked_before_parsing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from tieline_edge.control.arbiter import Decision
 from tieline_edge.control.facts import SiteFacts
 from tieline_edge.control.memory import ArbiterMemory
 from tieline_edge.control.replay import Asked
+from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.trace import Trace
 from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
 
@@ -76,6 +78,37 @@ def test_run_refuses_a_bad_configuration_before_it_touches_anything(tmp_path: Pa
     assert main(["run", str(bad)]) == 2
     assert "devices" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", str(write_config(tmp_path, state_dir=str(tmp_path / "file" / "state")))]) == 1
+    assert f"error: state_dir = '{tmp_path}/file/state': nothing can be kept there: Not a directory" in capsys.readouterr().err
+
+
+def test_state_of_another_user_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(self: StateFile) -> str | None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
+
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(StateFile, "read", denied)
+    assert main(["tags", "--config", str(write_config(tmp_path))]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {tmp_path}/state/")
+    assert "Permission denied. What an edge keeps belongs to the user it runs as" in told
+
+
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tieline_edge", "tags", "--config", str(write_config(tmp_path))]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_missing_file_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,4 +42,5 @@ def test_where_none_or_several_may_be_meant_it_has_to_be_named(
         (tmp_path / name).touch()
     with pytest.raises(SystemExit):
         parsed(tmp_path)
-    assert "--config" in capsys.readouterr().err
+    holds = "more than one (a.yaml, b.yaml)" if files else "none"
+    assert f"--config: name the site file: {VARIABLE} is not set, and {tmp_path} holds {holds}" in capsys.readouterr().err

@@ -112,7 +112,8 @@ ALARMS = [
     ("ACTION", "ladder.step", "local schedule: no plan covers now: plan p-7 ended 16:00 UTC"),
 ]
 WHY = (
-    "load03 at 2016-12-07 17:45:12 CET (16:45:12 UTC): open\n  because   local protection (thermal-overload): open, at 103 %\n"
+    "load03 at 2016-12-07 17:45:12 CET (16:45:12 UTC): open\n  because   local protection (thermal-overload): open, at 103 %;"
+    " tr1 needs relief until load03 and load07 are seen open\n"
 )
 
 
@@ -269,7 +270,19 @@ def test_why_opens_by_keyboard_and_closes_with_escape(browser: Browser, gateway:
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog", name="Why load03 does what it does")).to_be_visible()
     expect(page.locator("#whytext")).to_contain_text("local protection (thermal-overload)")
-    shot(watched, "status-why")
+    page.set_viewport_size({"width": 800, "height": 900})
+    rectangles = page.locator("#whytext .labelled").evaluate(
+        "node => { const range = document.createRange(); range.selectNodeContents(node);"
+        " return [...range.getClientRects()].map(({ left, top }) => [left, top]); }"
+    )
+    lines = [min(left for left, line in rectangles if line == top) for top in sorted({top for _, top in rectangles})]
+    assert len(lines) > 1
+    assert all(left > lines[0] + 60 for left in lines[1:]), "a long reason goes on below its words, not below its label"
+    shot(watched, "status-why-800")
+    for width in (420, 600, 740, 780, 900):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"wider than a window of {width} px"
+        shot(watched, f"status-why-{width}")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_role("button", name="Why? Explain load10").click()

@@ -140,3 +140,10 @@ def test_what_is_missing_or_no_yaml_is_said(tmp_path: Path) -> None:
 def test_an_unknown_fault_is_refused_by_name(scenario: Scenario) -> None:
     with pytest.raises(SimulatorError, match="no fault 'flood'"):
         FaultBoard(scenario.faults).set("flood", on=True)
+
+
+def test_the_small_scenario_has_one_substation_of_the_demo_and_no_story(scenario: Scenario) -> None:
+    small = load_scenario(SCENARIO_PATH.with_name("one-substation.yaml"))
+    assert small.substations == scenario.substations[:1]
+    assert not small.timeline
+    assert small.faults.items() <= scenario.faults.items()

@@ -17,6 +17,7 @@ from tieline_cloud.api.routes.edges import edge_summary
 from tieline_cloud.api.routes.readings import point_value
 from tieline_cloud.api.server import http_server
 from tieline_cloud.books import Books
+from tieline_cloud.broker_access import check_files
 from tieline_cloud.console.broadcast import Broadcaster
 from tieline_cloud.console.live import LiveHub
 from tieline_cloud.dispatch.documents import DocumentStore
@@ -78,7 +79,7 @@ def ingest_settings(settings: HubSettings) -> IngestSettings:
     """The part of the settings ingest needs."""
     mqtt = settings.mqtt
     return IngestSettings(
-        broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file),
+        broker=BrokerAddress(mqtt.host, mqtt.port, mqtt.insecure, mqtt.username, mqtt.password_file, mqtt.ca_file),
         host_id=mqtt.host_id,
         max_points_per_edge=settings.max_points_per_edge,
         admitted_edges=None if settings.admitted_edges is None else frozenset(settings.admitted_edges),
@@ -103,6 +104,7 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[RunningHub]:
     """
     clock = open_clock(settings.clock)
     read_key(settings.signing_key)
+    check_files(settings.mqtt)
     async with AsyncExitStack() as stack:
         examiner = RuleExaminer(RuleTable(load_rules(settings.quality.rules)))
         store = stack.enter_context(open_ledger(settings, examiner if settings.quality.examine else None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import urllib.parse
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,7 +12,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from tieline_core.errors import PermanentError, TransientError
+from tieline_core.errors import BadInputError, PermanentError, TransientError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8600"
 _POLL_S: Final = 0.2
@@ -33,9 +34,14 @@ class HubClient:
         url: Base address of the hub.
         console: Where progress is drawn.
         transport: In tests, something else than the network.
+
+    Raises:
+        BadInputError: It is no address.
     """
 
     def __init__(self, url: str, console: Console, transport: httpx.BaseTransport | None = None) -> None:
+        if not _is_address(url):
+            raise BadInputError("command line", "--url", url, f"an address like {DEFAULT_URL} is expected")
         self._url = url
         self._console = console
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, transport=transport)
@@ -54,16 +60,24 @@ class HubClient:
         try:
             response = self._http.request(method, f"/v1/{path}", **rest)
         except httpx.TransportError as error:
+            reason = str(error).rpartition("] ")[2]
             raise HubAwayError(
-                f"no hub answers at {self._url} ({error}); start one with 'tieline-cloud serve CONFIG'"
+                f"no hub answers at {self._url} ({reason}); "
+                "start one with 'tieline-cloud serve CONFIG', or name another by --url"
             ) from error
         if response.is_error:
             try:
                 detail = response.json()["detail"]
             except (ValueError, KeyError, TypeError):
-                detail = f"{response.status_code} {response.reason_phrase}"
+                detail = self._stranger(response)
             raise HubRefusedError(str(detail))
-        return response.json()
+        try:
+            return response.json()
+        except ValueError as error:
+            raise HubRefusedError(self._stranger(response)) from error
+
+    def _stranger(self, response: httpx.Response) -> str:
+        return f"what answers at {self._url} is no hub ({response.status_code} {response.reason_phrase})"
 
     def publish_config(self, edge: str, text: str, wait_s: float) -> dict[str, Any]:
         """Publish a site file and wait for the edge's word on it.
@@ -118,3 +132,11 @@ class HubClient:
         if job["state"] != "done":
             raise HubRefusedError(f"{kind} {job['state']}: {job['error']}")
         return job
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from tieline_cloud.settings import HubSettings
 from tieline_core.errors import BadInputError, PermanentError
+from tieline_core.field_words import reason_of, value_of
 from tieline_core.strict_yaml import parse
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +21,7 @@ _PATH_KEYS: Final = (
     ("clock", "path"),
     ("grid", "file"),
     ("mqtt", "password_file"),
+    ("mqtt", "ca_file"),
     ("mirrors", "*", "token_file"),
     ("mirrors", "*", "ca_file"),
     ("sources", "*", "token_file"),
@@ -64,9 +66,7 @@ def validated(model: type[M], tree: dict[str, Any], source: str) -> M:
     except ValidationError as error:
         raise ConfigError(
             tuple(
-                BadInputError(
-                    source, ".".join(str(part) for part in row["loc"]), row.get("input"), _sentence(row["type"], row["msg"])
-                )
+                BadInputError(source, ".".join(str(part) for part in row["loc"]), value_of(row), reason_of(row, model))
                 for row in error.errors(include_url=False)
             )
         ) from error
@@ -103,11 +103,3 @@ def _anchor(tree: object, keys: tuple[str, ...], folder: Path) -> None:
             _anchor(tree[key], tuple(rest), folder)
         elif isinstance(tree[key], str):
             tree[key] = str((folder / tree[key]).absolute())
-
-
-def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "there is no such key here"
-    if kind == "missing":
-        return "this key is needed"
-    return message.removeprefix("Value error, ")

@@ -96,14 +96,19 @@ class Observation:
         return {
             "durable_lane": {
                 "ok": self.ingest.durable.connected,
+                "problem": self.ingest.durable.problem,
                 "readings": durable.readings,
                 "garbage": durable.garbage,
                 "turned_away": sum(durable.turned_away.values()),
                 "pending": durable.pending,
                 "newest_measured_at": durable.newest_measured_at,
             },
-            "live_lane": {"ok": self.ingest.live.connected, "garbage": self.ingest.live_counters.garbage},
-            "dispatch": {"ok": self.publisher.connected},
+            "live_lane": {
+                "ok": self.ingest.live.connected,
+                "problem": self.ingest.live.problem,
+                "garbage": self.ingest.live_counters.garbage,
+            },
+            "dispatch": {"ok": self.publisher.connected, "problem": self.publisher.problem},
             "store": {field.name: getattr(statistics, field.name) for field in fields(statistics)},
             "rollups": {
                 "ok": self.upkeep.progress is not None or not self.upkeep.failures,

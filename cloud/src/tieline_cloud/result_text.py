@@ -38,7 +38,8 @@ def status_lines(health: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) 
     yield f"hub {health['version']}: {health['status']}, clock {health['now']} at speed {health['clock_speed']:g}"
     for name, part in health["parts"].items():
         if isinstance(part, Mapping) and part.get("ok") is False:
-            yield f"  {name} does not work: {_plain(part.get('problem'))}"
+            problem = part.get("problem")
+            yield f"  {name} does not work{f': {problem}' if problem else ''}"
     for edge in edges:
         lanes = "/".join(lane for lane, on in (("durable", edge["online_durable"]), ("live", edge["online_live"])) if on)
         confirmed = {True: "runs what it should", False: "does not run what it should yet", None: "nothing is wanted of it"}

@@ -6,12 +6,13 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tieline_core.errors import BadInputError
+from tieline_core.field_words import reason_of, value_of
 from tieline_core.strict_yaml import MAX_BYTES, parse
 from tieline_edge.drivers.capabilities import Capability, Role
 from tieline_edge.drivers.catalog.entry import CatalogEntry
@@ -22,20 +23,10 @@ from tieline_edge.drivers.modbus.bus_load import MOST, line_loads
 from tieline_edge.places import place_mistakes
 from tieline_edge.settings import DeviceSettings, EdgeSettings, sample_periods_s
 from tieline_edge.shedding.checks import hold_mistakes
+from tieline_edge.sync.trusted import trusted_keys
 from tieline_edge.vital_file import configured_list
 
 _MAX_DEPTH: Final = 20
-
-#: pydantic's words where ours say more; the rest of its messages are plain enough.
-_REASONS: Final = {
-    "missing": "this key is required",
-    "string_type": "a text is expected",
-    "int_type": "a whole number is expected",
-    "float_type": "a number is expected",
-    "bool_type": "true or false is expected",
-    "tuple_type": "a list is expected",
-    "model_type": "a block of keys is expected",
-}
 
 
 def read_yaml(path: Path) -> Mapping[str, object]:
@@ -132,40 +123,11 @@ def _path(location: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
-def _model_at(location: Sequence[int | str]) -> type[BaseModel] | None:
-    """The settings class that owns the last part of a path."""
-    model: type[BaseModel] = EdgeSettings
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        if part not in model.model_fields:
-            return None
-        annotation = model.model_fields[part].annotation
-        nested = [
-            item for item in (annotation, *get_args(annotation)) if isinstance(item, type) and issubclass(item, BaseModel)
-        ]
-        if not nested:
-            return None
-        model = nested[0]
-    return model
-
-
 def _mistake(source: str, details: ErrorDetails, tree: Mapping[str, object]) -> BadInputError:
-    location = details["loc"]
-    kind = details["type"]
-    value = details.get("input")
-    if kind == "extra_forbidden":
-        model = _model_at(location)
-        known = list(model.model_fields) if model is not None else []
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}" if known else ""
-        return BadInputError(source, _path(location), value, f"unknown key{hint}")
-    if kind == "missing":
-        value = None
-    reason = _REASONS.get(kind) or details["msg"].removeprefix("Value error, ")
-    if value is tree or (isinstance(value, dict) and kind == "value_error"):
+    value = value_of(details)
+    if value is tree or (isinstance(value, dict) and details["type"] == "value_error"):
         value = None if value is tree else value.get("id", "block")
-    return BadInputError(source, _path(location), value, reason)
+    return BadInputError(source, _path(details["loc"]), value, reason_of(details, EdgeSettings))
 
 
 def _device_mistakes(source: str, devices: Sequence[DeviceSettings | None]) -> Iterator[BadInputError]:
@@ -255,8 +217,9 @@ def _site_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputErro
 
 
 def _listed_mistakes(source: str, settings: EdgeSettings) -> Iterator[BadInputError]:
-    """What the signed list of vital devices finds wrong with the classes of the file."""
+    """What is wrong with the hub's keys, or what the list they have signed finds wrong with the classes of the file."""
     try:
+        trusted_keys(settings.hub.public_keys, source)
         listed = configured_list(settings)
     except BadInputError as error:
         yield error

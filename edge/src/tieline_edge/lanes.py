@@ -156,7 +156,7 @@ def build(parts: Composition, config: ConfigSink | None = None) -> Lanes:
         parts.clock,
         trusted_keys(settings.hub.public_keys),
         uplink.nonces,
-        Artifacts(parts.paths.artifacts, settings.hub.http),
+        Artifacts(parts.paths.artifacts, settings.hub.http, ca_file=settings.hub.http_ca_file),
         folder,
         sinks,
     )

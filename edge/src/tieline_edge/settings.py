@@ -5,12 +5,14 @@ Reading it from YAML, with file and key in every message, is :mod:`tieline_edge.
 
 from __future__ import annotations
 
+import difflib
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyAddress, field_validator, model_validator
 
 from tieline_core.ids import DeviceId, EdgeId
 from tieline_core.shedding import (
@@ -75,7 +77,18 @@ class MqttEndpoint(_Section):
     port: Port = 8883
     username: str | None = None
     password_file: Path | None = None
+    ca_file: Path | None = Field(
+        default=None, description="PEM certificate of the authority that signed the broker's; without it the system's"
+    )
     insecure: bool = Field(default=False, description="plain TCP without TLS; only for loopback and demonstration")
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> MqttEndpoint:
+        if self.insecure and self.ca_file is not None:
+            raise ValueError("either insecure: true or a ca_file, not both")
+        if self.username is None and self.password_file is not None:
+            raise ValueError("password_file needs a username")
+        return self
 
 
 class HubSettings(_Section):
@@ -83,6 +96,7 @@ class HubSettings(_Section):
 
     mqtt: MqttEndpoint
     http: str = Field(pattern=r"^https?://", description="base address for pulling artifacts by content hash")
+    http_ca_file: Path | None = Field(default=None, description="as mqtt.ca_file, for an https address")
     public_keys: tuple[str, ...] = Field(default=(), description="hex Ed25519 public keys; none = monitor only")
     host_id: str = "hub"
 
@@ -157,10 +171,24 @@ class ModbusEndpoint(_Section):
         return self.serial if self.serial is not None else f"{self.host}:{self.port}"
 
 
+def opcua_address(url: str) -> str:
+    """The same, when it is an address of an OPC-UA server.
+
+    Raises:
+        ValueError: Saying what is expected.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("nobody's password stands in an address: username and password_file are keys of their own")
+    if parts.scheme != "opc.tcp" or not parts.hostname or not parts.port:
+        raise ValueError("the address of an OPC-UA server is expected, host and port, such as opc.tcp://10.0.0.2:4840")
+    return url
+
+
 class OpcUaEndpoint(_Section):
     """An OPC-UA server and how the way to it is secured (names as in Telegraf; policies of OPC 10000-7)."""
 
-    url: str = Field(pattern=r"^opc\.tcp://[^@]+$")
+    url: Annotated[str, AfterValidator(opcua_address)]
     root: str = Field(default="TR1", min_length=1, max_length=64, description="replaces {root} in the catalogue's node ids")
     timeout_s: float = Field(default=2.0, gt=0, le=30)
     security_policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] = "Basic256Sha256"
@@ -265,6 +293,14 @@ class SheddingSettings(_Section):
         fed = (device for line in self.lines for device in (line.device, *(line.loads or ())))
         return (*single, *fed, *self.voltage_at, *self.frequency_at, *self.shared)
 
+    def place_of(self, device: DeviceId) -> str:
+        """The key that names a device, for messages."""
+        for key in ("transformer", "ambient", "exchange_at", "voltage_at", "frequency_at", "shared", "vital"):
+            named = getattr(self, key)
+            if device == named or (isinstance(named, tuple) and device in named):
+                return f"shedding.{key}"
+        return "shedding.lines"
+
 
 class TariffStep(_Section):
     """A price that holds from a local time of day until the next step's."""
@@ -340,7 +376,10 @@ class EdgeSettings(_Section):
             raise ValueError(f"device ids must be unique, {', '.join(doubled)} stands more than once")
         unknown = sorted({*self.shedding.vital, *self.shedding.inputs} - set(ids))
         if unknown:
-            raise ValueError(f"shedding names devices that are not configured: {', '.join(unknown)}")
+            near = difflib.get_close_matches(unknown[0], ids, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            more = f" (and {', '.join(unknown[1:])})" if unknown[1:] else ""
+            raise ValueError(f"{self.shedding.place_of(unknown[0])} names '{unknown[0]}', no device of this site{hint}{more}")
         if any(device.mqtt for device in self.devices) and self.field_broker is None:
             raise ValueError("field_broker is needed: there are devices that publish over MQTT")
         polls_s = max(max(device.poll_s, self.cycle.floor_wall_s * self.clock.max_speed) for device in self.devices)

@@ -22,13 +22,19 @@ def usual_site(environment: Mapping[str, str], folder: Path) -> Path | None:
 
 
 def add_site_option(parser: argparse.ArgumentParser, folder: Path = FOLDER) -> None:
-    """Add ``--config``; it is required only where no site file is the usual one."""
-    usual = usual_site(os.environ, folder)
+    """Add ``--config``; it is needed only where no site file is the usual one."""
+
+    def site_file(text: str) -> Path:
+        if text:
+            return Path(text)
+        there = [path.name for path in sorted(folder.glob("*.yaml"))]
+        holds = f"more than one ({', '.join(there)})" if there else "none"
+        raise argparse.ArgumentTypeError(f"name the site file: {VARIABLE} is not set, and {folder} holds {holds}")
+
     parser.add_argument(
         "--config",
-        type=Path,
-        required=usual is None,
-        default=usual,
+        type=site_file,  # asked about a default only where that is a text: here, that nothing was said
+        default=usual_site(os.environ, folder) or "",
         metavar="CONFIG",
         help=f"YAML file of the site; default: ${VARIABLE}, else the only one in {folder}",
     )

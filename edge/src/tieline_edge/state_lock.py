@@ -27,6 +27,10 @@ class StateHeldError(TransientError):
         super().__init__(f"{folder} is in use by {holder or 'another process'}")
 
 
+class StateFolderError(TransientError):
+    """The state folder cannot be made or written; a disk or a permission may be put right at any moment."""
+
+
 @contextmanager
 def hold_state(folder: Path, purpose: str) -> Iterator[None]:
     """Be the only one who works with a state folder while the context is open; a killed process lets go by itself.
@@ -37,9 +41,13 @@ def hold_state(folder: Path, purpose: str) -> Iterator[None]:
 
     Raises:
         StateHeldError: Somebody else does.
+        StateFolderError: There is no folder to work with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, ours = _open(folder / _FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, ours = _open(folder / _FILE)
+    except OSError as error:
+        raise StateFolderError(f"state_dir = '{folder}': nothing can be kept there: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

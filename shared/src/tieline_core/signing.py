@@ -182,7 +182,7 @@ def _verified(data: bytes, trusted: Mapping[str, bytes]) -> tuple[Header, bytes]
         header = Header.model_validate_json(_decode(wire.protected))
         payload, signature = _decode(wire.payload), _decode(wire.signature)
     except (ValidationError, binascii.Error, ValueError) as error:
-        raise EnvelopeRefusedError("format", f"not an envelope: {str(error).splitlines()[0]}") from error
+        raise EnvelopeRefusedError("format", "not an envelope: it is not what a hub has signed, or not all of it") from error
     public = trusted.get(header.key_id)
     if public is None:
         raise EnvelopeRefusedError("key", f"key {header.key_id} is not trusted here")

@@ -62,5 +62,5 @@ def parse(data: bytes, source: str, max_bytes: int = MAX_BYTES) -> object:
         raise BadInputError(source, "", None, "is nested too deeply") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BadInputError(source, where, None, f"no YAML we read: {getattr(error, 'problem', None) or error}") from error
+        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
+        raise BadInputError(where, "", None, f"no YAML we read: {getattr(error, 'problem', None) or error}") from error

@@ -135,6 +135,17 @@ async def test_a_command_is_accepted_sent_and_can_be_looked_up(client: httpx.Asy
     assert (await answer(client, f"/v1/commands/{command['command_id']}"))["state"] == "accepted"
 
 
+async def test_a_command_to_an_edge_that_is_away_says_that_nobody_heard_it(client: httpx.AsyncClient, rooms: Rooms) -> None:
+    body = {"edge_id": "harbour", "device_id": "bat1", "action": "release", "valid_for_s": 600, "reason": "test"}
+    assert (await client.post("/v1/commands", json=body)).json()["text"] == ""
+    rooms.fleet.away = True
+    told = (await client.post("/v1/commands", json=body)).json()
+    assert (told["state"], told["text"]) == (
+        "accepted",
+        "harbour is away: unless a report comes, it has not heard it; send a new one when it is back",
+    )
+
+
 async def test_a_third_party_is_marked_and_never_commanded(client: httpx.AsyncClient, rooms: Rooms) -> None:
     rooms.fleet.third_party = "plant/press"
     (edge,) = await answer(client, "/v1/edges")

@@ -62,6 +62,8 @@ async def test_a_release_keeps_the_sections_and_a_later_policy_keeps_the_release
         ("voltage: {hold_s: 10}\n", "longer than tap_changer_s"),
         ("shares: {hv1: 1.5}\n", r"shares\.hv1"),
         ("colour: red\n", "colour"),
+        ("thermal_overlod: {}\n", "unknown key; did you mean 'thermal_overload'"),
+        ("thermal_overload: {restore_hold: 60}\n", "did you mean 'restore_hold_s'"),
     ],
 )
 def test_what_is_no_policy_is_not_signed_and_key_and_reason_are_named(tmp_path: Path, text: str | None, reason: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import Broker
+from tests.tls_front import make_authority, tls_front
 from tieline_cloud.dispatch.publisher import MqttPublisher, PublishFailedError
 from tieline_cloud.settings import MqttSettings
 
@@ -48,3 +50,17 @@ async def test_a_broker_that_is_away_is_said_at_once(broker: Broker) -> None:
     async with MqttPublisher(settings, "hub-dispatch") as publisher:
         with pytest.raises(PublishFailedError, match="is not connected"):
             await publisher.publish("tieline/v1/harbour/down/command", b"signed", retain=False)
+
+
+@pytest.mark.broker
+async def test_why_it_does_not_connect_is_known_in_words_until_it_does(broker: Broker, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    async with tls_front(tmp_path, broker.port) as port:
+        async with MqttPublisher(MqttSettings(host="127.0.0.1", port=port), "hub-dispatch") as publisher:
+            async with asyncio.timeout(20):
+                while publisher.problem is None:  # noqa: ASYNC110 - paho's thread finds it
+                    await asyncio.sleep(0.02)
+            assert "not one this system trusts; name the authority's in ca_file" in publisher.problem
+        async with MqttPublisher(MqttSettings(host="127.0.0.1", port=port, ca_file=authority), "hub-dispatch") as publisher:
+            await connected(publisher)
+            assert publisher.problem is None

@@ -126,6 +126,7 @@ async def test_vital_tagged_full_and_open_devices_are_not_moved_though_somebody_
         notes = [act["note"] for row in sheets(tmp_path)[0]["devices"] for act in row["actuations"]]
         assert "cable is open" in notes[0]
         assert "vital" in notes[1]
+        assert "no consent" not in next((tmp_path / "state" / "checkout").glob("*.md")).read_text(encoding="utf-8")
         server.discretes[LOAD_UNIT, 0] = 0
         path = site(tmp_path, server)
         assert await checkout(path, "--answers", answers(tmp_path, load01=ALL), "--device", "load01") == 1

@@ -40,7 +40,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield Site(tmp_path, old, new)
 
 
-async def test_a_battery_joins_and_the_others_keep_their_connection(site: Site) -> None:
+async def test_a_battery_joins_and_the_others_keep_their_connection(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     async with edge(site) as running:
         parts, before = running.parts, dict(running.parts.handles)
         taken = site.publish(site.with_devices(battery(site.old.port), load(site.old.port), battery(site.new.port, "bat2")))
@@ -51,6 +52,7 @@ async def test_a_battery_joins_and_the_others_keep_their_connection(site: Site) 
         assert BAT2 in parts.cycle.specs
         assert parts.plans.specs is parts.commands.specs
         assert parts.site.config_sha256 == taken[1]
+        assert f"configuration {taken[1][:16]}, published by" in caplog.text
         assert (await parts.handles[BAT2].apply(HoldPower(5e3, 180.0))).confirmed
         assert written(site.new)
         assert written(site.old) == []
@@ -123,6 +125,7 @@ def _wset_ena(server: ModbusServer) -> int:
         ({"site": {"name": "Harbour", "rated_va": 630e3, "time_zone": "Europe/Berlin"}}, "fixed", "site.time_zone"),
         ({"sight": 1}, "content", "sight"),
         ({"devices": []}, "content", "devices"),
+        ({"sight": 1, "devises": 1}, "content", "1 more: tieline-edge check-config names all"),
     ],
 )
 async def test_what_cannot_change_while_it_runs_is_refused_by_name(

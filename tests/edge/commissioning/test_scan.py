@@ -224,3 +224,10 @@ def test_check_config_prints_every_mistake_of_every_file(tmp_path: Path) -> None
     assert "a.yaml: devices = None: this key is required" in text
     assert "b.yaml: cannot be read: No such file or directory" in text
     assert text.rstrip().endswith("mistakes")
+
+
+@pytest.mark.parametrize("address", ["bay1:4840", "opc.tcp://bay1", "http://bay1:4840"])
+def test_what_is_no_address_of_an_opcua_server_is_refused_in_words(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scan", "--opcua", address])
+    assert f"'{address}': the address of an OPC-UA server is expected" in capsys.readouterr().err

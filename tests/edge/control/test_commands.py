@@ -14,7 +14,7 @@ from tieline_core.messages.command import Command, CommandState
 from tieline_edge.control.claims import NO_LIMIT, Band, Interval
 from tieline_edge.control.commands import MAX_COMMANDS, MAX_OPEN, REMEMBER_S, CommandBook
 from tieline_edge.control.state_file import StateFile
-from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec, HoldPower, Role
 
 EDGE = EdgeId("harbour")
 NOW = datetime(2016, 12, 7, 16, tzinfo=UTC)
@@ -131,6 +131,20 @@ async def test_a_command_is_followed_to_its_effect_and_a_refresh_is_no_step_back
     assert states == [CommandState.CONFIRMED, None, CommandState.EFFECTIVE, None]
     assert book.progress(BAT, "plan", CommandState.FAILED, "", NOW) is None
     assert book.progress(PV, "command command-1", CommandState.FAILED, "", NOW) is None
+
+
+async def test_a_setpoint_that_limits_hold_back_is_told_with_what_was_written_instead(book: CommandBook) -> None:
+    await book.accept(command(value=-20e3), NOW)
+    states = (CommandState.CONFIRMED, CommandState.EFFECTIVE, CommandState.EFFECTIVE)
+    held = [book.progress(BAT, "command command-1", state, "read", NOW, HoldPower(-49e3, 180)) for state in states]
+    assert [report and report.text for report in held] == [
+        "in part: -49000 W, not -20000 W: limits or a ramp hold it back, see why; read"
+    ] * 2 + [None]
+    free = HoldPower(-20e3, 180)
+    assert book.progress(BAT, "command command-1", CommandState.CONFIRMED, "read", NOW, free) is None
+    reached = book.progress(BAT, "command command-1", CommandState.EFFECTIVE, "the field shows it", NOW, free)
+    assert reached is not None
+    assert (reached.state, reached.text) == (CommandState.EFFECTIVE, "the field shows it")
 
 
 async def test_a_command_that_was_in_force_ends_with_its_time_and_says_so_once(book: CommandBook) -> None:

@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from queue import Queue
 
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from deploy.ports import free_port
 from tests.conftest import Broker
 from tests.edge.drivers.field import EDGE, START, MemoryRecorder, make_context
 from tieline_core.clock import ManualClock
@@ -20,6 +22,7 @@ from tieline_core.errors import TransientError
 from tieline_core.ids import PointId
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.mqtt.client import FieldClient, NotOpenedError
 from tieline_edge.drivers.mqtt.gateway import MeterGateway
 from tieline_edge.drivers.mqtt.parties import Party, Publishing
 from tieline_edge.drivers.registry import open_driver
@@ -241,6 +244,21 @@ async def test_the_gateway_finds_its_broker_again(broker: Broker) -> None:
         here.side._client.subscribe("meters/+/receipt", 1)
         here.side.send("m01", 1)
         assert await here.receipts(1) == ["m01-1"]
+
+
+async def test_a_field_broker_that_cannot_be_used_is_told_once_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = free_port()
+    async with FieldClient(MqttEndpoint(host="127.0.0.1", port=nobody, insecure=True), "edge-field", ()):
+        async with asyncio.timeout(20):
+            refused = f"field broker 127.0.0.1:{nobody} cannot be reached: Connection refused"
+            while refused not in caplog.text:  # noqa: ASYNC110 - paho's thread finds it
+                await asyncio.sleep(0.05)
+    absent = MqttEndpoint(host="127.0.0.1", port=nobody, ca_file=tmp_path / "absent.crt")
+    with pytest.raises(NotOpenedError, match=r"absent\.crt': cannot be read: No such file or directory"):
+        async with FieldClient(absent, "edge-field", ()):
+            pass
 
 
 async def test_a_meter_takes_no_orders() -> None:

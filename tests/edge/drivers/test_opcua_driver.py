@@ -158,7 +158,7 @@ async def test_a_bay_takes_no_orders_but_may_be_released(bay: Bay) -> None:
 )
 def test_whatever_a_server_answers_a_bad_value_is_never_a_number(status: int, value: object) -> None:
     table = PointTable(
-        EDGE, DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x"}}),
+        EDGE, DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x:4840"}}),
         entry("transformer-bay-opcua"),
     )  # fmt: skip
     reading = reading_of(next(iter(table)), status, value, None, START)
@@ -167,7 +167,9 @@ def test_whatever_a_server_answers_a_bad_value_is_never_a_number(status: int, va
 
 
 def loading(value: float, source_time: datetime) -> Reading:
-    settings = DeviceSettings.model_validate({"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x"}})
+    settings = DeviceSettings.model_validate(
+        {"id": "tr1", "catalog": "transformer-bay-opcua", "opcua": {"url": "opc.tcp://x:4840"}}
+    )
     row = next(iter(PointTable(EDGE, settings, entry("transformer-bay-opcua"))))
     return reading_of(row, 0, value, source_time, START)
 

@@ -164,7 +164,7 @@ async def test_without_a_folder_for_certificates_only_insecure_servers_can_be_re
         ({"username": "x", "password_file": "/x", "insecure": True}, "plain text"),
         ({"insecure": True, "security_policy": "Basic256Sha256"}, "not both"),
         ({"security_policy": "Basic128Rsa15"}, "Input should be"),
-        ({"url": "opc.tcp://user:secret@host:4840"}, "should match pattern"),
+        ({"url": "opc.tcp://user:secret@host:4840"}, "username and password_file are keys of their own"),
     ],
 )
 def test_a_configuration_that_would_be_half_secure_is_refused(place: dict[str, object], reason: str) -> None:

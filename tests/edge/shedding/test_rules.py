@@ -65,5 +65,7 @@ def test_a_policy_never_makes_a_vital_load_sheddable(sheds: dict[str, object]) -
 
 
 def test_a_policy_that_names_unknown_devices_is_refused() -> None:
-    with pytest.raises(BadInputError, match="load99"):
+    with pytest.raises(BadInputError, match="classes = 'load99'"):
         with_policy(site(), policy(classes={"load99": 3}))
+    with pytest.raises(BadInputError, match="vital = 'load99'"):
+        with_policy(site(), policy(vital=["load99"]))

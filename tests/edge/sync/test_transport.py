@@ -16,9 +16,11 @@ import pytest
 
 from deploy.ports import free_port
 from tests.conftest import Broker
+from tests.tls_front import make_authority, tls_front
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.sync.transport import (
     Backoff,
+    ConnectRefusedError,
     LinkLostError,
     LinkTimes,
     Message,
@@ -223,6 +225,50 @@ async def test_a_denied_publish_is_visible_with_mqtt_5(broker: Broker) -> None:
         await session.publish("open/x", b"1")
         with pytest.raises(PublishRefusedError, match="Not authorized"):
             await session.publish("closed/x", b"1")
+
+
+@pytest.mark.broker
+async def test_a_broker_behind_an_authority_of_its_own_is_trusted_by_its_file(broker: Broker, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    async with tls_front(tmp_path, broker.port) as port:
+        async with MqttLink(MqttEndpoint(host="127.0.0.1", port=port, ca_file=authority), "a", FAST).connect() as session:
+            assert session.protocol == "5"
+        with pytest.raises(ConnectRefusedError, match="not one this system trusts; name the authority's in ca_file"):
+            async with MqttLink(MqttEndpoint(host="127.0.0.1", port=port), "a", FAST).connect():
+                pass
+
+
+@pytest.mark.broker
+async def test_a_certificate_of_another_host_is_refused_in_words(broker: Broker, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path, "127.0.0.9")
+    async with tls_front(tmp_path, broker.port) as port:
+        with pytest.raises(ConnectRefusedError, match="certificate is refused: IP address mismatch"):
+            async with MqttLink(MqttEndpoint(host="127.0.0.1", port=port, ca_file=authority), "a", FAST).connect():
+                pass
+
+
+@pytest.mark.broker
+async def test_a_password_file_that_is_gone_costs_the_link_and_not_the_agent(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret, served = tmp_path / "password", asyncio.Event()
+    endpoint = MqttEndpoint(host="127.0.0.1", port=broker.port, insecure=True, username="edge", password_file=secret)
+
+    async def serve(_session: MqttSession) -> None:
+        served.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(MqttLink(endpoint, "a", FAST).run(serve))
+    try:
+        async with asyncio.timeout(20):
+            told = f"password_file = '{secret}': cannot be read: No such file or directory"
+            while told not in caplog.text:  # noqa: ASYNC110 - the link says it to the log
+                await asyncio.sleep(0.02)
+            secret.write_text("anything\n", encoding="utf-8")
+            await served.wait()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def test_back_off_grows_to_its_cap_with_jitter() -> None:

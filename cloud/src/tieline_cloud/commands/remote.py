@@ -158,9 +158,14 @@ def run_release_shedding(options: argparse.Namespace) -> int:
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(str(file), "", None, f"cannot be read: {error}") from error
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(str(file), "", None, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(str(file), "", None, "is no UTF-8 text") from error
+    if not text.strip():
+        raise BadInputError(str(file), "", None, "is empty")
+    return text
 
 
 def _edges_word(options: argparse.Namespace, answer: dict[str, Any], what: str) -> int:
@@ -168,6 +173,8 @@ def _edges_word(options: argparse.Namespace, answer: dict[str, Any], what: str) 
         print(json.dumps({key: value for key, value in answer.items() if key != "text"}))
     else:
         print(f"{answer['edge_id']}: {what} {answer['sha256'][:16]} is {answer['state']}: {answer['reason']}")
+        if what == "release" and answer["state"] == "refused":
+            print("A release goes out with the policy that was published last: publish one that the edge takes, then release.")
     return {"confirmed": 0, "refused": 1}.get(answer["state"], 3)
 
 

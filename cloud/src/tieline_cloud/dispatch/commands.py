@@ -44,8 +44,12 @@ class CommandBook:
         self._publisher = publisher
         self._clock = clock
 
-    async def send(self, command: Command) -> CommandRecord:
+    async def send(self, command: Command, note: str = "") -> CommandRecord:
         """Keep, sign and publish a command; sending the same one again changes nothing.
+
+        Args:
+            command: The instruction.
+            note: What is to be known of it until the edge has its say.
 
         Raises:
             CommandConflictError: When its id was used for another instruction.
@@ -57,7 +61,7 @@ class CommandBook:
             if before.command.model_dump(exclude=same) != command.model_dump(exclude=same):
                 raise CommandConflictError(f"command id {command.command_id!r} was used for another instruction")
             return before
-        record = CommandRecord(command=command, state=CommandState.ACCEPTED)
+        record = CommandRecord(command=command, state=CommandState.ACCEPTED, text=note)
         self._keep(record)
         now = self._clock.now()
         envelope, _ = self._sealer.seal(

@@ -28,13 +28,15 @@ def write_new_key(folder: Path) -> tuple[Path, str]:
     Raises:
         BadInputError: When there is a key already; an old key is never overwritten.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / KEY_FILE
     private = Signer.new_private()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise BadInputError(str(path), "", path.name, "there is a key already; move it away first") from error
+    except OSError as error:
+        there = isinstance(error, FileExistsError) and path.exists()
+        reason = "there is a key already; move it away first" if there else f"cannot be made: {error.strerror}"
+        raise BadInputError(str(path), "", None, reason) from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)
         file.flush()
@@ -55,9 +57,8 @@ def read_key(path: Path) -> bytes:
         mode = path.stat().st_mode & 0o777
         key = path.read_bytes()
     except OSError as error:
-        raise BadInputError(
-            str(path), "", path.name, f"{error.strerror}; make one with 'tieline-cloud keygen {path.parent}'"
-        ) from error
+        make = f"; make one with 'tieline-cloud keygen {path.parent}'" if isinstance(error, FileNotFoundError) else ""
+        raise BadInputError(str(path), "", path.name, f"{error.strerror}{make}") from error
     if mode & 0o077:
         raise BadInputError(str(path), "mode", oct(mode), "others may read the signing key; run chmod 600 on it")
     if len(key) != 32:

@@ -15,6 +15,7 @@ from tieline_cloud.dispatch.keys import Sealer
 from tieline_cloud.dispatch.standing import ArtifactStanding, judged
 from tieline_core.clock import Clock
 from tieline_core.errors import BadInputError
+from tieline_core.field_words import reason_of, value_of
 from tieline_core.ids import EdgeId
 from tieline_core.messages.base import Message
 from tieline_core.messages.desired import Reported
@@ -111,5 +112,4 @@ def _policy(edge: EdgeId, sections: dict[str, object]) -> Policy:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise BadInputError(f"policy of {edge}", key, first.get("input"), reason) from error
+        raise BadInputError(f"policy of {edge}", key, value_of(first), reason_of(first, Policy)) from error

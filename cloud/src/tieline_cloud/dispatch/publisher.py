@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
+import sys
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -13,8 +13,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from tieline_cloud.broker_access import prepare
 from tieline_cloud.settings import MqttSettings
 from tieline_core.errors import TransientError
+from tieline_core.tls import connect_words
 
 _LOG = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 15
@@ -49,17 +51,19 @@ class MqttPublisher:
         self._settings = settings
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311)
         self._client.reconnect_delay_set(min_delay=1, max_delay=5)
-        if settings.username is not None:
-            password = settings.password_file.read_text(encoding="utf-8").strip() if settings.password_file else None
-            self._client.username_pw_set(settings.username, password)
-        if not settings.insecure:
-            self._client.tls_set_context(ssl.create_default_context())
+        prepare(self._client, settings)
         self._client.on_publish = self._on_publish
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._early: set[int] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._problem: str | None = None
+
+    @property
+    def _address(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -74,6 +78,11 @@ class MqttPublisher:
         await asyncio.to_thread(self._client.loop_stop)
 
     @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in words; None while there is one, or none was tried."""
+        return None if self.connected else self._problem
+
+    @property
     def connected(self) -> bool:
         """True while the broker answers."""
         return self._client.is_connected()
@@ -81,7 +90,7 @@ class MqttPublisher:
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish with QoS 1 and wait for the acknowledgement (see :class:`Publisher`)."""
         if not self._client.is_connected():
-            raise PublishFailedError(f"{topic}: the broker {self._settings.host}:{self._settings.port} is not connected")
+            raise PublishFailedError(f"{topic}: the broker {self._address} is not connected")
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             raise PublishFailedError(f"{topic}: {mqtt.error_string(info.rc)}")
@@ -114,10 +123,25 @@ class MqttPublisher:
         self, _client: mqtt.Client, _data: Any, _flags: mqtt.ConnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         if code.is_failure:
-            _LOG.error("The broker refused the dispatch connection: %s", code)
+            self._tell(f"broker {self._address} refuses the connection: {code}")
+        else:
+            self._problem = None
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        error = sys.exc_info()[1]  # paho calls from where it has caught it, and hands nothing over
+        own = self._settings.ca_file is not None
+        reason = connect_words(error, own_authority=own) if isinstance(error, OSError) else str(error)
+        self._tell(f"broker {self._address} cannot be reached: {reason}")
+
+    def _tell(self, problem: str) -> None:
+        """Keep the reason, and log it once, not at every attempt."""
+        if problem != self._problem:
+            _LOG.error("hub-dispatch: %s", problem)
+        self._problem = problem
 
     def _on_disconnect(
         self, _client: mqtt.Client, _data: Any, _flags: mqtt.DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
-        if code.is_failure:
+        if code.is_failure and self._problem is None:
+            self._problem = f"broker {self._address}: the connection was lost ({code})"
             _LOG.warning("Lost the dispatch connection (%s); trying again", code)

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from tieline_cloud.broker_access import prepare
 from tieline_cloud.ingest.settings import BrokerAddress
+from tieline_core.errors import BadInputError
+from tieline_core.tls import connect_words
 
 _log = logging.getLogger(__name__)
 #: What the broker is told: longer than any commit, because a blocked reader cannot ask and must not be thrown out.
@@ -133,6 +135,9 @@ class HubConnection:
         self._lock = threading.Lock()
         self._client: _Client | None = None
         self._session = 0
+        #: Why there is no connection, in words; None while there is one, or none was tried.
+        self.problem: str | None = None
+        self._refused = False
         # MQTT 5 where the broker speaks it: only there a denied publish is visible.
         self._protocol = MQTTProtocolVersion.MQTTv5
 
@@ -168,18 +173,19 @@ class HubConnection:
         while True:
             try:
                 lived = await self._serve_once()
-            except OSError as error:
+            except (OSError, BadInputError) as error:
                 lived = False
-                _log.log(
-                    logging.WARNING if failures == 0 else logging.DEBUG,
-                    "%s: broker %s cannot be reached: %s",
-                    self.client_id,
-                    self.address,
-                    error,
-                )
+                own = self.broker.ca_file is not None
+                reason = connect_words(error, own_authority=own) if isinstance(error, OSError) else str(error)
+                self._tell(f"broker {self.address} cannot be reached: {reason}", logging.WARNING)
             failures = 0 if lived else failures + 1
             first, cap = _BACKOFF_S
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(cap, first * 2.0 ** min(failures, 10)))
+
+    def _tell(self, problem: str, level: int) -> None:
+        """Keep the reason, and log it once, not at every attempt."""
+        _log.log(level if problem != self.problem else logging.DEBUG, "%s: %s", self.client_id, problem)
+        self.problem = problem
 
     async def _serve_once(self) -> bool:
         """One session; true when it was up."""
@@ -188,6 +194,7 @@ class HubConnection:
         ended: asyncio.Future[None] = loop.create_future()
         will = await asyncio.to_thread(self._wiring.will)
         client = self._make(will)
+        self._refused = False
         self._wire(client, up, ended)
         dialling = asyncio.ensure_future(asyncio.to_thread(self._dial, client))
         try:
@@ -195,8 +202,10 @@ class HubConnection:
             client.loop_start()
             await asyncio.wait({up, ended}, timeout=_CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
             if not up.done():
-                self._fall_back()
+                if not self._refused:
+                    self._fall_back()
                 return False
+            self.problem = None
             self._wiring.on_up(self._session)
             try:
                 await self._watch(client, ended)
@@ -268,11 +277,7 @@ class HubConnection:
             **clean,
         )
         client.connect_timeout = _CONNECT_S
-        if not self.broker.insecure:
-            client.tls_set_context(ssl.create_default_context())
-        if self.broker.username is not None:
-            secret = self.broker.password_file
-            client.username_pw_set(self.broker.username, secret.read_text("utf-8").strip() if secret else None)
+        prepare(client, self.broker)
         if will is not None:
             client.will_set(will.topic, will.payload, 1, will.retain)
         return client
@@ -294,7 +299,8 @@ class HubConnection:
         def on_connect(_c: paho.Client, _d: object, _f: object, code: ReasonCode, _p: object) -> None:
             if code.is_failure:
                 if code.value != _UNSUPPORTED_VERSION:
-                    _log.error("%s: broker %s refuses the connection: %s", self.client_id, self.address, code)
+                    self._refused = True
+                    self._tell(f"broker {self.address} refuses the connection: {code}", logging.ERROR)
                 on_loop(ended)
                 return
             with self._lock:

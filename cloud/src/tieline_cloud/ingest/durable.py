@@ -62,6 +62,11 @@ class DurableLane:
         """What happened since the start."""
         return self._thread.counters
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in words; None while there is one, or none was tried."""
+        return self._connection.problem
+
     def _count_up(self, _session: int) -> None:
         self.connected = True
         self.counters.connects += 1

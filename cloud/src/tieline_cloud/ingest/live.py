@@ -117,6 +117,11 @@ class LiveHost:
         )
         self._connection = HubConnection(settings.broker, f"{settings.client_prefix}-live", wiring)
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in words; None while there is one, or none was tried."""
+        return self._connection.problem
+
     def values(self, points: Sequence[PointId] | None = None) -> list[LastValue]:
         """Newest values seen on this lane, of the points or of all, sorted by point."""
         return self._values.of(points)

@@ -20,6 +20,7 @@ class BrokerAddress:
         insecure: Plain TCP instead of TLS; for loopback and demonstration only.
         username: User, None for none.
         password_file: File with the password of the user.
+        ca_file: PEM certificate of the authority that signed the broker's; None for the system's.
     """
 
     host: str
@@ -27,6 +28,7 @@ class BrokerAddress:
     insecure: bool = False
     username: str | None = None
     password_file: Path | None = None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class MqttSettings(Section):
     port: Port = 8883
     username: str | None = None
     password_file: Path | None = None
+    ca_file: Path | None = Field(
+        default=None, description="PEM certificate of the authority that signed the broker's; without it the system's"
+    )
     insecure: bool = Field(default=False, description="plain TCP without TLS; only for loopback and demonstration")
     host_id: str = Field(default="hub", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Sparkplug host application id")
 
@@ -56,6 +59,10 @@ class MqttSettings(Section):
     def _tls_or_loopback(self) -> MqttSettings:
         if self.insecure and not is_loopback(self.host):
             raise ValueError(f"mqtt.insecure is for loopback only, {self.host!r} is another machine")
+        if self.insecure and self.ca_file is not None:
+            raise ValueError("either insecure: true or a ca_file, not both")
+        if self.username is None and self.password_file is not None:
+            raise ValueError("password_file needs a username")
         return self
 
 

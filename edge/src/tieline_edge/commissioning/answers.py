@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import termios
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Final, Literal, Protocol
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tieline_core.errors import BadInputError
+from tieline_core.field_words import reason_of, value_of
 from tieline_core.ids import DeviceId
 from tieline_core.strict_yaml import MAX_BYTES, parse
 from tieline_edge.commissioning.sheet import Tick
@@ -44,7 +46,7 @@ class Answers(Protocol):
 
 
 async def read_line(text: str) -> str:
-    """A line from standard input; connections live on and Ctrl-C works while somebody thinks.
+    """A line from standard input, typed after the question; connections live on and Ctrl-C works while somebody thinks.
 
     Raises:
         EOFError: There is nothing more.
@@ -52,6 +54,8 @@ async def read_line(text: str) -> str:
     sys.stdout.write(text)
     sys.stdout.flush()
     if sys.stdin.isatty():
+        # What was typed before the question stood there answers nothing: it may have been meant for another point.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(sys.stdin, ready.set)
         try:
@@ -79,7 +83,7 @@ class Terminal:
         looks = "" if good else "   << look at it"
         while True:
             said = await self._ask(
-                f"  {shown}{looks}\n    {device} {name}: [p]ass, [f]ail, [s]kip, [q]uit; a remark may follow > "
+                f"  {shown}{looks}\n    {device} {name}: [p]ass, [f]ail, [s]kip or Enter, [q]uit; a remark may follow > "
             )
             word, _, remark = said.strip().partition(" ")
             if word.lower() in ("q", "quit"):
@@ -149,7 +153,7 @@ class AnswersFile:
             except ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join(("devices", str(name), *map(str, first["loc"])))
-                raise BadInputError(source, key, first.get("input"), first["msg"]) from error
+                raise BadInputError(source, key, value_of(first), reason_of(first, _GivenDevice)) from error
 
     async def tick(self, device: DeviceId, name: str, _shown: str, good: bool) -> Answer:
         """The answer to this point or actuation; ``auto`` = as it looks to the program."""

@@ -37,7 +37,7 @@ def run_checkout(options: argparse.Namespace) -> int:
     except StateHeldError as error:
         print(
             f"error: {error}\nA checkout writes to devices, and only one may: stop the edge first "
-            "(e.g. systemctl stop tieline-edge). Devices fall back by their own timers meanwhile.",
+            f"(e.g. systemctl stop tieline-edge@{found.settings.edge_id}). Devices fall back by their own timers meanwhile.",
             file=sys.stderr,
         )
         return 3

@@ -99,7 +99,7 @@ class SiteTaker:
         site = self._parts.site
         site.config_sha256, site.overruled = sha256, None
         site.once_vital |= vital_of(new)
-        text = f"configuration {configuration.config_id} of {configuration.issued_by} taken: {difference}"
+        text = f"configuration {sha256[:16]}, published by {configuration.issued_by}, taken: {difference}"
         self._parts.outlet.tell(Severity.INFORMATION, "config.taken", text, data={"sha256": sha256})
 
     def _tried(self, new: EdgeSettings, difference: Difference) -> dict[DeviceId, DeviceHandle]:
@@ -197,9 +197,9 @@ class SiteTaker:
 
 
 def _checked(configuration: SiteConfiguration) -> EdgeSettings:
-    settings, mistakes = check_text(configuration.text.encode(), f"configuration {configuration.config_id}")
+    settings, mistakes = check_text(configuration.text.encode(), "the configuration")
     if settings is None or mistakes:
-        more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+        more = f" (and {len(mistakes) - 1} more: tieline-edge check-config names all)" if len(mistakes) > 1 else ""
         raise OfferRefusedError("content", f"{mistakes[0]}{more}")
     if settings.edge_id != configuration.edge_id:
         error = BadInputError("configuration", "edge_id", settings.edge_id, f"it was published for {configuration.edge_id}")

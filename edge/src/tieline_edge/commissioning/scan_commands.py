@@ -21,6 +21,7 @@ from tieline_edge.commissioning.scan_opcua import scan_opcua
 from tieline_edge.config_file import check_config
 from tieline_edge.drivers.catalog.load import entry, names
 from tieline_edge.drivers.modbus.endpoint import Endpoint, SerialEndpoint, TcpEndpoint
+from tieline_edge.settings import opcua_address
 
 _MAX_TRIES: Final = 4096
 #: Buses that are asked at the same time.
@@ -42,6 +43,13 @@ def _numbers(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"{part!r} is no range of at most {_MAX_TRIES} numbers from 0 to 65535")
         found.extend(range(low, high + 1))
     return tuple(dict.fromkeys(found))
+
+
+def _opcua(text: str) -> str:
+    try:
+        return opcua_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _edge(text: str) -> EdgeId:
@@ -78,7 +86,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baud", type=int, default=9600, metavar="N", help="of the serial lines (default: 9600)")
     parser.add_argument("--parity", choices=("N", "E", "O"), default="N", help="of the serial lines (default: N)")
     parser.add_argument("--stop-bits", type=int, choices=(1, 2), default=1, help="of the serial lines (default: 1)")
-    parser.add_argument("--opcua", action="append", default=[], metavar="URL", help="e.g. opc.tcp://bay1:4840; repeatable")
+    parser.add_argument(
+        "--opcua", type=_opcua, action="append", default=[], metavar="URL", help="e.g. opc.tcp://bay1:4840; repeatable"
+    )
     parser.add_argument("--timeout", type=float, default=1.0, metavar="S", help="seconds to wait for each answer (default: 1)")
     parser.add_argument("--site", type=_edge, metavar="EDGE", help="propose a whole site file for this edge id")
     parser.add_argument("--no-guess", action="store_true", help="do not compare units without SunSpec with the catalogue")

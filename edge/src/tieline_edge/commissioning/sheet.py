@@ -144,7 +144,7 @@ def _markdown_lines(sheet: Sheet) -> Iterator[str]:
 
 
 def _steps(act: ActuationRow) -> Iterator[str]:
-    if not act.consent:
+    if not act.consent and not act.note:
         yield "not moved: no consent was given"
     for step in act.steps:
         back = {True: "read back", False: "NOT read back", None: "not answered"}[step.confirmed]

@@ -17,7 +17,8 @@ from tieline_core.shedding import VITAL
 from tieline_edge.control.claims import NO_LIMIT, Band, Claim, Failsafe, Interval
 from tieline_edge.control.state_file import StateFile
 from tieline_edge.control.state_writer import StateWriter
-from tieline_edge.drivers.capabilities import Capability, DeviceSpec, Role
+from tieline_edge.drivers.capabilities import Action as DeviceAction
+from tieline_edge.drivers.capabilities import Capability, DeviceSpec, HoldPower, Role
 
 _LOG = logging.getLogger(__name__)
 #: How long a finished command is remembered, so that a repeated message finds its report [s].
@@ -31,6 +32,7 @@ MAX_REPORTS: Final = 20
 _STORE_WITHIN_S: Final = 2.0
 
 _BINDS: Final = 2
+_IN_PART: Final = "in part:"
 _FINAL: Final = frozenset({CommandState.REFUSED, CommandState.EXPIRED, CommandState.ENDED})
 _IN_FORCE: Final = frozenset({CommandState.CONFIRMED, CommandState.EFFECTIVE})
 
@@ -184,10 +186,21 @@ class CommandBook:
             claims[command.device_id, kind] = self._claim(command, wish)
         return tuple(claims.values())
 
-    def progress(self, device: DeviceId, source: str, state: CommandState, text: str, now: datetime) -> CommandReport | None:
-        """Take over what became of a write; returns the report when it has changed."""
+    def progress(
+        self, device: DeviceId, source: str, state: CommandState, text: str, now: datetime, action: DeviceAction | None = None
+    ) -> CommandReport | None:
+        """Take over what became of a write; returns the report when it has changed.
+
+        A setpoint that limits or a ramp let through only in part is not told as if it were reached: ``action`` is what was
+        written.
+        """
         row = next((one for one in self._held.values() if _source(one.command) == source), None)
-        if row is None or row.command.device_id != device or row.report.state in _FINAL or row.report.state is state:
+        if row is None or row.command.device_id != device or row.report.state in _FINAL:
+            return None
+        wanted = row.command.value_w if row.command.action is Action.SETPOINT_W else None
+        if isinstance(action, HoldPower) and wanted is not None and abs(action.power_w - wanted) > 1.0:
+            text = f"{_IN_PART} {action.power_w:.0f} W, not {wanted:.0f} W: limits or a ramp hold it back, see why; {text}"
+        if row.report.state is state and row.report.text.startswith(_IN_PART) is text.startswith(_IN_PART):
             return None
         if row.report.state is CommandState.EFFECTIVE and state in (CommandState.COMMANDED, CommandState.CONFIRMED):
             # A refresh of what already works is no step back.

@@ -275,7 +275,9 @@ class ControlCycle:
             code = f"write.{outcome.state.value}"
             parts.outlet.tell(Severity.ALARM, code, f"{outcome.device}: {outcome.text}", outcome.device)
         self._tell(self._escalation.heard(outcome))
-        report = parts.commands.progress(outcome.device, outcome.source, outcome.state, outcome.text, outcome.at)
+        report = parts.commands.progress(
+            outcome.device, outcome.source, outcome.state, outcome.text, outcome.at, outcome.action
+        )
         if report is not None:
             text = f"command {report.command_id}: {report.state.value}, {report.text}"
             parts.outlet.tell(Severity.INFORMATION, "command.progress", text, outcome.device)

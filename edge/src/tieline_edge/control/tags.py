@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tieline_core.errors import BadInputError
+from tieline_core.field_words import reason_of, value_of
 from tieline_core.ids import DeviceId
 from tieline_core.messages.telemetry import Severity
 from tieline_edge.control.claims import Band, Claim
@@ -203,4 +204,4 @@ def new_tag(device: str, by: str, reason: str, hold: Hold, at: datetime) -> Tag:
         return Tag.model_validate({"device": device, "by": by, "reason": reason, "at": at, "hold": hold})
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInputError("tag", str(first["loc"][0]), first.get("input"), first["msg"]) from error
+        raise BadInputError("tag", str(first["loc"][0]), value_of(first), reason_of(first, Tag)) from error

@@ -184,7 +184,9 @@ async function explain(name) {
   text($("whytext"), "asking the agent ...");
   if (!$("why").open) $("why").showModal();
   try {
-    text($("whytext"), (await ask(`why?device=${encodeURIComponent(name)}&replay=1`)).text);
+    const words = (await ask(`why?device=${encodeURIComponent(name)}&replay=1`)).text.trimEnd();
+    // A long line goes on below its words, not below its label.
+    $("whytext").replaceChildren(...words.split("\n").map((line) => element("div", line, line.startsWith("  ") ? "labelled" : "")));
   } catch (error) {
     text($("whytext"), String(error.message));
   }

@@ -90,9 +90,9 @@ def with_policy(site: RuleSite, policy: Policy) -> RuleSite:
         BadInputError: When the policy would make a vital load sheddable or names unknown devices.
     """
     source = f"policy {policy.policy_id}"
-    unknown = sorted({*policy.classes, *policy.vital} - set(site.specs))
-    if unknown:
-        raise BadInputError(source, "classes", ", ".join(unknown), "names devices this edge does not have")
+    for key, named in (("classes", policy.classes), ("vital", policy.vital)):
+        if unknown := sorted(set(named) - set(site.specs)):
+            raise BadInputError(source, key, ", ".join(unknown), "names devices this edge does not have")
     vital = {*site.settings.vital, *policy.vital}
     vital |= {device for device, spec in site.specs.items() if spec.priority_class == VITAL}
     freed = sorted(device for device, priority in policy.classes.items() if device in vital and priority != VITAL)

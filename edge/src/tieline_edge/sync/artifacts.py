@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
-import ssl
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tieline_core.errors import TransientError
 from tieline_core.topics import artifact_path
+from tieline_edge.broker_access import tls_context
 from tieline_edge.sync.durable_file import write_durably
 from tieline_edge.sync.sinks import OfferRefusedError
 
@@ -27,12 +27,14 @@ class Artifacts:
         folder: Where they are kept, one file a hash.
         base: Base address of the hub, ``http://host:port``.
         timeout_s: Wall time for one pull, connect to last byte.
+        ca_file: The authority to trust for an https address, instead of the system's.
     """
 
-    def __init__(self, folder: Path, base: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, folder: Path, base: str, timeout_s: float = 30.0, ca_file: Path | None = None) -> None:
         self._folder = folder
         self._base = urlsplit(base)
         self._timeout_s = timeout_s
+        self._ca_file = ca_file
 
     async def get(self, sha256: str, max_bytes: int) -> bytes:
         """The content of a hash, from disk or from the hub.
@@ -94,6 +96,6 @@ class Artifacts:
         host = self._base.hostname or "localhost"
         timeout_s = min(10.0, self._timeout_s)
         if self._base.scheme == "https":
-            context = ssl.create_default_context()
+            context = tls_context(self._ca_file, "hub.http_ca_file")
             return http.client.HTTPSConnection(host, self._base.port, timeout=timeout_s, context=context)
         return http.client.HTTPConnection(host, self._base.port, timeout=timeout_s)

@@ -27,7 +27,7 @@ class LinkLostError(TransientError):
 
 
 class ConnectRefusedError(LinkLostError):
-    """The broker answered CONNECT with a no: credentials or client id. Tried again, in case it is set right there."""
+    """One side says no: to credentials, to a client id, to a certificate. Tried again, in case it is set right there."""
 
 
 class PublishRefusedError(PermanentError):

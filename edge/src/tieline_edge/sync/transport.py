@@ -23,6 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tieline_core.errors import TransientError
+from tieline_core.tls import connect_words
+from tieline_edge.broker_access import AccessFileError, prepare
 from tieline_edge.settings import MqttEndpoint
 from tieline_edge.sync.mqtt_session import (
     Client,
@@ -163,11 +165,7 @@ class MqttLink:
         clean: dict[str, Any] = {} if protocol is MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
         client = Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=protocol, reconnect_on_failure=False, **clean)
         client.connect_timeout = self._times.connect_s
-        if not self.endpoint.insecure:
-            client.tls_set_context(ssl.create_default_context())
-        if self.endpoint.username is not None:
-            path = self.endpoint.password_file
-            client.username_pw_set(self.endpoint.username, path.read_text("utf-8").strip() if path else None)
+        prepare(client, self.endpoint)
 
         def write_will(_client: object, _data: object, _socket: object) -> None:
             # The broker answers on TCP and CONNECT comes next: a dial that fails uses up no will.
@@ -198,7 +196,9 @@ class MqttLink:
             code = await session.answer()
         except OSError as error:
             await session.close()
-            raise LinkLostError(f"broker {self.address} cannot be reached: {error}") from error
+            kind = ConnectRefusedError if isinstance(error, ssl.SSLCertVerificationError) else LinkLostError
+            reason = connect_words(error, own_authority=self.endpoint.ca_file is not None)
+            raise kind(f"broker {self.address} cannot be reached: {reason}") from error
         except BaseException:
             # Dialling cannot be interrupted; it ends within its own time-out, and its socket must not be left open.
             await asyncio.wait({dialling})
@@ -263,7 +263,7 @@ class MqttLink:
             _log.debug("link %s: %s", self.client_id, text)
             return
         self._lost, self._lost_told_s = text, now_s
-        refused = group.subgroup(ConnectRefusedError)
+        refused = group.subgroup((ConnectRefusedError, AccessFileError))
         _log.log(logging.ERROR if refused else logging.INFO, "link %s: %s; trying again", self.client_id, text)
 
     def _note_back(self) -> None:

@@ -8,8 +8,8 @@ from tieline_core.errors import BadInputError
 from tieline_core.signing import key_id
 
 
-def trusted_keys(public_keys: Sequence[str]) -> dict[str, bytes]:
-    """Public keys of the configuration by key id.
+def trusted_keys(public_keys: Sequence[str], source: str = "configuration") -> dict[str, bytes]:
+    """Public keys of the configuration by key id; ``source`` is the file they stand in, for messages.
 
     Raises:
         BadInputError: One of them is no 32-byte key in hexadecimal.
@@ -19,8 +19,8 @@ def trusted_keys(public_keys: Sequence[str]) -> dict[str, bytes]:
         try:
             raw = bytes.fromhex(text)
         except ValueError as error:
-            raise BadInputError("configuration", f"hub.public_keys[{number}]", text, "expected hexadecimal digits") from error
+            raise BadInputError(source, f"hub.public_keys[{number}]", text, "expected hexadecimal digits") from error
         if len(raw) != 32:
-            raise BadInputError("configuration", f"hub.public_keys[{number}]", text, f"{len(raw)} bytes, expected 32")
+            raise BadInputError(source, f"hub.public_keys[{number}]", text, f"{len(raw)} bytes, expected 32")
         keys[key_id(raw)] = raw
     return keys

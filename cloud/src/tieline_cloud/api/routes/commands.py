@@ -51,7 +51,8 @@ async def send_command(request: CommandRequest, hub: Services) -> CommandAnswer:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "validation", reason) from error
-    return _answer(await hub.commands.send(command))
+    away = f"{edge} is away: unless a report comes, it has not heard it; send a new one when it is back"
+    return _answer(await hub.commands.send(command, "" if status.online_live or status.online_durable else away))
 
 
 @router.get("/commands", summary="Commands, newest first", responses=statuses(422))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from tieline_core.errors import TransientError
+from tieline_core.tls import connect_words
+from tieline_edge.broker_access import AccessFileError, prepare
 from tieline_edge.settings import MqttEndpoint
 
 if TYPE_CHECKING:
@@ -59,6 +62,12 @@ class FieldClient:
         self.dropped = 0
         #: SUBSCRIBEs that are not answered; touched by the network thread only.
         self._asked: set[int | None] = set()
+        #: What was said last of a broker that cannot be used; touched by the network thread only.
+        self._told = ""
+
+    @property
+    def _address(self) -> str:
+        return f"{self._endpoint.host}:{self._endpoint.port}"
 
     async def __aenter__(self) -> Self:
         """Start connecting; returns at once, :attr:`connected` tells when it stands.
@@ -69,7 +78,7 @@ class FieldClient:
         self._loop = asyncio.get_running_loop()
         try:
             client = self._made()
-        except (OSError, ValueError) as error:
+        except (AccessFileError, OSError, ValueError) as error:
             raise NotOpenedError(str(error)) from error
         client.loop_start()
         self._client = client
@@ -81,13 +90,10 @@ class FieldClient:
 
         client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True, manual_ack=True)
         endpoint = self._endpoint
-        if endpoint.username is not None:
-            password = endpoint.password_file.read_text(encoding="utf-8").strip() if endpoint.password_file else None
-            client.username_pw_set(endpoint.username, password)
-        if not endpoint.insecure:
-            client.tls_set()
+        prepare(client, endpoint)
         client.reconnect_delay_set(*_RECONNECT_S)
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -138,19 +144,33 @@ class FieldClient:
         self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            _LOG.warning("field broker %s:%s refuses: %s", self._endpoint.host, self._endpoint.port, reason)
+            self._tell(f"refuses the edge: {reason}")
             return
+        if self._told:
+            self._told = ""
+            _LOG.info("field broker %s: connected", self._address)
         topics = self._topics
         batches = [topics[at : at + 50] for at in range(0, len(topics), 50)]
         self._asked = {client.subscribe([(topic, 1) for topic in batch])[1] for batch in batches}
         self.connected = not self._asked
+
+    def _on_connect_fail(self, _client: Client, _userdata: object) -> None:
+        error = sys.exc_info()[1]  # paho calls from where it has caught it, and hands nothing over
+        own = self._endpoint.ca_file is not None
+        self._tell(f"cannot be reached: {connect_words(error, own_authority=own) if isinstance(error, OSError) else error}")
+
+    def _tell(self, problem: str) -> None:
+        """Say once what is said at every attempt."""
+        if problem != self._told:
+            self._told = problem
+            _LOG.warning("field broker %s %s; trying again", self._address, problem)
 
     def _on_subscribe(
         self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
-            _LOG.warning("field broker %s:%s refuses a subscription: %s", self._endpoint.host, self._endpoint.port, refused[0])
+            _LOG.warning("field broker %s refuses a subscription: %s", self._address, refused[0])
         self._asked.discard(mid)
         self.connected = not self._asked
 
