@@ -73,11 +73,12 @@ def _observed(request: Request) -> ContactMemory:
         return memory
     measured_at = request.now - timedelta(seconds=request.known.ages_s.get("closed", 0.0))
     if memory.closed is None:
-        return replace(memory, closed=seen, switched_at=request.now, settled=True, ours=memory.ours and not seen)
+        ours, closing = memory.ours and not seen, memory.closing and not seen
+        return replace(memory, closed=seen, switched_at=request.now, settled=True, ours=ours, closing=closing)
     if measured_at < memory.switched_at:
         return memory
     if seen == memory.closed:
-        return memory if memory.settled else replace(memory, settled=True, ours=memory.ours and not seen)
+        return memory if memory.settled else replace(memory, settled=True, closing=False)
     if memory.settled:
         # A hand, or the device's own timer, has moved it.
         return ContactMemory(seen, request.now, True, ordered=memory.ordered)
@@ -130,7 +131,7 @@ def _close(request: Request, band: Band) -> Result:
         note = "the opening was not carried out and is not wanted any more: it stays closed"
         return Result(None, ContactMemory(True, request.now, True, ordered=memory.ordered), (note,))
     stay = SwitchContact(closed=False, off_timer_s=memory.off_timer_s) if memory.ours else None
-    if band is Band.DEFAULT and not memory.ours:
+    if band is Band.DEFAULT and not memory.ours and not memory.closing:
         return Result(None, memory, ("it was not opened here, so it is not closed by default",))
     rest_s = spec.min_off_s - request.since_switch_s
     if rest_s > 0:
@@ -142,6 +143,7 @@ def _close(request: Request, band: Band) -> Result:
     if len(ordered) >= spec.switches_per_h:
         # Whoever wants it, an opening of safety comes through and a closing has time: the count of an hour is bounded.
         return Result(stay, memory, (f"it was switched {len(ordered)} times within the hour: stays open",))
-    # It stays ours until it is seen closed: should it never be carried out, a restart would else leave it open for ever.
-    new = ContactMemory(True, request.now, ours=memory.ours, ordered=(*ordered, request.now))
+    # Should it never be carried out, a restart would else leave open for ever what was opened here.
+    closing = memory.ours or memory.closing
+    new = ContactMemory(True, request.now, closing=closing, ordered=(*ordered, request.now))
     return Result(SwitchContact(closed=True), new)

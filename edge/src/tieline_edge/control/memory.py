@@ -49,9 +49,10 @@ class ContactMemory:
         closed: Position; None = never seen.
         switched_at: When it changed last; a position first seen counts as just switched.
         settled: The field has shown this position since.
-        ours: The last opening was ordered here, so that it may be undone here; until the closing has been seen.
+        ours: The last opening was ordered here, so that it may be undone here.
         off_timer_s: Timer that was written with that opening [s].
         ordered: When it was told to switch in the last hour, oldest first.
+        closing: It was told to close after an opening of ours, and has not been seen closed since.
         unheard_at: When it was last known not to have followed the present order; None = it has, or may have.
     """
 
@@ -62,6 +63,7 @@ class ContactMemory:
     off_timer_s: float = 0.0
     ordered: tuple[datetime, ...] = ()
     unheard_at: datetime | None = None
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,9 @@ class MemoryStore:
             speed: Speed of the clock.
         """
         urgent = (
-            tuple(sorted((device, one.closed, one.ours, one.switched_at) for device, one in arbiter.contacts.items())),
+            tuple(
+                sorted((device, one.closed, one.ours, one.closing, one.switched_at) for device, one in arbiter.contacts.items())
+            ),
             shed,
             # Without their expiry, which a rule renews each cycle.
             tuple((claim.key, str(claim.limit)) for claim in arbiter.limits),
