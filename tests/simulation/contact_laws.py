@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -53,7 +54,9 @@ class Contact:
         shed_until_s: When the last shedding of it was over.
         first_told_s: When it was told so first, of the orders that say the same.
         doubt_s: When it was last in a state in which an agent that sheds it may see that it does not obey.
-        unshown: What was known before its last change, until an answer has shown that.
+        unshown: What was known before its last change, until an answer has shown that and a cycle has looked at it.
+        shown_s: When an answer has shown the last change first.
+        seen_closed_s: When an answer has shown it closed last.
     """
 
     opened_s: float = -1e9
@@ -67,6 +70,8 @@ class Contact:
     first_told_s: float = -1e9
     doubt_s: float = -1e9
     unshown: Unshown | None = None
+    shown_s: float = math.inf
+    seen_closed_s: float = -1e9
     operations: deque[float] = field(default_factory=deque)
 
 
@@ -117,7 +122,8 @@ class ContactLaws:
         contact, oracle = self._of(unit), self._oracle
         device = str(unit.spec.device_id)
         changes = action.closed != unit.closed
-        if contact.unshown is not None and contact.unshown.hand:
+        believed = self._unseen(contact)
+        if believed is not None and believed.hand:
             if changes and not unit.faults.lies:
                 # It repeats what stands as far as anybody knows.
                 self._turns(contact, hand=False)
@@ -165,15 +171,23 @@ class ContactLaws:
 
     def showed(self, unit: Unit, closed: float | None) -> None:
         """An answer has carried its position to the agent."""
+        contact = self._of(unit)
+        if closed:
+            contact.seen_closed_s = self._oracle.now_s
         if closed == float(unit.closed):
-            self._of(unit).unshown = None
+            contact.shown_s = min(contact.shown_s, self._oracle.now_s)
+
+    def _unseen(self, contact: Contact) -> Unshown | None:
+        """What the agent still believes: between two cycles an answer may be followed by another one."""
+        return contact.unshown if self._oracle.now_s - contact.shown_s < self._oracle.period_s + _ONE_S else None
 
     def _turns(self, contact: Contact, *, hand: bool) -> bool:
         """Note a change of position; returns whether it takes the last one back before any answer has shown that.
 
         Where one of the two was done by hand, nobody can tell the pair from a contactor that stood still.
         """
-        last = contact.unshown
+        last = self._unseen(contact)
+        contact.shown_s = math.inf
         if last is None or not (hand or last.hand):
             contact.unshown = Unshown(contact.opened_s, contact.closed_s, contact.ours, contact.safety, hand)
             return False
@@ -214,7 +228,9 @@ class ContactLaws:
         if oracle.bus_shown_dead:
             oracle.violated("dead bus", device, "told to close onto a busbar that is shown dead")
         ordered = oracle.standing.may_close(device)
-        if not (ordered or contact.ours):
+        # Who was to open it, got no answer, and sees it open, may take it for his own doing.
+        meant = oracle.standing.opening_ordered_s(device) > contact.seen_closed_s
+        if not (ordered or contact.ours or meant):
             oracle.violated("I5", device, "told to close although a hand had opened it")
         if contact.safety and oracle.overloaded_for_s > 5.0 + 2.0 * oracle.period_s:
             oracle.violated("restore", device, "a shed load was told to close in the middle of an overload")

@@ -1,9 +1,8 @@
 """The lowest flat top of a load that batteries can keep.
 
 For one battery it is found by bisection; a top is possible when a backward pass over the energy needed ahead never asks for
-more than the battery can hold, nor at the start for more than it has. Several are taken one after the other, each against
-the load that the ones before it leave. That is the lowest top where it is also that of one battery with the powers and
-energies of all; where it is not, a flow through time finds it (:mod:`tieline_edge.control.peak_flow`).
+more than the battery can hold, nor at the start for more than it has. For several a flow through time finds it
+(:mod:`tieline_edge.control.peak_flow`), from the top on that one battery with the powers and energies of all would leave.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from tieline_edge.control.peak_flow import share_top
 
 _BISECTIONS: Final = 40
 _EPS_WH: Final = 1e-6
-#: A top is as good as the lowest when it is above it by no more than this [W].
-_NEAR_W: Final = 1.0
 
 
 def flatten(load_w: NDArray[np.float64], batteries: Sequence[Battery], step_s: float) -> NDArray[np.float64]:
@@ -36,16 +33,14 @@ def flatten(load_w: NDArray[np.float64], batteries: Sequence[Battery], step_s: f
         Signed power by battery and step, charging > 0 [W], shape (batteries, n).
     """
     powers = np.zeros((len(batteries), load_w.size))
-    left = load_w
-    for index in sorted(range(len(batteries)), key=lambda at: (-batteries[at].stored_wh, batteries[at].device)):
-        powers[index] = shave(left, batteries[index], step_s)
-        left = left + powers[index]
     usable = [index for index, battery in enumerate(batteries) if battery.room_wh > 0.0]
-    if load_w.size == 0 or len(usable) < 2:
+    if load_w.size == 0 or not usable:
         return powers
-    bound_w = _lowest(load_w, _pooled([batteries[index] for index in usable]), step_s / 3600.0)
-    if float(left.max()) > bound_w + _NEAR_W:
-        powers[usable] = share_top(load_w, [batteries[index] for index in usable], step_s, bound_w)
+    if len(usable) == 1:
+        powers[usable[0]] = shave(load_w, batteries[usable[0]], step_s)
+        return powers
+    several = [batteries[index] for index in usable]
+    powers[usable] = share_top(load_w, several, step_s, _lowest(load_w, _pooled(several), step_s / 3600.0))
     return powers
 
 

@@ -164,5 +164,23 @@ def share_top(
     while True:
         left, cut = flow.serve(top_w)
         if cut is None:
-            return flow.powers_w(left)
+            powers = flow.powers_w(left)
+            for power, battery in zip(powers, batteries, strict=True):
+                _keep_room(power, battery, step_s / 3600.0)
+            return powers
         top_w = max(flow.wide_enough_w(cut, top_w), top_w + _LEAST_W)
+
+
+def _keep_room(power_w: NDArray[np.float64], battery: Battery, hours: float) -> None:
+    """Leave out what a battery has no room for, in place.
+
+    A flow takes of what is stored at the start only what it needs, and may take in more although the battery is full of the
+    rest. That rest then serves in place of what is left out.
+    """
+    stored_wh = battery.stored_wh
+    for step, power in enumerate(power_w.tolist()):
+        if power > 0.0:
+            power_w[step] = min(power, max(0.0, battery.room_wh - stored_wh) / (hours * EFFICIENCY))
+            stored_wh += float(power_w[step]) * hours * EFFICIENCY
+        else:
+            stored_wh += power * hours / EFFICIENCY
