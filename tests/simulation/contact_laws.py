@@ -56,6 +56,7 @@ class Contact:
         doubt_s: When it was last in a state in which an agent that sheds it may see that it does not obey.
         unshown: What was known before its last change, until an answer has shown that and a cycle has looked at it.
         shown_s: When an answer has shown the last change first.
+        seen_closed_s: When an answer has shown it closed last.
     """
 
     opened_s: float = -1e9
@@ -70,6 +71,7 @@ class Contact:
     doubt_s: float = -1e9
     unshown: Unshown | None = None
     shown_s: float = math.inf
+    seen_closed_s: float = -1e9
     operations: deque[float] = field(default_factory=deque)
 
 
@@ -170,6 +172,8 @@ class ContactLaws:
     def showed(self, unit: Unit, closed: float | None) -> None:
         """An answer has carried its position to the agent."""
         contact = self._of(unit)
+        if closed:
+            contact.seen_closed_s = self._oracle.now_s
         if closed == float(unit.closed):
             contact.shown_s = min(contact.shown_s, self._oracle.now_s)
 
@@ -224,7 +228,9 @@ class ContactLaws:
         if oracle.bus_shown_dead:
             oracle.violated("dead bus", device, "told to close onto a busbar that is shown dead")
         ordered = oracle.standing.may_close(device)
-        if not (ordered or contact.ours):
+        # Who was to open it, got no answer, and sees it open, may take it for his own doing.
+        meant = oracle.standing.opening_ordered_s(device) > contact.seen_closed_s
+        if not (ordered or contact.ours or meant):
             oracle.violated("I5", device, "told to close although a hand had opened it")
         if contact.safety and oracle.overloaded_for_s > 5.0 + 2.0 * oracle.period_s:
             oracle.violated("restore", device, "a shed load was told to close in the middle of an overload")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +92,13 @@ class Standing:
     def may_open(self, device: str) -> bool:
         """Somebody with the right to it wants the contact open."""
         return any(value <= 0.0 for value in self.values(device, _SWITCH))
+
+    def opening_ordered_s(self, device: str) -> float:
+        """When somebody with the right to it wanted the contact open last."""
+        return max(
+            (at_s for (kind, value), at_s in self._seen.get(device, {}).items() if kind == _SWITCH and value <= 0.0),
+            default=-math.inf,
+        )
 
     def may_close(self, device: str) -> bool:
         """Somebody with the right to it wants the contact closed."""

@@ -38,8 +38,9 @@ from tieline_edge.state_lock import hold_state
 _LOG = logging.getLogger(__name__)
 #: Wall time for letting go of devices and recording the last events at the end.
 _FAREWELL_S: Final = 3.0
-#: Longest wall time the first cycle waits for devices.
-_FIRST_POLLS_S: Final = 2.0
+#: Longest wall time the first cycle waits for devices that rules watch, and for all others: a third of them may be dead.
+_FIRST_WATCHED_S: Final = 2.0
+_FIRST_OTHERS_S: Final = 0.8
 #: Issue this long after a step's start, so that its last readings are in [s].
 _AFTER_STEP_S: Final = 5.0
 
@@ -174,12 +175,12 @@ class Agent:
     async def _first_polls(parts: Composition) -> None:
         """Give every polled device the chance to answer once, so that the first decisions know the field."""
         polled = [handle for handle in parts.handles.values() if handle.settings.mqtt is None]
-        try:
-            async with asyncio.timeout(_FIRST_POLLS_S):
-                while any(one.counters.polls + one.counters.failures == 0 for one in polled):  # noqa: ASYNC110 - counters of many pollers
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            _LOG.info("not all devices have answered yet; control starts with those that have")
+        watched, begun_s = parts.cycle.watched, time.monotonic()
+        while silent := {one.id for one in polled if one.counters.polls + one.counters.failures == 0}:
+            if time.monotonic() - begun_s >= (_FIRST_OTHERS_S if silent.isdisjoint(watched) else _FIRST_WATCHED_S):
+                _LOG.info("control starts without %d of %d devices, they have not answered yet", len(silent), len(polled))
+                break
+            await asyncio.sleep(0.02)
 
     async def _forecast(self, parts: Composition, lanes: Lanes) -> None:
         """Issue at once, at every period and when a new model was installed; feed the history with what the cycle derives."""

@@ -48,7 +48,7 @@ def test_an_own_class_comes_before_the_delivered_ones_and_only_for_its_points(tm
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (OWN.replace("largest_w", "largest_kw"), ("classes.0.counter.largest_kw", "no such key")),
+        (OWN.replace("largest_w", "largest_kw"), ("classes.0.counter.largest_kw", "unknown key; did you mean 'largest_w'?")),
         (OWN.replace("50000", "0"), ("classes.0.counter.largest_w", "0", "greater than 0")),
         (OWN.replace("version: 1", "version: 2"), ("version", "2")),
         (OWN.replace("name: household", "name: House hold"), ("classes.0.name", "House hold")),

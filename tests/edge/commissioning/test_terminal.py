@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tieline_core.ids import DeviceId
 from tieline_edge.commissioning.answers import Terminal
 from tieline_edge.commissioning.sheet import Tick
 
@@ -27,7 +28,7 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 async def test_what_was_typed_before_a_question_does_not_answer_it(keyboard: int, capsys: pytest.CaptureFixture[str]) -> None:
     os.write(keyboard, b"p\n")
     async with asyncio.timeout(20):
-        asked = asyncio.create_task(Terminal().tick("load01", "p_w", "9 kW", good=True))
+        asked = asyncio.create_task(Terminal().tick(DeviceId("load01"), "p_w", "9 kW", good=True))
         while "load01 p_w" not in capsys.readouterr().out:  # noqa: ASYNC110 - the question stands there, nobody tells
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

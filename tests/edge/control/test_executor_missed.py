@@ -59,3 +59,16 @@ async def test_an_order_without_an_answer_may_have_arrived_unless_nothing_was_wr
     missed = bench.executor.unheard()[PV]
     assert missed.tried_at == (None if tried_s is None else NOW + timedelta(seconds=tried_s))
     assert missed.plant
+
+
+async def test_what_read_back_otherwise_is_where_the_ramp_waits_until_it_is_tried_again(bench: Bench) -> None:
+    """The ramp went on meanwhile, and the next try opened the limit of a plant in one step."""
+    plant = bench.handles[PV]
+    plant.confirmed = False
+    await bench.cycle(PV, LimitGeneration(-9e3, 180.0))
+    held = bench.executor.unheard()[PV]
+    assert held.written is not None
+    assert held.written.action == LimitGeneration(-9e3, 180.0)
+    plant.confirmed = True
+    await bench.cycle(PV, LimitGeneration(-9e3, 180.0), after_s=2.0)
+    assert PV not in bench.executor.unheard()

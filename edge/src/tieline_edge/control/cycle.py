@@ -165,6 +165,12 @@ class ControlCycle:
         """The policy in force."""
         return self._rules.policy
 
+    @property
+    def watched(self) -> frozenset[DeviceId]:
+        """Devices whose values may set off a rule, and the transformer, which tells whether the busbar is live."""
+        named = {watch.point.device for watch in self._rules.watches}
+        return frozenset(named if self._rules.transformer is None else {*named, self._rules.transformer})
+
     def _watch(self) -> None:
         """Let the image call for a cycle when a level of the rules is crossed."""
         self._parts.image.watch(self._rules.watches)

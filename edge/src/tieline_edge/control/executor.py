@@ -185,7 +185,14 @@ class Executor:
             switched = line.written is not None and isinstance(line.written.action, SwitchContact)
             # A plant that nobody limited is free, whatever the sun makes of it; a storage does what an earlier run told it.
             untouched = line.written is None and not line.busy and spec.role is Role.STORAGE
-            if untouched or line.state is CommandState.FAILED or held.over(now) or (switched and missed_at is not None):
+            waits = line.state is CommandState.UNCONFIRMED and line.not_before is not None and now < line.not_before
+            if (
+                untouched
+                or waits
+                or line.state is CommandState.FAILED
+                or held.over(now)
+                or (switched and missed_at is not None)
+            ):
                 found[device] = held
         return found
 
