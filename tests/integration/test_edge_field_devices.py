@@ -17,6 +17,7 @@ from tieline_core.ids import PointId
 from tieline_core.quantities import Quality
 from tieline_edge.drivers.capabilities import DevicePermanentError, DeviceTransientError, Driver, HoldPower, SwitchContact
 from tieline_edge.drivers.context import DriverContext
+from tieline_edge.drivers.mqtt.parties import Publishing
 from tieline_edge.drivers.opcua.pki import Pki
 from tieline_edge.drivers.registry import open_driver
 from tieline_edge.settings import DeviceSettings, MqttEndpoint
@@ -126,9 +127,11 @@ async def relay_site(broker: Broker) -> AsyncIterator[Relay]:
     driver = open_driver(DeviceSettings.model_validate(row), EDGE, context)
     customer = Customer()
     relay = MqttRelay("shop/relay3", customer.contactor, (broker.host, broker.port), customer.written)
-    assert context.meters is not None
-    task = asyncio.create_task(context.meters.run())
     gateway = context.meters
+    assert gateway is not None
+    assert isinstance(driver, Publishing)
+    gateway.join([driver.party])
+    task = asyncio.create_task(gateway.run())
     try:
         await until(lambda: gateway.connected)
         relay.start()
