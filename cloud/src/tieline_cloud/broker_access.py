@@ -9,7 +9,7 @@ from typing import Protocol
 from paho.mqtt.client import Client
 
 from tieline_core.errors import BadInputError
-from tieline_core.tls import TidySocket
+from tieline_core.tls import password_in, trusting, unusable
 
 
 class Access(Protocol):
@@ -48,23 +48,19 @@ def check_files(access: Access) -> None:
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    named = "" if ca_file is None else str(ca_file)
     try:
-        context = ssl.create_default_context(cafile=named or None)
-    except ssl.SSLError as error:
-        raise BadInputError(named, "mqtt.ca_file", Path(named).name, "holds no certificate in PEM form") from error
+        return trusting(ca_file)
     except OSError as error:
-        raise BadInputError(named, "mqtt.ca_file", Path(named).name, f"cannot be read: {error.strerror}") from error
-    context.sslsocket_class = TidySocket
-    return context
+        raise _refused("mqtt.ca_file", ca_file, error) from error
 
 
 def _password(path: Path | None) -> str | None:
-    if path is None:
-        return None
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise BadInputError(str(path), "mqtt.password_file", path.name, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInputError(str(path), "mqtt.password_file", path.name, "is no UTF-8 text") from error
+        return password_in(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused("mqtt.password_file", path, error) from error
+
+
+def _refused(key: str, path: Path | None, error: OSError | UnicodeDecodeError) -> BadInputError:
+    named = path or Path()
+    return BadInputError(str(named), key, named.name, unusable(error))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tieline_core.errors import TransientError
-from tieline_core.tls import TidySocket
+from tieline_core.tls import password_in, trusting, unusable
 from tieline_edge.settings import MqttEndpoint
 
 if TYPE_CHECKING:
@@ -40,21 +40,13 @@ def tls_context(ca_file: Path | None, key: str = "ca_file") -> ssl.SSLContext:
         AccessFileError: The file cannot be used.
     """
     try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except ssl.SSLError as error:
-        raise AccessFileError(key, ca_file, "holds no certificate in PEM form") from error
+        return trusting(ca_file)
     except OSError as error:
-        raise AccessFileError(key, ca_file, f"cannot be read: {error.strerror}") from error
-    context.sslsocket_class = TidySocket
-    return context
+        raise AccessFileError(key, ca_file, unusable(error)) from error
 
 
 def _password(path: Path | None) -> str | None:
-    if path is None:
-        return None
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise AccessFileError("password_file", path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise AccessFileError("password_file", path, "is no UTF-8 text") from error
+        return password_in(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise AccessFileError("password_file", path, unusable(error)) from error

@@ -1,9 +1,10 @@
-"""TLS towards a broker: a socket that leaves nothing behind, and why a connection did not come about, in words."""
+"""The way to a broker: trust, password, a socket that leaves nothing behind, and in words why it did not come about."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
 from typing import Final
 
 #: Codes of X509_verify_cert(3): the chain ends at an authority that is not among the trusted ones.
@@ -21,6 +22,33 @@ class TidySocket(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust in one authority, or without a file in those of the system.
+
+    Raises:
+        OSError: The file cannot be used; :func:`unusable` says why.
+    """
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    context.sslsocket_class = TidySocket
+    return context
+
+
+def password_in(path: Path | None) -> str | None:
+    """The password of a file, without the line's end; None where no file is named.
+
+    Raises:
+        OSError, UnicodeDecodeError: The file cannot be used; :func:`unusable` says why.
+    """
+    return None if path is None else path.read_text(encoding="utf-8").strip()
+
+
+def unusable(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a file of certificates or a password cannot be used."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is no UTF-8 text"
+    return "holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
 
 
 def connect_words(error: OSError, *, own_authority: bool) -> str:

@@ -16,7 +16,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -94,11 +94,6 @@ class MeterGateway:
     def connected(self) -> bool:
         """True while the field broker holds the connection."""
         return self._client is not None and self._client.connected
-
-    @property
-    def meters(self) -> Collection[Meter]:
-        """All registered devices."""
-        return self._meters.values()
 
     def join(self, parties: Iterable[Party]) -> None:
         """Listen to more devices, at once or as soon as :meth:`run` does; of two meters on one topic the first stays."""
